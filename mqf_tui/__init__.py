@@ -1,0 +1,32 @@
+"""Measure what a quantization costs a language model on MLX.
+
+``measure_kv_fidelity`` is the whole measurement as one call; the command line and the app use the
+same engine (``mqf_tui.fidelity``). Importing this package imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mqf_tui.api import measure_kv_fidelity
+    from mqf_tui.fidelity.errors import FidelityError
+    from mqf_tui.reports.schema import Report
+
+__version__ = "0.1.0"
+__all__ = ["FidelityError", "Report", "__version__", "measure_kv_fidelity"]
+
+_HOMES = {
+    "measure_kv_fidelity": "mqf_tui.api",
+    "FidelityError": "mqf_tui.fidelity.errors",
+    "Report": "mqf_tui.reports.schema",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)

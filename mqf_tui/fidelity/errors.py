@@ -1,0 +1,57 @@
+"""The errors a user can act on. Every message says what, why and what would work."""
+
+from __future__ import annotations
+
+
+class FidelityError(Exception):
+    """Base of all errors that this package raises on purpose; ``str(error)`` is for the user."""
+
+    exit_code = 2
+
+
+class BadSettingError(FidelityError):
+    """A setting outside what exists: wrong bits, group, chunk length, …"""
+
+
+class ModelNotFoundError(FidelityError):
+    """No such model folder, or nothing in it that looks like a model."""
+
+
+class UnsupportedModelError(FidelityError):
+    """The model, or this setting on this model, cannot be measured."""
+
+
+class UntrustedCodeError(FidelityError):
+    """The model folder carries its own Python code and the user has not trusted it."""
+
+
+class BrokenWeightsError(FidelityError):
+    """Weights missing, truncated, or of another format."""
+
+
+class BadCorpusError(FidelityError):
+    """Text that is missing, unreadable, empty or too short."""
+
+
+class SaveError(FidelityError):
+    """A report or run could not be written or read."""
+
+
+class MeasurementError(FidelityError):
+    """The measurement ran and its result cannot be stood on."""
+
+    exit_code = 1
+
+
+class ZeroDriftError(MeasurementError):
+    """Exactly zero KL and zero flips over a whole run: quantization never engaged."""
+
+
+class NotANumberError(MeasurementError):
+    """NaN in the logits."""
+
+
+class OutOfMemoryError(FidelityError):
+    """Memory ran out, or surely would."""
+
+    exit_code = 3

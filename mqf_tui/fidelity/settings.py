@@ -1,0 +1,64 @@
+"""What is to be measured: the settings of one KV-cache measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mqf_tui.fidelity.errors import BadSettingError
+
+KV_BITS = (2, 3, 4, 5, 6, 8)
+KV_GROUP_SIZES = (32, 64, 128)
+STEP = 128  # positions per forward pass
+MIN_CHUNK_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class KVSettings:
+    """One KV-cache quantization on one corpus. Lengths are in tokens.
+
+    Raises BadSettingError from ``check()`` where a value does not exist.
+    """
+
+    model: str
+    kv_bits: int = 8
+    kv_group_size: int = 64
+    quantize_start: int = 0
+    chunk_length: int = 512
+    max_chunks: int | None = None
+    corpus: str = "builtin"
+    trust_remote_code: bool = False
+
+    @property
+    def mode(self) -> str:
+        """``stress`` or ``deployment``."""
+        return "deployment" if self.quantize_start else "stress"
+
+    def check(self) -> None:
+        """Raise BadSettingError on the first value that cannot be."""
+        if self.kv_bits not in KV_BITS:
+            raise BadSettingError(
+                f"{self.kv_bits} bits do not exist for a KV cache; choose one of {_listed(KV_BITS)}."
+            )
+        if self.kv_group_size not in KV_GROUP_SIZES:
+            raise BadSettingError(
+                f"group size {self.kv_group_size} does not exist; choose one of {_listed(KV_GROUP_SIZES)}."
+            )
+        if self.chunk_length < MIN_CHUNK_LENGTH:
+            raise BadSettingError(
+                f"chunk length {self.chunk_length} is too short to measure; use at least {MIN_CHUNK_LENGTH}."
+            )
+        if self.max_chunks is not None and self.max_chunks < 1:
+            raise BadSettingError(f"max chunks is {self.max_chunks}; use 1 or more, or leave it out for all.")
+        if self.quantize_start < 0:
+            raise BadSettingError(
+                f"quantize start is {self.quantize_start}; use 0 (stress) or a positive number (deployment)."
+            )
+        if self.quantize_start > self.chunk_length - 2:
+            raise BadSettingError(
+                f"quantize start {self.quantize_start} leaves no position to score in chunks of "
+                f"{self.chunk_length}; use at most {self.chunk_length - 2}, or longer chunks."
+            )
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ", ".join(map(str, values[:-1])) + f" or {values[-1]}"
