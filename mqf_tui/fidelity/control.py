@@ -1,0 +1,42 @@
+"""The flags that a listener may set while a measurement runs; safe from any thread."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Control:
+    """Stop and pause, looked at between steps."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
+
+    def stop(self) -> None:
+        """Ask for an end after the current step; also wakes a paused measurement."""
+        self._stop.set()
+        self._go.set()
+
+    def pause(self) -> None:
+        """Hold before the next step."""
+        if not self._stop.is_set():
+            self._go.clear()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._go.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether stop() was called."""
+        return self._stop.is_set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the measurement is, or is about to be, held."""
+        return not self._go.is_set()
+
+    def wait(self) -> None:
+        """Block while paused."""
+        self._go.wait()
