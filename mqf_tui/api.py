@@ -1,0 +1,84 @@
+"""The Python API: the same engine that the command line and the app use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from os import PathLike, fspath
+
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.events import Event, Failed, Finished, Stopped
+from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.reports.schema import Report
+
+
+def events(settings: KVSettings, control: Control | None = None) -> Iterator[Event]:
+    """Find the model and measure it; yields events and never raises.
+
+    Iterate it in one thread from beginning to end: MLX's streams belong to the thread that made them.
+    """
+    try:
+        settings.check()
+        from mqf_tui.fidelity.facts import read_facts
+        from mqf_tui.library.models import find_model
+
+        folder = find_model(settings.model)
+        name = settings.model if settings.model == "demo" or not _is_path(settings.model) else None
+        facts = read_facts(folder, name, trust_remote_code=settings.trust_remote_code)
+    except FidelityError as error:
+        yield Failed(error)
+        return
+    from mqf_tui.fidelity.engine import measure
+
+    yield from measure(settings, facts, control or Control())
+
+
+def measure_kv_fidelity(
+    model: str | PathLike[str],
+    *,
+    kv_bits: int = 8,
+    kv_group_size: int = 64,
+    quantize_start: int = 0,
+    chunk_length: int = 512,
+    max_chunks: int | None = None,
+    corpus: str | PathLike[str] = "builtin",
+    trust_remote_code: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Measure what a quantized KV cache costs ``model`` on ``corpus``.
+
+    model: a folder, ``demo``, or the name of a model in the local Hugging Face cache.
+    corpus: ``builtin``, ``wikitext-2``, or a UTF-8 text file.
+    Lengths are in tokens; ``max_chunks`` None scores every chunk of the corpus. ``on_event`` is called
+    with every event of the measurement (see ``mqf_tui.fidelity.events``). Nothing is saved.
+
+    Raises FidelityError (or a subclass) with a message that says what would work.
+    """
+    settings = KVSettings(
+        model=fspath(model),
+        kv_bits=kv_bits,
+        kv_group_size=kv_group_size,
+        quantize_start=quantize_start,
+        chunk_length=chunk_length,
+        max_chunks=max_chunks,
+        corpus=fspath(corpus),
+        trust_remote_code=trust_remote_code,
+    )
+    report: Report | None = None
+    for event in events(settings):
+        if on_event is not None:
+            on_event(event)
+        match event:
+            case Failed(error=error):
+                raise error
+            case Finished(report=done) | Stopped(report=done):
+                report = done
+    if report is None:
+        raise FidelityError("the measurement ended before anything was scored; run it again.")
+    return report
+
+
+def _is_path(model: str) -> bool:
+    from pathlib import Path
+
+    return Path(model).expanduser().exists()

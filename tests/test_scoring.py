@@ -1,0 +1,213 @@
+"""The scoring loop against oracles: a float64 attention model, and whole-chunk passes of mlx-lm's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.models import llama
+from mlx_lm.models.cache import KVCache, QuantizedKVCache
+
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import NotANumberError, UnsupportedModelError
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.scoring import ChunkScorer, steps
+from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.variants import bytes_per_token, check_cache
+
+HEADS, KV_HEADS, DIM, LAYERS, VOCAB, HIDDEN, MLP = 4, 2, 64, 2, 300, 128, 192
+THETA, EPS = 10000.0, 1e-5
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny(DIM)
+
+
+def tiny(head_dim: int) -> Any:
+    mx.random.seed(11)
+    args = llama.ModelArgs(
+        model_type="llama", hidden_size=HIDDEN, num_hidden_layers=LAYERS, intermediate_size=MLP,
+        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=head_dim, rms_norm_eps=EPS,
+        vocab_size=VOCAB, rope_theta=THETA, tie_word_embeddings=False,
+    )  # fmt: skip
+    made = llama.Model(args)
+    made.update(
+        {"lm_head": {"weight": mx.random.normal((VOCAB, HIDDEN)) * 0.5}}
+    )
+    # Small default weights attend evenly and hide mistakes; sharper ones show them.
+    for layer in made.layers:
+        layer.self_attn.q_proj.weight = layer.self_attn.q_proj.weight * 4
+        layer.self_attn.k_proj.weight = layer.self_attn.k_proj.weight * 4
+    mx.eval(made.parameters())
+    return made
+
+
+@pytest.fixture(scope="module")
+def tokens() -> np.ndarray:
+    return np.random.default_rng(4).integers(0, VOCAB, 170).astype(np.int32)
+
+
+def score(model: Any, tokens: np.ndarray, settings: KVSettings, **options: Any) -> Positions:
+    return Positions.concatenate(list(ChunkScorer(model, tokens, settings, Control(), **options)))
+
+
+def float64(array: mx.array) -> np.ndarray:
+    return np.array(array.astype(mx.float32)).astype(np.float64)
+
+
+def fake_quantize(x: np.ndarray, bits: int, group: int) -> np.ndarray:
+    """What the stored numbers come back as: mlx's own packing, then arithmetic in float64."""
+    a = mx.array(x.astype(np.float32))
+    packed, scales, biases = mx.quantize(a, group_size=group, bits=bits)
+    return float64(mx.dequantize(packed, scales, biases, group_size=group, bits=bits))
+
+
+def oracle_logits(model: Any, tokens: np.ndarray, store: Any) -> np.ndarray:
+    """A plain Llama in float64 NumPy; ``store`` maps keys or values to what the cache gives back."""
+
+    def norm(x: np.ndarray, weight: mx.array) -> np.ndarray:
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + EPS) * float64(weight)
+
+    def rope(x: np.ndarray) -> np.ndarray:
+        half = x.shape[-1] // 2
+        angle = np.arange(x.shape[1])[:, None] * THETA ** (-np.arange(half) / half)
+        a, b = x[..., :half], x[..., half:]
+        return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], -1)
+
+    x = float64(model.model.embed_tokens.weight)[tokens]
+    n = len(tokens)
+    for layer in model.layers:
+        att = layer.self_attn
+        h = norm(x, layer.input_layernorm.weight)
+
+        def heads(linear: Any, count: int, h: np.ndarray = h) -> np.ndarray:
+            return (h @ float64(linear.weight).T).reshape(n, count, -1).transpose(1, 0, 2)
+
+        q, k = rope(heads(att.q_proj, HEADS)), store(rope(heads(att.k_proj, KV_HEADS)))
+        v = store(heads(att.v_proj, KV_HEADS))
+        out = np.empty_like(q)
+        for head in range(HEADS):
+            kv = head // (HEADS // KV_HEADS)
+            scores = q[head] @ k[kv].T * q.shape[-1] ** -0.5
+            scores[np.triu_indices(n, 1)] = -np.inf
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            out[head] = weights / weights.sum(-1, keepdims=True) @ v[kv]
+        x = x + out.transpose(1, 0, 2).reshape(n, -1) @ float64(att.o_proj.weight).T
+        h = norm(x, layer.post_attention_layernorm.weight)
+        gate = h @ float64(layer.mlp.gate_proj.weight).T
+        up = h @ float64(layer.mlp.up_proj.weight).T
+        x = x + (gate / (1 + np.exp(-gate)) * up) @ float64(layer.mlp.down_proj.weight).T
+    return norm(x, model.model.norm.weight) @ float64(model.lm_head.weight).T
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    return x - np.logaddexp.reduce(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("group", [32, 64])
+def test_stress_equals_a_float64_model(model: Any, tokens: np.ndarray, bits: int, group: int) -> None:
+    got = score(model, tokens, KVSettings("x", bits, group))
+    log_p = log_softmax(oracle_logits(model, tokens[:-1], lambda x: x))
+    log_q = log_softmax(oracle_logits(model, tokens[:-1], lambda x: fake_quantize(x, bits, group)))
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    rows = np.arange(len(tokens) - 1)
+    assert got.kl.mean() == pytest.approx(kl.mean(), rel=0.005)
+    np.testing.assert_allclose(got.nll_ref, -log_p[rows, tokens[1:]], rtol=5e-5)
+    np.testing.assert_array_equal(got.top1_ref, log_p.argmax(-1))
+    flips = (log_p.argmax(-1) != log_q.argmax(-1)).sum()
+    assert abs(int(got.flip.sum()) - int(flips)) <= 1
+    assert kl.mean() > 0
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("start", [0, 1, 40, 130])
+@pytest.mark.parametrize("step_size", [1, 7, 64])
+def test_steps_of_any_size_give_the_same(
+    model: Any, tokens: np.ndarray, bits: int, start: int, step_size: int
+) -> None:
+    if step_size == 1:
+        tokens = tokens[:136]
+    settings = KVSettings("x", bits, 64, quantize_start=start)
+    whole = score(model, tokens, settings, step_size=10_000)
+    pieces = score(model, tokens, settings, step_size=step_size)
+    assert whole.depth[0] == start
+    assert len(whole) == len(tokens) - 1 - start
+    np.testing.assert_allclose(pieces.kl, whole.kl, rtol=0.02, atol=2e-5)
+    np.testing.assert_array_equal(pieces.token, tokens[start + 1 :])
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("start", [37, 128])
+def test_deployment_equals_mlx_lms_own_way(model: Any, tokens: np.ndarray, bits: int, start: int) -> None:
+    """mlx-lm's own caches and conversion, one token at a time after the start, log-softmax in float64."""
+    got = score(model, tokens, KVSettings("x", bits, 64, quantize_start=start))
+    cache = [KVCache() for _ in range(LAYERS)]
+    ids = mx.array(tokens)[None]
+    model(ids[:, :start], cache=cache)
+    cache = [c.to_quantized(group_size=64, bits=bits) for c in cache]
+    assert all(isinstance(c, QuantizedKVCache) for c in cache)
+    quant = np.concatenate([float64(model(ids[:, i : i + 1], cache=cache)[0]) for i in range(start, len(tokens) - 1)])
+    ref = float64(model(ids[:, :-1])[0])[start:]
+    log_p, log_q = log_softmax(ref), log_softmax(quant)
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    np.testing.assert_allclose(got.kl, kl, rtol=0.02, atol=2e-5)
+    assert abs(int(got.flip.sum()) - int((log_p.argmax(-1) != log_q.argmax(-1)).sum())) <= 1
+
+
+@pytest.mark.parametrize("head_dim", [96, 128, 256])
+@pytest.mark.parametrize("bits", [3, 5, 6])
+def test_widths_that_the_stock_cache_cannot_hold(head_dim: int, bits: int, tokens: np.ndarray) -> None:
+    model = tiny(head_dim)
+    settings = KVSettings("x", bits, 32)
+    check_cache(model, settings, VOCAB)
+    scorer = ChunkScorer(model, tokens, settings, Control(), step_size=50)
+    assert Positions.concatenate(list(scorer)).kl.mean() > 0
+    assert bytes_per_token(scorer.variant or []) == LAYERS * 2 * KV_HEADS * head_dim * (bits / 8 + 2 * 4 / 32)
+
+
+def test_identical_runs_give_exactly_zero(model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mqf_tui.fidelity import scoring
+
+    monkeypatch.setattr(scoring, "variant_cache", lambda m, s: scoring.reference_cache(m))
+    got = score(model, tokens, KVSettings("x"))
+    assert float(np.abs(got.kl).max()) == 0.0
+    assert not got.flip.any()
+
+
+def test_a_cache_that_cannot_be_quantized_is_refused() -> None:
+    class Rotating:
+        layers = (1, 2)
+
+        def make_cache(self) -> list[Any]:
+            from mlx_lm.models.cache import RotatingKVCache
+
+            return [RotatingKVCache(max_size=8), KVCache()]
+
+    with pytest.raises(UnsupportedModelError, match="RotatingKVCache"):
+        check_cache(Rotating(), KVSettings("x"), VOCAB)
+
+
+def test_nan_weights_are_told(tokens: np.ndarray) -> None:
+    model = tiny(DIM)
+    model.model.norm.weight = mx.full((HIDDEN,), float("nan"))
+    with pytest.raises(NotANumberError, match="not-a-number at chunk 1, position 0"):
+        score(model, tokens, KVSettings("x"))
+
+
+def test_a_stop_ends_between_steps(model: Any, tokens: np.ndarray) -> None:
+    control = Control()
+    scored = []
+    for positions in ChunkScorer(model, tokens, KVSettings("x"), control, step_size=20):
+        scored.append(positions)
+        if len(scored) == 3:
+            control.stop()
+    assert sum(map(len, scored)) == 60
+
+
+def test_steps_cover_everything_once() -> None:
+    assert list(steps(0, 10, 4)) == [(0, 4), (4, 8), (8, 10)]
+    assert list(steps(5, 5, 4)) == []
