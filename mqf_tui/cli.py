@@ -63,10 +63,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     kv = commands.add_parser("kv", help="measure a quantized KV cache", epilog=EXIT_CODES)
-    kv.add_argument("model", metavar="MODEL", help="a model folder, 'demo', or a name from the local hub cache")
+    kv.add_argument(
+        "model", metavar="MODEL", help="a model folder, 'demo', or a name from the local hub cache"
+    )
     kv.add_argument("--kv-bits", type=int, default=8, metavar="N", help="2, 3, 4, 5, 6 or 8 (default: 8)")
     kv.add_argument("--kv-group-size", type=int, default=64, metavar="N", help="32, 64 or 128 (default: 64)")
-    kv.add_argument("--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file")
+    kv.add_argument(
+        "--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file"
+    )
     kv.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
     )
@@ -82,7 +86,9 @@ def parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the models on this machine")
     models.add_argument("--format", choices=("table", "json"), default="table")
 
-    runs = commands.add_parser("runs", help="saved runs").add_subparsers(dest="action", metavar="ACTION", required=True)
+    runs = commands.add_parser("runs", help="saved runs").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
     listing = runs.add_parser("list", help="list saved runs, newest first")
     listing.add_argument("--format", choices=("table", "json"), default="table")
     show = runs.add_parser("show", help="print a saved run")

@@ -12,7 +12,17 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "mqf_tui"
-HEAVY = ("mlx", "mlx_lm", "transformers", "datasets", "textual", "numpy", "scipy", "pydantic", "huggingface_hub")
+HEAVY = (
+    "mlx",
+    "mlx_lm",
+    "transformers",
+    "datasets",
+    "textual",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "huggingface_hub",
+)
 
 
 def imports(path: Path, *, top_only: bool) -> set[str]:
@@ -69,7 +79,9 @@ def test_module_sizes(path: Path) -> None:
     assert lines <= (200 if path.name == "app.py" else 400)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["kv", "--help"], ["demo", "--help"], ["runs", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["kv", "--help"], ["demo", "--help"], ["runs", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom mqf_tui.cli import main\n"

@@ -7,7 +7,9 @@ import pytest
 from mqf_tui.fidelity.metrics import masked_kl, position_metrics
 
 
-def oracle(ref: np.ndarray, quant: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def oracle(
+    ref: np.ndarray, quant: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Textbook log-softmaxes in float64."""
     r, q = ref.astype(np.float64), quant.astype(np.float64)
     log_p = r - np.logaddexp.reduce(r, axis=-1, keepdims=True)

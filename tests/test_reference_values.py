@@ -15,7 +15,9 @@ VALUES = json.loads((DATA / "reference-values.json").read_text())
 
 @pytest.mark.slow
 @pytest.mark.smollm
-@pytest.mark.parametrize("expected", VALUES["runs"], ids=lambda r: f"{r['kv_bits']}-bit-g{r['kv_group_size']}")
+@pytest.mark.parametrize(
+    "expected", VALUES["runs"], ids=lambda r: f"{r['kv_bits']}-bit-g{r['kv_group_size']}"
+)
 def test_reference_values(smollm2: Path, expected: dict) -> None:
     report = measure_kv_fidelity(
         smollm2,

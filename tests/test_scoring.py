@@ -34,9 +34,7 @@ def tiny(head_dim: int) -> Any:
         vocab_size=VOCAB, rope_theta=THETA, tie_word_embeddings=False,
     )  # fmt: skip
     made = llama.Model(args)
-    made.update(
-        {"lm_head": {"weight": mx.random.normal((VOCAB, HIDDEN)) * 0.5}}
-    )
+    made.update({"lm_head": {"weight": mx.random.normal((VOCAB, HIDDEN)) * 0.5}})
     # Small default weights attend evenly and hide mistakes; sharper ones show them.
     for layer in made.layers:
         layer.self_attn.q_proj.weight = layer.self_attn.q_proj.weight * 4
@@ -75,7 +73,9 @@ def oracle_logits(model: Any, tokens: np.ndarray, store: Any) -> np.ndarray:
         half = x.shape[-1] // 2
         angle = np.arange(x.shape[1])[:, None] * THETA ** (-np.arange(half) / half)
         a, b = x[..., :half], x[..., half:]
-        return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], -1)
+        return np.concatenate(
+            [a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], -1
+        )
 
     x = float64(model.model.embed_tokens.weight)[tokens]
     n = len(tokens)
@@ -150,7 +150,9 @@ def test_deployment_equals_mlx_lms_own_way(model: Any, tokens: np.ndarray, bits:
     model(ids[:, :start], cache=cache)
     cache = [c.to_quantized(group_size=64, bits=bits) for c in cache]
     assert all(isinstance(c, QuantizedKVCache) for c in cache)
-    quant = np.concatenate([float64(model(ids[:, i : i + 1], cache=cache)[0]) for i in range(start, len(tokens) - 1)])
+    quant = np.concatenate(
+        [float64(model(ids[:, i : i + 1], cache=cache)[0]) for i in range(start, len(tokens) - 1)]
+    )
     ref = float64(model(ids[:, :-1])[0])[start:]
     log_p, log_q = log_softmax(ref), log_softmax(quant)
     kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
@@ -169,7 +171,9 @@ def test_widths_that_the_stock_cache_cannot_hold(head_dim: int, bits: int, token
     assert bytes_per_token(scorer.variant or []) == LAYERS * 2 * KV_HEADS * head_dim * (bits / 8 + 2 * 4 / 32)
 
 
-def test_identical_runs_give_exactly_zero(model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identical_runs_give_exactly_zero(
+    model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mqf_tui.fidelity import scoring
 
     monkeypatch.setattr(scoring, "variant_cache", lambda m, s: scoring.reference_cache(m))

@@ -6,7 +6,17 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("mqf-tui", "mlx", "mlx-lm", "numpy", "textual", "plotext", "transformers", "datasets", "huggingface-hub")
+PACKAGES = (
+    "mqf-tui",
+    "mlx",
+    "mlx-lm",
+    "numpy",
+    "textual",
+    "plotext",
+    "transformers",
+    "datasets",
+    "huggingface-hub",
+)
 
 
 def run() -> int:
@@ -18,10 +28,13 @@ def run() -> int:
     device = devices.prepare()
     blas = device.blas or ("not found" if device.is_cpu else "not needed")
     rows = [
-        ("device", f"{device.name}{' (CPU)' if device.is_cpu else ''}"),
+        ("device", device.name),
         ("memory", f"{size(device.memory_bytes)} free for use"),
         ("BLAS", blas),
-        ("system", f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}"),
+        (
+            "system",
+            f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
+        ),
         *((name, _version(name)) for name in PACKAGES),
         ("runs", str(data_dir() / "runs")),
         ("hub cache", _hub_cache()),

@@ -37,7 +37,11 @@ def models(form: str) -> int:
     table = [("MODEL", "ARCHITECTURE", "WEIGHTS", "HEAD", "SIZE", "")]
     for model in found:
         facts = model.facts
-        columns = (facts.architecture, facts.weights, str(facts.head_dim), size(facts.size_bytes)) if facts else ("-",) * 4
+        columns = (
+            (facts.architecture, facts.weights, str(facts.head_dim), size(facts.size_bytes))
+            if facts
+            else ("-",) * 4
+        )
         table.append(tuple(inert(text) for text in (model.name, *columns, model.problem or "")))
     _print(table)
     return 0
@@ -63,7 +67,15 @@ def runs(form: str) -> int:
         r = run.report
         verdict = r.verdict + (" (partial)" if r.partial else "")
         table.append(
-            (run.id, inert(r.model), str(r.kv_bits), str(r.kv_group_size), kl(r.kl.mean), percent(r.flip_rate), verdict)
+            (
+                run.id,
+                inert(r.model),
+                str(r.kv_bits),
+                str(r.kv_group_size),
+                kl(r.kl.mean),
+                percent(r.flip_rate),
+                verdict,
+            )
         )
     _print(table)
     return 0

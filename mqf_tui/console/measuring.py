@@ -61,8 +61,14 @@ def run(options: argparse.Namespace) -> int:
         case Stopped(report=report, positions=positions):
             if report is not None:
                 _deliver(report, positions, options)
-            sys.stderr.write("mqf-tui: interrupted; " + ("nothing was scored yet.\n" if report is None else (
-                "what was scored is marked partial.\n")))
+            sys.stderr.write(
+                "mqf-tui: interrupted; "
+                + (
+                    "nothing was scored yet.\n"
+                    if report is None
+                    else ("what was scored is marked partial.\n")
+                )
+            )
             return INTERRUPTED
         case Failed(error=error, report=report, positions=positions):
             if report is not None and positions is not None and not options.no_save:

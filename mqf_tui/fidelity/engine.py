@@ -79,7 +79,12 @@ class _Session:
         yield Loading("loading the tokenizer")
         tokenizer = loading.load_tokenizer(facts, trust_remote_code=settings.trust_remote_code)
         chunks = make_chunks(
-            corpus, tokenizer, settings.chunk_length, settings.max_chunks, tokenizer_id=facts.name
+            corpus,
+            tokenizer,
+            settings.chunk_length,
+            settings.max_chunks,
+            tokenizer_id=facts.name,
+            vocab_size=facts.vocab_size,
         )
         yield Loading("loading the weights", 0.0)
         model = None

@@ -34,7 +34,7 @@ def build_report(
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=facts.name,
-        model_hash=facts.config_hash,
+        model_hash=facts.content_hash,
         architecture=facts.architecture,
         weights=facts.weights,
         kv_bits=settings.kv_bits,

@@ -1,0 +1,90 @@
+"""The device, its memory, and what must happen before MLX is first imported."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from dataclasses import dataclass
+
+# Debian, Fedora and Arch, in turn. MLX's CPU wheels carry the reference BLAS; symbols that are
+# already in the process win over it, and float32 products become about 70 times faster.
+BLAS_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the measurement runs. ``memory_bytes`` is what it may use; ``blas`` only on a Linux CPU."""
+
+    name: str
+    is_cpu: bool
+    blas: str | None
+    memory_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+@functools.cache
+def prepare() -> Device:
+    """Load the BLAS, then MLX, and describe the device. The first import of MLX must be this one."""
+    late = "mlx.core" in sys.modules
+    blas = load_blas() if sys.platform.startswith("linux") else None
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        return cpu_device(blas, late=late)
+    info = accelerator_info()
+    limit = int(info.get("max_recommended_working_set_size") or info.get("memory_size") or free_memory())
+    raise_wired_limit(limit)
+    return Device(str(info.get("device_name") or "GPU"), False, None, limit)
+
+
+def cpu_device(blas: str | None, *, late: bool = False) -> Device:
+    """The CPU as a device, with what would make it faster."""
+    warnings = []
+    if sys.platform.startswith("linux"):
+        if blas is None:
+            warnings.append(
+                "OpenBLAS was not found, so this runs many times slower than it could; "
+                "install it (Debian: apt install libopenblas0-pthread)"
+            )
+        elif late:
+            warnings.append("MLX was imported before OpenBLAS could be loaded; this may run slowly")
+    import platform
+
+    import psutil
+
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return Device(f"CPU ({platform.machine()}, {cores} cores)", True, blas, free_memory(), tuple(warnings))
+
+
+def load_blas() -> str | None:
+    """Load OpenBLAS for the whole process; the library's name, or None where there is none."""
+    for name in BLAS_LIBRARIES:
+        try:
+            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        return name
+    return None
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be had without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def accelerator_info() -> dict[str, str | int]:
+    """What MLX tells about the accelerator (Metal or CUDA)."""
+    import mlx.core as mx
+
+    return dict(mx.device_info())
+
+
+def raise_wired_limit(limit: int) -> None:
+    """Let Metal keep large weights resident (macOS 15 and newer; elsewhere nothing happens)."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        mx.set_wired_limit(limit)

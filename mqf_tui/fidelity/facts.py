@@ -1,0 +1,219 @@
+"""What a model folder is and what can be measured on it, from its configuration and headers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mqf_tui.fidelity import architectures
+from mqf_tui.fidelity.errors import BrokenWeightsError, UnsupportedModelError, UntrustedCodeError
+from mqf_tui.fidelity.headers import Weights, parameters, read_config, read_weights
+from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One model folder. Sizes in bytes; ``context`` in tokens, None where the configuration has none.
+
+    ``refusal`` is a sentence where no KV-cache measurement of it can work, whatever the setting.
+    """
+
+    folder: Path
+    name: str
+    architecture: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    v_head_dim: int
+    vocab_size: int
+    context: int | None
+    weight_bits: int | None
+    weight_group_size: int | None
+    dtype: str
+    size_bytes: int
+    n_parameters: int
+    content_hash: str
+    refusal: str | None = None
+
+    @property
+    def weights(self) -> str:
+        """The weights' format in words: ``float16`` or ``4-bit, group 64``."""
+        if self.weight_bits is None:
+            return self.dtype
+        return f"{self.weight_bits}-bit, group {self.weight_group_size}"
+
+    @property
+    def valid_groups(self) -> tuple[int, ...]:
+        """The group sizes that divide this model's heads."""
+        return tuple(g for g in KV_GROUP_SIZES if self.head_dim % g == 0 == self.v_head_dim % g)
+
+
+def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool = False) -> ModelFacts:
+    """Read ``config.json``, then the weights' headers; ``name`` is what reports call the model.
+
+    Raises ModelNotFoundError, BrokenWeightsError, UnsupportedModelError, UntrustedCodeError.
+    """
+    config = read_config(folder)
+    name = name or folder.resolve().name
+    _check_code(folder, config, trust_remote_code)
+    if not config.get("model_type"):
+        raise UnsupportedModelError(
+            f"config.json of {folder.name} names no model_type, so it is no language model; choose another folder."
+        )
+    if "model_file" not in config and not architectures.known(architectures.module_of(config)):
+        raise UnsupportedModelError(
+            f"the installed mlx-lm does not know the architecture {config['model_type']!r}; "
+            "upgrade mlx-lm (pip install -U mlx-lm) or choose another model."
+        )
+    weights = read_weights(folder)
+    if not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise BrokenWeightsError(
+            f"{folder.name} has no tokenizer (tokenizer.json or tokenizer.model); finish the download of the model."
+        )
+    return _facts(folder, name, config, weights)
+
+
+def check_setting(facts: ModelFacts, bits: int, group: int) -> None:
+    """Raise UnsupportedModelError where this setting cannot work on this model; says what would."""
+    if facts.refusal:
+        raise UnsupportedModelError(facts.refusal)
+    if group not in facts.valid_groups:
+        fitting = " or ".join(map(str, facts.valid_groups))
+        raise UnsupportedModelError(
+            f"group size {group} does not divide the head size of {facts.head_dim} of this model; "
+            f"use --kv-group-size {fitting}."
+        )
+    if bits not in KV_BITS:
+        raise UnsupportedModelError(
+            f"{bits} bits do not exist for a KV cache; use {', '.join(map(str, KV_BITS))}."
+        )
+
+
+def kv_bytes_per_token(
+    facts: ModelFacts, bits: int | None, group: int = 64, *, scale_bytes: int = 2
+) -> float:
+    """Bytes of keys and values that one token takes over all layers.
+
+    Σ over layers of n_kv_heads · (head_dim + v_head_dim) · (bits/8 + 2·scale_bytes/group): each group has a
+    scale and a bias in the cache's own number format. ``bits`` None: the full-precision cache.
+    """
+    values = facts.n_layers * facts.n_kv_heads * (facts.head_dim + facts.v_head_dim)
+    return values * (scale_bytes if bits is None else bits / 8 + 2 * scale_bytes / group)
+
+
+def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:
+    text = config.get("text_config")
+    inner = {**config, **text} if isinstance(text, dict) else config
+    try:
+        heads = _count(inner, "num_attention_heads", "n_head", "n_heads", "num_heads")
+        hidden = _count(inner, "hidden_size", "n_embd", "d_model", "dim")
+        layers = _count(inner, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+        kv_heads = _count(inner, "num_key_value_heads", "n_kv_heads", "num_kv_heads", default=heads)
+        head = _count(inner, "head_dim", default=hidden // max(heads, 1))
+        v_head = _count(inner, "v_head_dim", default=head)
+        vocabulary = _count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise UnsupportedModelError(
+            f"config.json of {folder.name} has an impossible value ({error}); download the model again."
+        ) from error
+    bits, group = _quantization(config)
+    return ModelFacts(
+        folder=folder,
+        name=name,
+        architecture=str(config["model_type"]),
+        n_layers=layers,
+        n_heads=heads,
+        n_kv_heads=kv_heads,
+        head_dim=head,
+        v_head_dim=v_head,
+        vocab_size=vocabulary,
+        context=_count(inner, "max_position_embeddings", "n_positions", "max_seq_len", default=0) or None,
+        weight_bits=bits,
+        weight_group_size=group,
+        dtype=_dtype(weights),
+        size_bytes=weights.size_bytes,
+        n_parameters=parameters(weights, group),
+        content_hash=weights.content_hash,
+        refusal=next(_refusals(config, heads, layers, head, v_head), None),
+    )
+
+
+def _count(config: dict[str, Any], *keys: str, default: int = 0) -> int:
+    """The first of ``keys`` that is there; a list (one value a layer) counts by its largest."""
+    for key in keys:
+        value = config.get(key)
+        if isinstance(value, list) and value:
+            value = max(value)
+        if value is not None:
+            if isinstance(value, bool) or int(value) != value or value < 0:
+                raise ValueError(f"{key} is {value!r}")
+            return int(value)
+    return default
+
+
+def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head: int) -> Iterator[str]:
+    special = architectures.special_caches(config)
+    if special:
+        words = {"RotatingKVCache": "a sliding window", "ChunkedKVCache": "attention chunks"}
+        kinds = ", ".join(sorted(words.get(kind, kind) for kind in special))
+        yield (
+            f"some layers of this {config['model_type']} model keep their context in {kinds}, which mlx-lm "
+            "cannot quantize; only models whose every layer has a plain KV cache can be measured."
+        )
+    if architectures.latent_attention(config):
+        yield (
+            f"this {config['model_type']} model caches compressed latents (MLA), which mlx-lm's quantized "
+            "attention cannot use; only models with plain keys and values can be measured."
+        )
+    if not (heads and layers and head):
+        yield (
+            f"this {config['model_type']} model has no attention heads in its configuration, so it has no "
+            "KV cache to quantize; choose a transformer model."
+        )
+    elif not any(head % g == 0 == v_head % g for g in KV_GROUP_SIZES):
+        yield (
+            f"its head size of {head if head % 32 else v_head} is not divisible by any group size (32, 64, 128), "
+            "so MLX cannot quantize its KV cache; choose a model with heads of 64, 96 or 128."
+        )
+
+
+def _quantization(config: dict[str, Any]) -> tuple[int | None, int | None]:
+    entry = config.get("quantization") or config.get("quantization_config")
+    if not isinstance(entry, dict):
+        return None, None
+    bits, group = entry.get("bits"), entry.get("group_size")
+    return (bits if isinstance(bits, int) else None), (group if isinstance(group, int) else None)
+
+
+def _dtype(weights: Weights) -> str:
+    kinds = [t.dtype for t in weights.tensors if t.dtype in FLOATS]
+    return FLOATS[max(set(kinds), key=kinds.count)] if kinds else "unknown"
+
+
+def _vocabulary(weights: Weights) -> int:
+    return next((t.shape[0] for t in weights.tensors if "embed" in t.name and t.name.endswith("weight")), 0)
+
+
+def _check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
+    if trusted:
+        return
+    own = config.get("model_file")
+    remote = config.get("auto_map")
+    if isinstance(remote, dict):
+        files = {
+            str(v[0] if isinstance(v, list) else v).split("--")[-1].split(".")[0] + ".py"
+            for v in remote.values()
+            if v
+        }
+        own = own or next((file for file in sorted(files) if (folder / file).exists()), None)
+    if own:
+        raise UntrustedCodeError(
+            f"{folder.name} carries its own Python code ({own}), which would run with your rights; "
+            "read it, and pass --trust-remote-code if you trust it."
+        )
