@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from os import PathLike, fspath
 
@@ -79,6 +80,4 @@ def measure_kv_fidelity(
 
 
 def _is_path(model: str) -> bool:
-    from pathlib import Path
-
-    return Path(model).expanduser().exists()
+    return os.path.exists(os.path.expanduser(model))

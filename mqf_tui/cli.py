@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from mqf_tui import __version__
 from mqf_tui.fidelity.errors import FidelityError
@@ -51,9 +52,15 @@ def complain(error: FidelityError) -> int:
     return error.exit_code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, as for every other error, in place of argparse's page of usage."""
+        self.exit(complain(FidelityError(f"{message}; see `{self.prog} --help` for what there is.")))
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="mqf-tui",
         description="Measure what a quantization costs your LLM on MLX. Without a command: open the app.",
         epilog=EXIT_CODES,

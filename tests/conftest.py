@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from mqf_tui.fidelity import device
+
+# Test modules import mlx while they are collected, before any fixture runs, and OpenBLAS can only be
+# loaded ahead of it.
+device.prepare()
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 DATA = HERE / "data"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _blas_first() -> None:
-    # Before any test imports mlx: OpenBLAS can only be loaded ahead of it.
-    from mqf_tui.fidelity import device
-
-    device.prepare()
 
 
 @pytest.fixture(autouse=True)

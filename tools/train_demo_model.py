@@ -3,7 +3,7 @@
 Run it on any Debian machine that can reach its package mirror::
 
     apt-get install libopenblas0-pthread
-    python tools/train_demo_model.py --work /tmp/demo-model
+    python tools/train_demo_model.py --work build/demo-model
 
 It downloads the packages with ``apt-get download``, unpacks them into the work folder, splits the
 documents into a training and a held-out part, trains a tokenizer and a small Llama on the first, and
@@ -95,6 +95,7 @@ class Plan:
     steps: int = 1400
     batch: int = 4
     learning_rate: float = 4e-3
+    muon_rate: float = 2e-2
     warmup: int = 60
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -305,14 +306,15 @@ def train(
     model: Model, stream: np.ndarray, rows: np.ndarray, plan: Plan, checkpoint: Path
 ) -> dict[str, float]:
     """Train, saving a checkpoint as it goes, and return the closing loss and what it took."""
-    rate = optim.join_schedules(
-        [
-            optim.linear_schedule(0.0, plan.learning_rate, plan.warmup),
-            optim.cosine_decay(plan.learning_rate, plan.steps - plan.warmup, plan.learning_rate * 0.02),
-        ],
-        [plan.warmup],
-    )
-    optimizer = optim.AdamW(rate, betas=[0.9, 0.98], weight_decay=plan.weight_decay)
+    def rate(peak: float) -> Callable[[mx.array], mx.array]:
+        warm = optim.linear_schedule(0.0, peak, plan.warmup)
+        cool = optim.cosine_decay(peak, plan.steps - plan.warmup, peak * 0.02)
+        return optim.join_schedules([warm, cool], [plan.warmup])
+
+    adam = optim.AdamW(rate(plan.learning_rate), betas=[0.9, 0.98], weight_decay=plan.weight_decay)
+    muon = optim.Muon(rate(plan.muon_rate), weight_decay=plan.weight_decay)
+    # Muon learns the layers' matrices in about half the steps; it is not made for embeddings and norms.
+    optimizer = optim.MultiOptimizer([muon, adam], [lambda name, weight: "proj" in name])
     optimizer.init(model.trainable_parameters())
     loss_and_gradient = nn.value_and_grad(model, mean_loss)
     state = [model.state, optimizer.state]
@@ -463,6 +465,8 @@ def main() -> None:
     write_tokenizer(tokenizer, options.out)
     write_model(model, options.out)
     model.load_weights(str(options.out / "model.safetensors"))
+    # As shipped, but computed in float32: half-precision products are very slow on a CPU.
+    model.update(tree_map(lambda weight: weight.astype(mx.float32), model.parameters()))
     write_snippet(tokenizer, heldout, options.tests / "demo_heldout.txt")
     np.savez_compressed(options.tests / "demo_unigram.npz", counts=counts.astype(np.uint32))
     facts = {

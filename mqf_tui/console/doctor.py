@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
+
+from mqf_tui.console.output import say
 
 PACKAGES = (
     "mqf-tui",
@@ -39,10 +40,8 @@ def run() -> int:
         ("runs", str(data_dir() / "runs")),
         ("hub cache", _hub_cache()),
     ]
-    for name, text in rows:
-        sys.stdout.write(f"{name:<16} {text}\n")
-    for warning in device.warnings:
-        sys.stdout.write(f"! {warning}\n")
+    lines = [f"{name:<16} {text}" for name, text in rows] + [f"! {warning}" for warning in device.warnings]
+    say("\n".join(lines) + "\n")
     return 0
 
 

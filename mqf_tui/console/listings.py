@@ -6,6 +6,8 @@ import json
 import sys
 from collections.abc import Sequence
 
+from mqf_tui.console.output import say
+
 
 def models(form: str) -> int:
     """List the models on this machine."""
@@ -32,7 +34,7 @@ def models(form: str) -> int:
             }
             for model in found
         ]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        say(json.dumps(rows, indent=2) + "\n")
         return 0
     table = [("MODEL", "ARCHITECTURE", "WEIGHTS", "HEAD", "SIZE", "")]
     for model in found:
@@ -57,10 +59,10 @@ def runs(form: str) -> int:
         sys.stderr.write(f"mqf-tui: run {inert(name)} cannot be read: {inert(why)}\n")
     if form == "json":
         rows = [{"id": run.id, **run.report.model_dump(mode="json")} for run in saved]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        say(json.dumps(rows, indent=2) + "\n")
         return 0
     if not saved:
-        sys.stdout.write("no runs yet; `mqf-tui demo` makes one.\n")
+        say("no runs yet; `mqf-tui demo` makes one.\n")
         return 0
     table = [("RUN", "MODEL", "BITS", "GROUP", "KL MEAN", "FLIPS", "VERDICT")]
     for run in saved:
@@ -68,7 +70,7 @@ def runs(form: str) -> int:
         verdict = r.verdict + (" (partial)" if r.partial else "")
         table.append(
             (
-                run.id,
+                inert(run.id),
                 inert(r.model),
                 str(r.kv_bits),
                 str(r.kv_group_size),
@@ -88,12 +90,11 @@ def show(run_id: str, form: str) -> int:
     from mqf_tui.reports.markdown import to_markdown
 
     report = load_run(run_id).report
-    sys.stdout.write((to_json(report) if form == "json" else to_markdown(report)).rstrip("\n") + "\n")
+    say((to_json(report) if form == "json" else to_markdown(report)).rstrip("\n") + "\n")
     return 0
 
 
 def _print(table: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
+    lines = ("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in table)
+    say("\n".join(lines) + "\n")

@@ -6,11 +6,12 @@ import argparse
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mqf_tui.console.output import say
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, SaveError
@@ -71,8 +72,10 @@ def run(options: argparse.Namespace) -> int:
             )
             return INTERRUPTED
         case Failed(error=error, report=report, positions=positions):
-            if report is not None and positions is not None and not options.no_save:
-                _save(report, positions)
+            # Why it failed matters more than a partial run that cannot be kept either.
+            with suppress(SaveError):
+                if report is not None and positions is not None and not options.no_save:
+                    _save(report, positions)
             raise error
     raise FidelityError("the measurement ended without a result; run it again.")
 
@@ -91,8 +94,7 @@ def _deliver(report: Report, positions: Positions, options: argparse.Namespace) 
         if options.output:
             _write(Path(options.output), text)
         else:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            say(text)
 
 
 def _save(report: Report, positions: Positions) -> None:
@@ -111,12 +113,15 @@ def _write(path: Path, text: str) -> None:
 
 def _check_writable(path: Path) -> None:
     """Find out before the work, not after it."""
-    if path.is_dir():
-        raise SaveError(f"{path} is a folder; name a file with --output.")
-    if not path.parent.is_dir():
-        raise SaveError(f"the folder {path.parent} does not exist; create it or choose another --output.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise SaveError(f"{path} cannot be written (no permission); choose another --output.")
+    try:
+        if path.is_dir():
+            raise SaveError(f"{path} is a folder; name a file with --output.")
+        if not path.parent.is_dir():
+            raise SaveError(f"the folder {path.parent} does not exist; create it or choose another --output.")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise SaveError(f"{path} cannot be written (no permission); choose another --output.")
+    except OSError as error:
+        raise SaveError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError
 from mqf_tui.reports.schema import CorpusProvenance
+from mqf_tui.reports.text import readable
 
 BUILTIN_VERSION = "1"
 BUILTIN_PARTS = ("prose", "dialogue", "code", "tables", "languages")
@@ -61,7 +63,8 @@ def read_corpus(name: str) -> Corpus:
         return _builtin()
     if name == "wikitext-2":
         return _wikitext()
-    return _file(Path(name).expanduser())
+    # Path.expanduser raises where there is no such user.
+    return _file(Path(os.path.expanduser(name)))
 
 
 def make_chunks(
@@ -103,7 +106,7 @@ def make_chunks(
         chunk_length=chunk_length,
         stride=chunk_length,
         tokenizer_id=tokenizer_id,
-        bos_policy=_bos_policy(tokenizer, streams),
+        bos_policy=_bos_policy(tokenizer),
         final_chunk_policy="dropped",
         normalization="none",
         join=corpus.join,
@@ -125,9 +128,10 @@ def _encode(tokenizer: Any, text: str) -> NDArray[np.int32]:
         log.setLevel(level)
 
 
-def _bos_policy(tokenizer: Any, streams: list[NDArray[np.int32]]) -> str:
+def _bos_policy(tokenizer: Any) -> str:
+    # Asked with a word of its own: the text may itself begin with the characters of that token.
     bos = getattr(tokenizer, "bos_token_id", None)
-    starts = bos is not None and any(len(s) and s[0] == bos for s in streams)
+    starts = bos is not None and _encode(tokenizer, "a")[:1].tolist() == [bos]
     return "once at the start of each part" if starts else "none"
 
 
@@ -146,24 +150,24 @@ def _wikitext() -> Corpus:
         logging.getLogger("datasets").setLevel(logging.ERROR)
         rows = datasets.load_dataset(path, config, split=split)
         text = "\n\n".join(rows["text"])
-        version = str(getattr(rows.info, "version", "") or config)
+        version = f"{config} {rows.info.version or ''}".strip()
     except Exception as error:
         raise BadCorpusError(
             f"wikitext-2 could not be had from the Hugging Face hub ({type(error).__name__}), which needs a "
             f"network the first time; without one, {ALTERNATIVES}."
         ) from error
     return Corpus(
-        "wikitext-2", f"{config} {version}", (("wikitext-2", text),), split, join="rows joined by blank lines"
+        "wikitext-2", version, (("wikitext-2", text),), split, join="rows joined by blank lines"
     )
 
 
 def _file(path: Path) -> Corpus:
-    shown = path.name or str(path)
-    if not path.exists():
-        raise BadCorpusError(f"there is no corpus or file {str(path)!r}; {ALTERNATIVES}.")
-    if not path.is_file():
-        raise BadCorpusError(f"{shown} is not a file; name one UTF-8 text file, or use --corpus builtin.")
+    shown = readable(path.name or str(path))
     try:
+        if not path.exists():
+            raise BadCorpusError(f"there is no corpus or file {str(path)!r}; {ALTERNATIVES}.")
+        if not path.is_file():
+            raise BadCorpusError(f"{shown} is not a file; name one UTF-8 text file, or use --corpus builtin.")
         raw = path.read_bytes()
     except OSError as error:
         raise BadCorpusError(

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 # already in the process win over it, and float32 products become about 70 times faster.
 BLAS_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so")
 
+# Metal's word for it, CUDA's, then whole sizes.
+MEMORY_KEYS = ("max_recommended_working_set_size", "free_memory", "total_memory", "memory_size")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -33,7 +36,7 @@ def prepare() -> Device:
     if mx.default_device() == mx.cpu:
         return cpu_device(blas, late=late)
     info = accelerator_info()
-    limit = int(info.get("max_recommended_working_set_size") or info.get("memory_size") or free_memory())
+    limit = next((int(info[key]) for key in MEMORY_KEYS if info.get(key)), 0) or free_memory()
     raise_wired_limit(limit)
     return Device(str(info.get("device_name") or "GPU"), False, None, limit)
 

@@ -100,7 +100,7 @@ class _Session:
 
         variants.check_cache(model, settings, facts.vocab_size)
         compute = loading.compute_words(facts, device)
-        scale_bytes = 4 if device.is_cpu else 2
+        scale_bytes = 4 if device.is_cpu or facts.dtype == "float32" else 2
         self.plan = Plan(
             settings=settings,
             model=facts.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from mqf_tui.fidelity import architectures
 from mqf_tui.fidelity.errors import BrokenWeightsError, UnsupportedModelError, UntrustedCodeError
 from mqf_tui.fidelity.headers import Weights, parameters, read_config, read_weights
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES
+from mqf_tui.reports.text import readable
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -46,7 +48,8 @@ class ModelFacts:
         """The weights' format in words: ``float16`` or ``4-bit, group 64``."""
         if self.weight_bits is None:
             return self.dtype
-        return f"{self.weight_bits}-bit, group {self.weight_group_size}"
+        group = f", group {self.weight_group_size}" if self.weight_group_size else ""
+        return f"{self.weight_bits}-bit{group}"
 
     @property
     def valid_groups(self) -> tuple[int, ...]:
@@ -60,7 +63,7 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     Raises ModelNotFoundError, BrokenWeightsError, UnsupportedModelError, UntrustedCodeError.
     """
     config = read_config(folder)
-    name = name or folder.resolve().name
+    name = name or readable(folder.resolve().name)
     _check_code(folder, config, trust_remote_code)
     if not config.get("model_type"):
         raise UnsupportedModelError(
@@ -76,7 +79,14 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
         raise BrokenWeightsError(
             f"{folder.name} has no tokenizer (tokenizer.json or tokenizer.model); finish the download of the model."
         )
-    return _facts(folder, name, config, weights)
+    try:
+        return _facts(folder, name, config, weights)
+    except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
+        # Both files may come from anywhere, so any value in them may be of any kind.
+        raise UnsupportedModelError(
+            f"the configuration or the weights' header of {folder.name} has an impossible value ({error}); "
+            "download the model again."
+        ) from error
 
 
 def check_setting(facts: ModelFacts, bits: int, group: int) -> None:
@@ -108,20 +118,15 @@ def kv_bytes_per_token(
 
 
 def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:
-    text = config.get("text_config")
-    inner = {**config, **text} if isinstance(text, dict) else config
-    try:
-        heads = _count(inner, "num_attention_heads", "n_head", "n_heads", "num_heads")
-        hidden = _count(inner, "hidden_size", "n_embd", "d_model", "dim")
-        layers = _count(inner, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-        kv_heads = _count(inner, "num_key_value_heads", "n_kv_heads", "num_kv_heads", default=heads)
-        head = _count(inner, "head_dim", default=hidden // max(heads, 1))
-        v_head = _count(inner, "v_head_dim", default=head)
-        vocabulary = _count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise UnsupportedModelError(
-            f"config.json of {folder.name} has an impossible value ({error}); download the model again."
-        ) from error
+    inner = architectures.language_config(config)
+    heads = _count(inner, "num_attention_heads", "n_head", "n_heads", "num_heads", "num_query_heads")
+    layers = _count(
+        inner, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers"
+    )
+    shared = 1 if inner.get("multi_query") is True else heads
+    kv_heads = _count(inner, "num_key_value_heads", "n_kv_heads", "num_kv_heads", default=shared)
+    head, v_head = _head_sizes(inner, heads)
+    vocabulary = _count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
     bits, group = _quantization(config)
     return ModelFacts(
         folder=folder,
@@ -138,9 +143,9 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         weight_group_size=group,
         dtype=_dtype(weights),
         size_bytes=weights.size_bytes,
-        n_parameters=parameters(weights, group),
+        n_parameters=parameters(weights, group, _own_groups(config)),
         content_hash=weights.content_hash,
-        refusal=next(_refusals(config, heads, layers, head, v_head), None),
+        refusal=next(_refusals(config, min(heads, kv_heads), layers, head, v_head), None),
     )
 
 
@@ -157,6 +162,16 @@ def _count(config: dict[str, Any], *keys: str, default: int = 0) -> int:
     return default
 
 
+def _head_sizes(config: dict[str, Any], heads: int) -> tuple[int, int]:
+    """Sizes of one key and one value as they lie in the cache."""
+    plain = _count(config, "hidden_size", "n_embd", "d_model", "dim", "model_dim") // max(heads, 1)
+    turned, straight = _count(config, "qk_rope_head_dim"), _count(config, "qk_nope_head_dim")
+    if turned and straight:
+        return turned + straight, _count(config, "v_head_dim", default=plain)
+    head = _count(config, "head_dim", default=plain)
+    return head, _count(config, "v_head_dim", default=head)
+
+
 def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head: int) -> Iterator[str]:
     special = architectures.special_caches(config)
     if special:
@@ -171,7 +186,7 @@ def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head
             f"this {config['model_type']} model caches compressed latents (MLA), which mlx-lm's quantized "
             "attention cannot use; only models with plain keys and values can be measured."
         )
-    if not (heads and layers and head):
+    if not (heads and layers and head and v_head):
         yield (
             f"this {config['model_type']} model has no attention heads in its configuration, so it has no "
             "KV cache to quantize; choose a transformer model."
@@ -191,9 +206,20 @@ def _quantization(config: dict[str, Any]) -> tuple[int | None, int | None]:
     return (bits if isinstance(bits, int) else None), (group if isinstance(group, int) else None)
 
 
+def _own_groups(config: dict[str, Any]) -> dict[str, int]:
+    """Group sizes of the layers that are quantized otherwise than the rest."""
+    entry = config.get("quantization") or config.get("quantization_config")
+    layers = entry.items() if isinstance(entry, dict) else ()
+    return {
+        name: own["group_size"]
+        for name, own in layers
+        if isinstance(own, dict) and isinstance(own.get("group_size"), int)
+    }
+
+
 def _dtype(weights: Weights) -> str:
-    kinds = [t.dtype for t in weights.tensors if t.dtype in FLOATS]
-    return FLOATS[max(set(kinds), key=kinds.count)] if kinds else "unknown"
+    kinds = Counter(t.dtype for t in weights.tensors if t.dtype in FLOATS)
+    return FLOATS[kinds.most_common(1)[0][0]] if kinds else "unknown"
 
 
 def _vocabulary(weights: Weights) -> int:

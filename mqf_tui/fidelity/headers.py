@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,21 @@ def read_header(path: Path) -> Iterator[Tensor]:
             header: dict[str, Any] = json.loads(file.read(length))
             header.pop("__metadata__", None)
             ends = [int(entry["data_offsets"][1]) for entry in header.values()]
-            tensors = [Tensor(n, e["dtype"], tuple(map(int, e["shape"]))) for n, e in header.items()]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            tensors = [Tensor(n, str(e["dtype"]), tuple(map(int, e["shape"]))) for n, e in header.items()]
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise _broken(path) from error
     if 8 + length + max(ends, default=0) != size:
         raise _broken(path)
     yield from tensors
 
 
-def parameters(weights: Weights, group_size: int | None = None) -> int:
-    """Number of parameters, packed ones counted unpacked; ``group_size`` is the configuration's."""
+def parameters(
+    weights: Weights, group_size: int | None = None, own: Mapping[str, int] | None = None
+) -> int:
+    """Number of parameters, packed ones counted unpacked.
+
+    ``group_size`` is the configuration's, ``own`` the group sizes of layers that it names apart.
+    """
     by_name = {t.name: t for t in weights.tensors}
     total = 0
     for tensor in weights.tensors:
@@ -125,14 +130,14 @@ def parameters(weights: Weights, group_size: int | None = None) -> int:
             continue
         count = math.prod(tensor.shape)
         if packed is not None and tensor.dtype == "U32" and last == "weight":
-            count = _unpacked(tensor, packed, group_size or 64)
+            count = _unpacked(tensor, packed, (own or {}).get(stem) or group_size or 64)
         total += count
     return total
 
 
 def _unpacked(tensor: Tensor, scales: Tensor, group_size: int) -> int:
     # bits · group = 32 · words per group, so the pair is only unique with the configuration's group;
-    # layers quantized otherwise than the rest are tried with the usual ones.
+    # where that cannot be, the usual ones are tried.
     words = tensor.shape[-1] / scales.shape[-1]
     for group in (group_size, 64, 32, 128, 16):
         if 32 * words / group in (1, 2, 3, 4, 5, 6, 8):
@@ -143,7 +148,7 @@ def _unpacked(tensor: Tensor, scales: Tensor, group_size: int) -> int:
 def _indexed(index: Path) -> set[str]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise BrokenWeightsError(f"{index.name} cannot be read; download the model again.") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or "\\" in name:
@@ -175,6 +180,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if not folder.is_dir():
+            raise ModelNotFoundError(
+                f"the model folder {folder} is gone; name another one, or see `mqf-tui models`."
+            ) from error
         empty = "is empty" if not any(folder.iterdir()) else "has no config.json"
         raise ModelNotFoundError(
             f"{folder.name} {empty}, so it is no model folder; name the folder that `mlx_lm` would load."
@@ -183,7 +192,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelNotFoundError(
             f"config.json of {folder.name} cannot be read ({error.strerror}); check its permissions."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenWeightsError(
             f"config.json of {folder.name} is not valid JSON; download the model again."
         ) from error

@@ -86,7 +86,7 @@ def _lazy(facts: ModelFacts, trust_remote_code: bool) -> Any:
 
         try:
             return load(facts.folder, lazy=True, trust_remote_code=trust_remote_code)[0]
-        except (ValueError, KeyError, IndexError, FileNotFoundError, RuntimeError) as error:
+        except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
             raise BrokenWeightsError(
                 f"the weights of {facts.name} do not fit its configuration ({_one_line(error)}); "
                 "download the model again or convert it anew."
@@ -101,11 +101,13 @@ def _lazy(facts: ModelFacts, trust_remote_code: bool) -> Any:
 def _for_cpu(model: Any) -> Any:
     from mlx_lm.utils import dequantize_model
 
-    model = dequantize_model(model)
-
     def cast(array: mx.array) -> mx.array:
         return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
 
+    # Scales first, or each weight would be rounded to their half precision; formats without
+    # floating scales come out in half precision, so again afterwards.
+    model.update(tree_map(cast, model.parameters()))
+    model = dequantize_model(model)
     model.update(tree_map(cast, model.parameters()))
     return model
 

@@ -15,6 +15,7 @@ from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.verdict import KV_POLICY
 from mqf_tui.reports.schema import KVBytes, Report, Versions
+from mqf_tui.reports.text import readable
 
 
 def build_report(
@@ -32,7 +33,7 @@ def build_report(
     reference, variant = bytes_measured or (None, None)
     low, high = summary.flip_interval or (None, None)
     return Report(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         model=facts.name,
         model_hash=facts.content_hash,
         architecture=facts.architecture,
@@ -82,11 +83,12 @@ def build_report(
 
 def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     """The command line that measures the same again; files and folders by their last part only."""
-    corpus = settings.corpus.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    corpus = readable(settings.corpus).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     words = ["mqf-tui", "kv", model, "--kv-bits", str(settings.kv_bits)]
     words += ["--kv-group-size", str(settings.kv_group_size), "--chunk-length", str(settings.chunk_length)]
     words += ["--max-chunks", str(n_chunks), "--quantize-start", str(settings.quantize_start)]
-    return shlex.join([*words, "--corpus", corpus])
+    words += ["--corpus", corpus]
+    return shlex.join([*words, "--trust-remote-code"] if settings.trust_remote_code else words)
 
 
 def peak_memory_bytes() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -28,9 +29,10 @@ def find_model(name: str) -> Path:
     """The folder of ``demo``, a path, or a name in the hub cache; raises ModelNotFoundError."""
     if name == DEMO:
         return Path(str(resources.files("mqf_tui.demo") / "model"))
-    path = Path(name).expanduser()
+    # os.path, since Path.expanduser raises for an unknown user and Path keeps "." without a name.
+    path = Path(os.path.abspath(os.path.expanduser(name)))
     try:
-        if path.is_dir():
+        if name and path.is_dir():
             next(path.iterdir(), None)
             return path
         if path.is_file():

@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,7 @@ class SavedRun:
             with np.load(self.folder / "positions.npz", allow_pickle=False) as stored:
                 names = tuple(str(name) for name in stored["part_names"])
                 return Positions(*(stored[name] for name in ARRAYS), part_names=names)
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zipfile, zlib and NumPy each raise kinds of their own for damage
             raise SaveError(f"the positions of run {self.id} cannot be read; measure it again.") from error
 
 
@@ -53,7 +52,7 @@ def data_dir() -> Path:
 
     override = os.environ.get("MQF_TUI_DATA_DIR")
     return (
-        Path(override).expanduser()
+        Path(os.path.expanduser(override))
         if override
         else Path(platformdirs.user_data_dir("mqf-tui", appauthor=False))
     )
@@ -71,8 +70,10 @@ def save_run(report: Report, positions: Positions, root: Path | None = None) -> 
         target = runs / run_id
         temporary.rename(target)
         _sync_folder(runs)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise SaveError(
             f"the run could not be saved in {runs} ({error.strerror or error}); make room there or set "
             "MQF_TUI_DATA_DIR to another folder."

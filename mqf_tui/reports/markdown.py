@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from mqf_tui.reports.schema import Report
@@ -32,7 +33,7 @@ def _blocks(report: Report) -> Iterator[str]:
         yield "\n".join(_parts(report))
     yield _provenance(report)
     if report.warnings:
-        yield "\n".join(f"> {inert(warning)}" for warning in report.warnings)
+        yield "\n".join(f"> {_cell(warning)}" for warning in report.warnings)
     yield f"```sh\n{inert(report.command)}\n```"
 
 
@@ -76,13 +77,14 @@ def _parts(report: Report) -> Iterator[str]:
 
 def _provenance(report: Report) -> str:
     c, v = report.corpus, report.versions
-    return (
+    return _cell(
         f"{report.n_positions:,} positions in {report.n_chunks} chunks of {c.chunk_length} tokens of "
-        f"{_cell(c.name)} ({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
+        f"{c.name} ({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
         f"model {report.model_hash}, {report.architecture}, {report.weights} · {report.device}, {report.compute} · "
         f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}, Python {v.python}"
     )
 
 
 def _cell(text: str) -> str:
-    return inert(text).replace("|", "\\|").replace("<", "&lt;")
+    # Every sign that could end a cell or begin a link, an image, code or HTML.
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", inert(text)).replace("<", "&lt;")

@@ -38,6 +38,8 @@ def change(value: float) -> str:
 def size(n_bytes: float) -> str:
     """Bytes in decimal units: ``1.9 GB``."""
     value = float(n_bytes)
+    if not math.isfinite(value):
+        return str(value)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < 999.5:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
@@ -58,15 +60,19 @@ def duration(seconds: float) -> str:
 
 
 def interval(low: float | None, high: float | None, *, rate: bool = False) -> str:
-    """A 95 % interval, or why there is none."""
+    """A 95 % interval; there is none over one chunk, nor of an infinite mean."""
     if low is None or high is None:
-        return "one chunk: no interval"
+        return "no interval"
     word = percent if rate else kl
     return f"{word(low)} to {word(high)}"
 
 
 def inert(text: str) -> str:
     """``text`` on one line without control characters, so that a name cannot drive a terminal."""
-    return "".join(
-        " " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or unicodedata.category(c)[0] != "C"
-    )
+    spaced = "".join(" " if c in "\n\r\t\u2028\u2029" else c for c in text)
+    return "".join(c for c in spaced if unicodedata.category(c)[0] != "C")
+
+
+def readable(name: str) -> str:
+    """A file's name with its undecodable bytes as ``?``, so that it can be written as UTF-8."""
+    return name.encode(errors="replace").decode()

@@ -1,0 +1,101 @@
+"""The Textual app: screens over one bridge to the MLX thread."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from mqf_tui.app.bridge import Bridge, Measurement
+from mqf_tui.app.screens.live import LiveScreen
+from mqf_tui.app.screens.models import ModelsScreen
+from mqf_tui.app.screens.quit import QuitScreen
+from mqf_tui.app.screens.result import ResultScreen
+from mqf_tui.app.screens.runs import RunsScreen
+from mqf_tui.app.screens.setup import SetupScreen
+from mqf_tui.app.themes import DEFAULT, themes
+from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.library.models import LocalModel
+from mqf_tui.library.runs import SavedRun
+
+INTERRUPTED = 130
+
+
+class MqfTuiApp(App[None]):
+    """Choose a model and a setting, watch the measurement, read and compare runs."""
+
+    TITLE = "mqf-tui"
+    CSS_PATH = "styles.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q,ctrl+c", "leave", "Quit", show=False, priority=True),
+        Binding("question_mark,f1", "help", "Help", key_display="?"),
+    ]
+
+    def __init__(self, settings: KVSettings | None = None, *, autostart: bool = False) -> None:
+        super().__init__()
+        self.bridge = Bridge()
+        self._first = settings
+        self._autostart = autostart
+
+    def on_mount(self) -> None:
+        """Set the theme; open the first screen."""
+        found, problems = themes()
+        for theme in found:
+            self.register_theme(theme)
+        if DEFAULT in self.available_themes:
+            self.theme = DEFAULT
+        for problem in problems:
+            self.notify(problem, severity="warning", markup=False)
+        self.push_screen(ModelsScreen())
+        if self._first is not None and self._autostart:
+            self.measure(self._first)
+
+    def set_up(self, model: LocalModel) -> None:
+        """Open the set-up for a model."""
+        self.push_screen(SetupScreen(model))
+
+    def measure(self, settings: KVSettings) -> None:
+        """Start a measurement and show it."""
+        self.push_screen(LiveScreen(self.bridge.start(settings)))
+
+    def show_run(self, run: SavedRun) -> None:
+        """Open a saved run."""
+        self.push_screen(ResultScreen(run))
+
+    def show_ended(self, measurement: Measurement) -> None:
+        """Put the result of an ended measurement in place of its live screen."""
+        snapshot = measurement.snapshot()
+        if snapshot.report is not None and isinstance(self.screen, LiveScreen):
+            self.switch_screen(ResultScreen(snapshot.saved, snapshot.report, snapshot.problem))
+
+    def action_runs(self) -> None:
+        """Open the saved runs."""
+        self.push_screen(RunsScreen())
+
+    def action_help(self) -> None:
+        """Show or hide the keys and the words of this screen."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    def action_leave(self) -> None:
+        """Quit; ask first where a measurement runs."""
+        if isinstance(self.screen, QuitScreen):
+            return
+        if self.bridge.busy:
+            self.push_screen(QuitScreen(self.bridge))
+        else:
+            self.exit()
+
+
+def run_app(settings: KVSettings | None = None, *, autostart: bool = False) -> int:
+    """Run the app until the user leaves; return the exit code (130: a measurement was cut short)."""
+    app = MqfTuiApp(settings, autostart=autostart)
+    try:
+        app.run()
+    finally:
+        # Never leave with the thread inside MLX: the process would abort and wreck the terminal.
+        app.bridge.close()
+    return app.return_code or 0

@@ -1,0 +1,142 @@
+"""Compare: two runs side by side, and the paired difference where they scored the same positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import DataTable, Footer, Header, Static
+
+from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.tally import tally_of
+from mqf_tui.app.widgets.kl_plots import Histogram
+from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.statistics import clustered_interval
+from mqf_tui.library.runs import SavedRun
+from mqf_tui.reports.schema import Report
+from mqf_tui.reports.text import change, inert, interval, kl, percent, perplexity, size
+
+
+class CompareScreen(BaseScreen):
+    """Two columns of numbers, their difference, two histograms."""
+
+    TITLE = "Compare"
+    HELP = (
+        "# Compare\n\nWhere both runs scored the same positions of the same tokens, the difference is taken "
+        "position by position and its 95 % interval is clustered by chunk: an interval that leaves out 0 is "
+        "a real difference."
+    )
+
+    BINDINGS: ClassVar[list[BindingType]] = [*COMMON]
+
+    def __init__(self, first: SavedRun, second: SavedRun) -> None:
+        super().__init__()
+        self._first, self._second = first, second
+
+    def compose(self) -> ComposeResult:
+        """Table, then a word on the difference, then the plots."""
+        yield Header(icon="")
+        with VerticalScroll():
+            yield DataTable(show_cursor=False, zebra_stripes=True, id="compare")
+            yield Static("", id="difference")
+            with Horizontal(id="plots"):
+                yield Histogram(id="first")
+                yield Histogram(id="second")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Fill the table; read both positions."""
+        a, b = self._first.report, self._second.report
+        table = self.query_one(DataTable)
+        table.add_columns("", f"1: {_label(a)}", f"2: {_label(b)}", "2 − 1")
+        for row in rows(a, b):
+            table.add_row(*map(Text, row))
+        self.query_one(VerticalScroll).focus()
+        try:
+            first, second = self._first.positions(), self._second.positions()
+        except FidelityError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        self.query_one("#difference", Static).update(Text(difference(a, b, first, second)))
+        for name, positions, report in (("first", first, a), ("second", second, b)):
+            plot = self.query_one(f"#{name}", Histogram)
+            plot.border_title = f"{1 if name == 'first' else 2}: KL of each position, {_label(report)}"
+            numbers = tally_of(positions).running() if len(positions) else None
+            if numbers is not None:
+                plot.show(numbers.histogram)
+
+
+def rows(a: Report, b: Report) -> Iterator[tuple[str, str, str, str]]:
+    """Name, first, second, difference."""
+    yield "model", inert(a.model), inert(b.model), "" if a.model_hash == b.model_hash else "differ"
+    yield "verdict", a.verdict, b.verdict, ""
+    for name, x, y in (
+        ("KL mean", a.kl.mean, b.kl.mean),
+        ("KL median", a.kl.median, b.kl.median),
+        ("KL p95", a.kl.p95, b.kl.p95),
+        ("KL p99", a.kl.p99, b.kl.p99),
+        ("KL max", a.kl.max, b.kl.max),
+    ):
+        yield name, kl(x), kl(y), _signed(y - x, kl(y - x))
+    yield (
+        "flips",
+        percent(a.flip_rate),
+        percent(b.flip_rate),
+        _signed(b.flip_rate - a.flip_rate, percent(b.flip_rate - a.flip_rate)),
+    )
+    yield (
+        "perplexity",
+        perplexity(a.perplexity_quant),
+        perplexity(b.perplexity_quant),
+        change(b.perplexity_quant - a.perplexity_quant),
+    )
+    x, y = a.kv_bytes_per_token.variant, b.kv_bytes_per_token.variant
+    yield "KV per token", size(x), size(y), _signed(y - x, size(y - x))
+    same = "same tokens" if a.corpus.token_hash == b.corpus.token_hash else "differ"
+    yield "corpus", _corpus(a), _corpus(b), same
+
+
+def difference(a: Report, b: Report, first: Positions, second: Positions) -> str:
+    """The paired difference in a sentence, or why there is none."""
+    if a.model_hash != b.model_hash:
+        return "These are different models: their numbers stand side by side, but no difference is taken."
+    if not same_positions(first, second):
+        return "They scored different positions, so the difference is not paired and no interval is given."
+    if np.array_equal(first.kl, second.kl) and np.array_equal(first.flip, second.flip):
+        return f"Both gave the same KL at each of {len(first):,} positions: there is no difference."
+    delta = second.kl.astype(np.float64) - first.kl
+    with np.errstate(invalid="ignore"):
+        mean = float(delta.mean())
+    found = clustered_interval(delta, first.chunk)
+    low, high = found or (None, None)
+    text = f"Paired over {len(first):,} positions: mean KL changes by {_signed(mean, kl(mean))} nats"
+    text += f" (95 %: {interval(low, high)})"
+    if low is not None and high is not None:
+        text += "; the difference is real." if low > 0 or high < 0 else "; that may be chance."
+    return text
+
+
+def same_positions(first: Positions, second: Positions) -> bool:
+    """Whether both scored the same tokens at the same places."""
+    return len(first) == len(second) and all(
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("chunk", "depth", "token")
+    )
+
+
+def _label(r: Report) -> str:
+    start = f" from {r.quantize_start}" if r.quantize_start else ""
+    return f"{r.kv_bits}-bit g{r.kv_group_size}{start}{' partial' if r.partial else ''}"
+
+
+def _corpus(r: Report) -> str:
+    return f"{inert(r.corpus.name)}, {r.n_chunks} × {r.corpus.chunk_length}"
+
+
+def _signed(value: float, words: str) -> str:
+    return f"+{words}" if value > 0 else words

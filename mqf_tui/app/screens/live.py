@@ -1,0 +1,155 @@
+"""Live: the numbers of a running measurement, drawn from snapshots by a timer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import Footer, Header, ProgressBar, Static
+
+from mqf_tui.app.bridge import Measurement, Snapshot
+from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.tally import Running
+from mqf_tui.app.widgets.kl_plots import Histogram, Trace
+from mqf_tui.app.widgets.tiles import Numbers, Tiles
+from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.verdict import KV_POLICY
+from mqf_tui.reports.text import duration, inert
+
+SECONDS_A_FRAME = 0.1
+
+
+def setting_words(settings: KVSettings) -> str:
+    """Model and setting in a line."""
+    mode = f"deployment from {settings.quantize_start}" if settings.quantize_start else "stress"
+    name = settings.model.rstrip("/").rsplit("/", 1)[-1]
+    return f"{inert(name)}  {settings.kv_bits}-bit KV cache, group {settings.kv_group_size}, {mode}"
+
+
+class LiveScreen(BaseScreen):
+    """Four large numbers, two plots, progress, and the verdict as it stands."""
+
+    TITLE = "Live"
+    HELP = (
+        "# Live\n\n**KL**: how far the variant's next-token distribution is from the reference's, in nats; "
+        "0 is equal. **p99**: one position in a hundred is worse. **Flips**: positions whose most likely "
+        "token changes.\n\n"
+        "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space,p", "pause", "Pause/go on", key_display="space"),
+        Binding("s", "stop", "Stop"),
+        Binding("escape", "back", "Back", show=False),
+        Binding("q", "app.leave", "Quit"),
+    ]
+
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__()
+        self._measurement = measurement
+        self._drawn: tuple[int, bool] = (-1, False)
+
+    def compose(self) -> ComposeResult:
+        """Tiles above, plots in the middle, progress below."""
+        yield Header(icon="")
+        yield Static(Text(setting_words(self._measurement.snapshot().settings), style="bold"), id="setting")
+        yield Tiles()
+        with Horizontal(id="plots"):
+            yield Histogram(id="histogram")
+            yield Trace(id="trace")
+        yield ProgressBar(total=None, show_eta=False, id="progress")
+        yield Static("starting …", id="status")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to draw."""
+        self.set_interval(SECONDS_A_FRAME, self._draw)
+
+    def _draw(self) -> None:
+        snapshot = self._measurement.snapshot()
+        if (snapshot.version, snapshot.paused) == self._drawn:
+            return
+        self._drawn = snapshot.version, snapshot.paused
+        numbers = self._measurement.numbers()
+        if numbers is not None and snapshot.plan is not None:
+            self._show_numbers(numbers, snapshot.plan.n_positions)
+        self._show_status(snapshot, numbers)
+        if not snapshot.running:
+            self._ended(snapshot)
+
+    def _show_numbers(self, n: Running, n_planned: int) -> None:
+        numbers = Numbers(
+            n.kl_mean,
+            n.kl_interval,
+            n.kl_median,
+            n.kl_p99,
+            n.flip_rate,
+            n.flip_interval,
+            n.perplexity_ref,
+            n.perplexity_quant,
+        )
+        self.query_one(Tiles).show(numbers, KV_POLICY)
+        self.query_one(Histogram).show(n.histogram)
+        self.query_one(Trace).show(n.trace, n_planned)
+
+    def _show_status(self, s: Snapshot, numbers: Running | None) -> None:
+        bar, status = self.query_one(ProgressBar), self.query_one("#status", Static)
+        if s.plan is None:
+            bar.update(total=1 if s.share is not None else None, progress=s.share or 0)
+            status.update(Text(f"{s.doing} …"))
+            return
+        total = s.plan.n_positions
+        bar.update(total=total, progress=s.n_positions)
+        speed = s.n_positions / s.seconds if s.seconds else 0.0
+        left = duration((total - s.n_positions) / speed) if speed else "?"
+        text = Text()
+        if s.paused and s.running:
+            text.append("paused  ", style=f"bold {self.app.theme_variables['warning']}")
+        text.append(f"chunk {s.chunk + 1}/{s.plan.n_chunks}, {s.n_positions:,}/{total:,} positions, ")
+        text.append(f"{speed:,.0f}/s, {left} left")
+        if numbers is not None:
+            colour = {"good": "success", "marginal": "warning", "bad": "error"}[numbers.verdict]
+            text.append("  so far: ")
+            text.append(numbers.verdict, style=f"bold {self.app.theme_variables[colour]}")
+        status.update(text)
+
+    def _ended(self, s: Snapshot) -> None:
+        if s.state == "failed":
+            self.notify(
+                s.problem or "it failed",
+                title="Measurement failed",
+                severity="error",
+                timeout=30,
+                markup=False,
+            )
+            self.query_one("#status", Static).update(
+                Text(s.problem or "it failed", style=self.app.theme_variables["error"])
+            )
+        if s.report is not None:
+            self.mqf.show_ended(self._measurement)
+        elif s.state == "stopped":
+            self.notify("Stopped before anything was scored; nothing was saved.")
+            self.dismiss()
+
+    def action_pause(self) -> None:
+        """Hold, or go on."""
+        control = self._measurement.control
+        if control.paused:
+            control.resume()
+        else:
+            control.pause()
+
+    def action_stop(self) -> None:
+        """Stop after the current step; what is scored is kept."""
+        if self._measurement.snapshot().running:
+            self._measurement.control.stop()
+            self.query_one("#status", Static).update("stopping after the current step …")
+
+    def action_back(self) -> None:
+        """Only where nothing runs any more."""
+        if self._measurement.snapshot().running:
+            self.notify("It is still running: s stops it, q quits.")
+        else:
+            self.dismiss()

@@ -1,0 +1,173 @@
+"""Models: what is on this machine, and what can be measured on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Header, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.library.models import LocalModel, describe_folder, local_models
+from mqf_tui.reports.text import inert, size
+
+
+class ModelsScreen(BaseScreen):
+    """A list that typing filters; a path typed there is a model too."""
+
+    TITLE = "Models"
+    HELP = (
+        "# Models\n\nThe bundled demo and the models of the local Hugging Face cache. "
+        "Type to filter, or type the path of a model folder. Enter sets up a measurement."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "Set up", priority=True),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("r", "app.runs", "Runs"),
+        Binding("f5", "reload", "Reload"),
+        Binding("escape", "back", "Clear", show=False),
+        Binding("q", "app.leave", "Quit"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._models: tuple[LocalModel, ...] = ()
+        self._shown: list[LocalModel] = []
+
+    def compose(self) -> ComposeResult:
+        """Filter and list on the left, facts on the right."""
+        yield Header(icon="")
+        with Horizontal():
+            with Vertical(id="left"):
+                yield Input(placeholder="filter by typing, or a folder's path", id="filter")
+                yield OptionList(id="models")
+            with Vertical(id="facts"):
+                yield Static("looking for models …", id="facts-text")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Scan in the background."""
+        self.query_one(OptionList).focus()
+        self.action_reload()
+
+    def on_screen_resume(self) -> None:
+        """Keys go to the list."""
+        self.query_one(OptionList).focus()
+
+    @work(thread=True, exclusive=True)
+    def action_reload(self) -> None:
+        """Scan the machine again."""
+        found = local_models()
+        self.app.call_from_thread(self._loaded, found)
+
+    def _loaded(self, found: tuple[LocalModel, ...]) -> None:
+        self._models = found
+        self._refill()
+
+    @on(Input.Changed, "#filter")
+    def _refill(self) -> None:
+        typed = self.query_one("#filter", Input).value.strip()
+        shown = [m for m in self._models if typed.lower() in m.name.lower()]
+        if typed and Path(typed).expanduser().is_dir():
+            shown.insert(0, describe_folder(typed))
+        self._shown = shown
+        listing = self.query_one(OptionList)
+        listing.clear_options()
+        listing.add_options([Option(_line(m), id=str(i)) for i, m in enumerate(shown)])
+        if shown:
+            listing.highlighted = 0
+        else:
+            self.query_one("#facts-text", Static).update(Text(_nothing(typed)))
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        self.query_one("#facts-text", Static).update(_facts(self._shown[event.option_index]))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self) -> None:
+        self.action_choose()
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self.action_choose()
+
+    def on_key(self, event: object) -> None:
+        """Letters that are no key of this screen begin a filter."""
+        key = getattr(event, "character", None)
+        listing = self.query_one(OptionList)
+        if key and key.isalnum() and key not in "qr" and self.focused is listing:
+            entry = self.query_one("#filter", Input)
+            entry.focus()
+            entry.insert_text_at_cursor(key)
+
+    def action_filter(self) -> None:
+        """To the filter."""
+        self.query_one("#filter", Input).focus()
+
+    def action_choose(self) -> None:
+        """Set up a measurement of the highlighted model."""
+        place = self.query_one(OptionList).highlighted
+        if place is None or not self._shown:
+            return
+        model = self._shown[place]
+        if model.problem or model.facts is None:
+            self.notify(
+                model.problem or "it cannot be read",
+                title="Cannot be measured",
+                severity="warning",
+                markup=False,
+            )
+        else:
+            self.mqf.set_up(model)
+
+    def action_back(self) -> None:
+        """Empty the filter; there is nothing behind this screen."""
+        self.query_one("#filter", Input).value = ""
+        self.query_one(OptionList).focus()
+
+
+def _line(model: LocalModel) -> Text:
+    text = Text(inert(model.name), no_wrap=True, overflow="ellipsis")
+    if model.problem:
+        text.stylize("dim")
+        text.append("  cannot be measured", style="italic dim")
+    return text
+
+
+def _nothing(typed: str) -> str:
+    if typed:
+        return f"No model matches {typed!r} and there is no such folder. Escape clears the filter."
+    return "No models found."
+
+
+def _facts(model: LocalModel) -> Text:
+    text = Text()
+    text.append(inert(model.name) + "\n", style="bold")
+    text.append(f"{model.source}\n\n", style="dim")
+    if model.facts is not None:
+        f = model.facts
+        rows = (
+            ("architecture", f.architecture),
+            ("weights", f.weights),
+            ("parameters", f"{f.n_parameters / 1e6:,.1f} million"),
+            ("size", size(f.size_bytes)),
+            ("layers", str(f.n_layers)),
+            ("heads", f"{f.n_heads}, {f.n_kv_heads} of keys and values"),
+            ("head size", str(f.head_dim)),
+            ("groups", ", ".join(map(str, f.valid_groups)) or "none fits"),
+            ("vocabulary", f"{f.vocab_size:,}"),
+            ("context", f"{f.context:,}" if f.context else "not stated"),
+        )
+        for name, value in rows:
+            text.append(f"{name:<13}", style="dim")
+            text.append(f"{value}\n")
+    if model.problem:
+        text.append("\nCannot be measured: ", style="bold")
+        text.append(inert(model.problem))
+    return text

@@ -1,0 +1,100 @@
+"""Running numbers of a measurement, cheap enough to be read ten times a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.statistics import Interval, clustered_interval, percentile, perplexity
+from mqf_tui.fidelity.verdict import verdict
+from mqf_tui.reports.schema import Verdict
+
+TRACE_BINS = 400
+HISTOGRAM_EDGES = np.linspace(-8.0, 2.0, 61)  # log10 of nats
+
+
+@dataclass(frozen=True)
+class Running:
+    """The numbers so far. KL in nats; ``histogram`` counts log10 KL between HISTOGRAM_EDGES (60,);
+    ``trace`` is the mean KL of equal stretches of the planned positions, NaN where not scored yet."""
+
+    n: int
+    kl_mean: float
+    kl_interval: Interval | None
+    kl_median: float
+    kl_p99: float
+    flip_rate: float
+    flip_interval: Interval | None
+    perplexity_ref: float
+    perplexity_quant: float
+    histogram: NDArray[np.int64]
+    trace: NDArray[np.float64]
+    verdict: Verdict
+
+
+class Tally:
+    """Adds up the positions of ``n_planned`` as they come; one writer, any number of readers."""
+
+    def __init__(self, n_planned: int) -> None:
+        self._n = 0
+        self._kl = np.empty(n_planned, np.float32)
+        self._chunk = np.empty(n_planned, np.int32)
+        self._flip = np.empty(n_planned, np.bool_)
+        self._nll = np.zeros(2)
+        self._histogram = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
+        bins = min(TRACE_BINS, n_planned)
+        self._sums, self._counts = np.zeros(bins), np.zeros(bins, np.int64)
+
+    def add(self, positions: Positions) -> None:
+        """Take in the next positions, in order."""
+        first, last = self._n, self._n + len(positions)
+        self._kl[first:last] = positions.kl
+        self._chunk[first:last] = positions.chunk
+        self._flip[first:last] = positions.flip
+        self._nll += positions.nll_ref.sum(dtype=np.float64), positions.nll_quant.sum(dtype=np.float64)
+        with np.errstate(divide="ignore"):
+            logs = np.clip(np.log10(positions.kl), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+        self._histogram += np.histogram(logs, HISTOGRAM_EDGES)[0]
+        where = np.arange(first, last) * len(self._sums) // len(self._kl)
+        np.add.at(self._sums, where, positions.kl)
+        np.add.at(self._counts, where, 1)
+        self._n = last
+
+    def running(self) -> Running | None:
+        """The numbers so far, or None before the first position."""
+        n = self._n
+        if n == 0:
+            return None
+        kl, chunk = self._kl[:n], self._chunk[:n]
+        mean, p99 = float(kl.mean(dtype=np.float64)), percentile(kl, 0.99)
+        flip_rate = float(self._flip[:n].mean())
+        with np.errstate(invalid="ignore"):
+            trace = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
+        return Running(
+            n=n,
+            kl_mean=mean,
+            kl_interval=_from_zero(clustered_interval(kl, chunk)),
+            kl_median=percentile(kl, 0.5),
+            kl_p99=p99,
+            flip_rate=flip_rate,
+            flip_interval=_from_zero(clustered_interval(self._flip[:n], chunk)),
+            perplexity_ref=perplexity(np.array([self._nll[0] / n])),
+            perplexity_quant=perplexity(np.array([self._nll[1] / n])),
+            histogram=self._histogram.copy(),
+            trace=trace,
+            verdict=verdict(mean, p99, flip_rate),
+        )
+
+
+def _from_zero(interval: Interval | None) -> Interval | None:
+    return (max(0.0, interval[0]), interval[1]) if interval else None
+
+
+def tally_of(positions: Positions) -> Tally:
+    """A tally of finished positions."""
+    tally = Tally(max(1, len(positions)))
+    tally.add(positions)
+    return tally

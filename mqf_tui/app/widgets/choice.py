@@ -1,0 +1,158 @@
+"""One setting on one line: ←/→ choose among its values, the line below says what the choice means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+
+
+@dataclass(frozen=True)
+class Option:
+    """A value and its words; ``refusal`` says why it cannot be chosen, None where it can."""
+
+    value: int | str | None
+    label: str
+    meaning: str = ""
+    refusal: str | None = None
+
+
+class Choice(Widget, can_focus=True):
+    """A row of options. Digits type a number of one's own where ``own`` allows it."""
+
+    DEFAULT_CSS = """
+    Choice { height: 2; padding: 0 1; }
+    Choice:focus { background: $panel; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "move(-1)", "Choose", key_display="←→"),
+        Binding("right,l", "move(1)", "Choose", show=False),
+    ]
+    chosen: reactive[int] = reactive(0)
+
+    class Changed(Message):
+        """The value changed."""
+
+        def __init__(self, choice: Choice) -> None:
+            super().__init__()
+            self.choice = choice
+
+        @property
+        def control(self) -> Choice:
+            """The choice that changed."""
+            return self.choice
+
+    def __init__(
+        self,
+        title: str,
+        options: Sequence[Option],
+        value: int | str | None,
+        *,
+        own: str | None = None,
+        id: str | None = None,
+    ) -> None:
+        super().__init__(id=id)
+        self._title = title
+        self._presets = list(options)
+        self.options = list(options)
+        self._own = own
+        self._typed = ""
+        self._places: list[tuple[int, int]] = []
+        self.pick(value)
+
+    @property
+    def value(self) -> int | str | None:
+        """The value chosen."""
+        return self.options[self.chosen].value
+
+    def pick(self, value: int | str | None) -> None:
+        """Choose ``value`` where it exists and is allowed, else the first that is; an own number is added."""
+        places = {o.value: i for i, o in enumerate(self.options) if o.refusal is None}
+        if value not in places and self._own and isinstance(value, int) and value > 0:
+            self._set_own(value)
+            return
+        self.chosen = places.get(value, next(iter(places.values()), 0))
+
+    def action_move(self, by: int) -> None:
+        """Go to the next option that can be chosen."""
+        self._typed = ""
+        place = self.chosen + by
+        while 0 <= place < len(self.options) and self.options[place].refusal is not None:
+            place += by
+        if 0 <= place < len(self.options):
+            self.chosen = place
+
+    def watch_chosen(self) -> None:
+        """Tell the screen."""
+        if self.is_mounted:
+            self.post_message(self.Changed(self))
+
+    def on_key(self, event: events.Key) -> None:
+        """Digits make a number of one's own."""
+        if self._own is None:
+            return
+        if event.character and event.character.isdigit() and len(self._typed) < 7:
+            self._typed += event.character
+        elif event.key == "backspace" and self._typed:
+            self._typed = self._typed[:-1]
+        else:
+            return
+        event.stop()
+        if self._typed and int(self._typed) > 0:
+            self._set_own(int(self._typed))
+
+    def on_blur(self) -> None:
+        """The next digit begins a new number."""
+        self._typed = ""
+
+    def on_click(self, event: events.Click) -> None:
+        """Choose what was clicked."""
+        for place, (start, end) in enumerate(self._places):
+            inside = event.y == 0 and start <= event.x - self.styles.padding.left < end
+            if inside and self.options[place].refusal is None:
+                self.chosen = place
+
+    def render(self) -> Text:
+        """The title and options, then the meaning of the chosen one (or why others are not to be had)."""
+        line = Text(no_wrap=True)
+        line.append(f"{self._title:<13}", style="bold")
+        self._places = []
+        colours = self.app.theme_variables
+        for place, option in enumerate(self.options):
+            start = len(line)
+            label = f" {option.label} "
+            if place == self.chosen:
+                line.append(label, style=f"bold {colours['background']} on {colours['primary']}")
+            elif option.refusal is not None:
+                line.append(label, style=f"strike {colours['secondary']}")
+            else:
+                line.append(label, style=colours["foreground"])
+            self._places.append((start, len(line)))
+            line.append(" ")
+        picked = self.options[self.chosen]
+        hint = picked.refusal or picked.meaning
+        if self._own and self.has_focus:
+            hint = f"{hint}; or type {self._own}" if hint else f"type {self._own}"
+        line.append(f"\n{'':<14}{hint}", style=colours["secondary"])
+        return line
+
+    def _set_own(self, value: int) -> None:
+        known = {o.value: i for i, o in enumerate(self._presets)}
+        self.options = list(self._presets)
+        if value in known:
+            place = known[value]
+        else:
+            place = sum(1 for o in self._presets if isinstance(o.value, int) and o.value < value)
+            self.options.insert(place, Option(value, f"{value:,}", "a number of your own"))
+        if place == self.chosen:
+            self.refresh()
+            if self.is_mounted:
+                self.post_message(self.Changed(self))
+        self.chosen = place

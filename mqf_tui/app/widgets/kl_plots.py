@@ -1,0 +1,144 @@
+"""The plots of KL divergence: its distribution, its course along the text, its mean by depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mqf_tui.app.tally import HISTOGRAM_EDGES
+from mqf_tui.app.widgets.plot import Plot
+from mqf_tui.fidelity.verdict import KV_POLICY
+from mqf_tui.reports.schema import DepthBucket
+
+GOOD, MARGINAL = (math.log10(limit) for limit in KV_POLICY.kl_mean)
+
+
+def zone(log_kl: float) -> str:
+    """Name of the theme's colour for a log10 KL: where it lies against the limits of the mean."""
+    return "success" if log_kl <= GOOD else "warning" if log_kl <= MARGINAL else "error"
+
+
+def power(exponent: int) -> str:
+    """A power of ten as a tick's label."""
+    return {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100"}.get(exponent, f"1e{exponent}")
+
+
+class Histogram(Plot):
+    """How many positions have which KL, on a log scale; colours are those of the verdict's limits."""
+
+    BORDER_TITLE = "KL of each position (nats)"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._counts: NDArray[np.int64] | None = None
+
+    def show(self, counts: NDArray[np.int64]) -> None:
+        """Draw these counts between HISTOGRAM_EDGES."""
+        self._counts = counts
+        self.refresh()
+
+    def plot(self, figure: Any) -> bool:
+        """Bars coloured by zone."""
+        counts = self._counts
+        if counts is None or not counts.any():
+            return False
+        centres = (HISTOGRAM_EDGES[:-1] + HISTOGRAM_EDGES[1:]) / 2
+        filled = np.flatnonzero(counts)
+        first, last = min(filled[0], 18), max(filled[-1], 47)
+        shown = slice(int(first), int(last) + 1)
+        for name in ("success", "warning", "error"):
+            picked = [i for i in range(shown.start, shown.stop) if zone(float(centres[i])) == name]
+            if picked:
+                heights = counts[picked].tolist()
+                figure.draw(
+                    figure.bar(centres[picked].tolist(), heights, width=1, marker=self.marker("█", name))
+                )
+        low, high = math.ceil(HISTOGRAM_EDGES[first]), math.floor(HISTOGRAM_EDGES[last + 1])
+        ticks = list(range(low, high + 1))
+        figure.ruler("x").lim(float(HISTOGRAM_EDGES[first]), float(HISTOGRAM_EDGES[last + 1]))
+        figure.ruler("x").ticks(
+            ticks, [f"≤{power(t)}" if t == HISTOGRAM_EDGES[0] else power(t) for t in ticks]
+        )
+        top = int(counts.max())
+        figure.ruler("y").lim(0, top)
+        figure.ruler("y").ticks([0, top / 2, top], ["0", f"{top / 2:.0f}", str(top)])
+        return True
+
+
+class LogSeries(Plot):
+    """Base of plots whose y axis is KL on a log scale."""
+
+    def log_axis(self, figure: Any, logs: NDArray[np.float64]) -> None:
+        """Ticks at powers of ten around ``logs``."""
+        low = max(-8, math.floor(float(logs.min())))
+        high = max(low + 1, math.ceil(float(logs.max())))
+        step = 1 if high - low <= 4 else 2
+        ticks = list(range(low, high + 1, step))
+        figure.ruler("y").lim(low, high)
+        figure.ruler("y").ticks(ticks, [power(t) for t in ticks])
+
+
+class Trace(LogSeries):
+    """Mean KL of equal stretches of the text, in the order in which it is scored."""
+
+    BORDER_TITLE = "KL along the positions"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._trace: NDArray[np.float64] | None = None
+        self._n_planned = 0
+
+    def show(self, trace: NDArray[np.float64], n_planned: int) -> None:
+        """Draw mean KL (bins,), NaN where not scored yet."""
+        self._trace, self._n_planned = trace, n_planned
+        self.refresh()
+
+    def plot(self, figure: Any) -> bool:
+        """One dot a stretch, coloured by zone."""
+        if self._trace is None:
+            return False
+        scored = np.flatnonzero(np.isfinite(self._trace))
+        if not len(scored):
+            return False
+        logs = np.log10(np.maximum(self._trace[scored], 1e-8))
+        places = (scored + 0.5) * self._n_planned / len(self._trace)
+        names = np.array([zone(float(v)) for v in logs])
+        for name in ("success", "warning", "error"):
+            here = names == name
+            if here.any():
+                points = places[here].tolist(), logs[here].tolist()
+                figure.draw(figure.signal(*points, marker=self.marker("braille", name)))
+        n = self._n_planned
+        figure.ruler("x").lim(0, n)
+        figure.ruler("x").ticks([0, n / 2, n], ["0", f"{n // 2:,}", f"{n:,}"])
+        self.log_axis(figure, logs)
+        return True
+
+
+class Depth(LogSeries):
+    """Mean KL by depth: eight equal parts of the chunk."""
+
+    BORDER_TITLE = "KL by depth in the chunk"
+
+    def __init__(self, buckets: Sequence[DepthBucket], **options: Any) -> None:
+        super().__init__(**options)
+        self._buckets = buckets
+
+    def plot(self, figure: Any) -> bool:
+        """One bar a part, coloured by zone."""
+        buckets = [b for b in self._buckets if math.isfinite(b.kl_mean)]
+        if not buckets:
+            return False
+        logs = np.log10(np.maximum([b.kl_mean for b in buckets], 1e-8))
+        floor = max(-8, math.floor(float(logs.min())))
+        for place, value in enumerate(logs.tolist(), 1):
+            bar = [place], [floor], [value]
+            figure.draw(figure.bar(*bar, width=0.7, marker=self.marker("█", zone(value))))
+        figure.ruler("x").lim(0.4, len(buckets) + 0.6)
+        figure.ruler("x").ticks(list(range(1, len(buckets) + 1)), [str(b.start) for b in buckets])
+        self.log_axis(figure, logs)
+        return True

@@ -1,0 +1,55 @@
+"""plotext 6 in a Textual widget: one figure, built to the widget's size, in the theme's colours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import plotext
+from rich.text import Text
+from textual.color import Color
+from textual.widget import Widget
+
+Rgb = tuple[int, int, int]
+# plotext paints a background of its own behind everything; the theme's shall be seen.
+_BACKGROUND = re.compile(r"\x1b\[48;[\d;]*m")
+
+
+class Plot(Widget):
+    """Base of the plots: subclasses say what is drawn, this draws it where and how large."""
+
+    DEFAULT_CSS = """
+    Plot { width: 1fr; height: 1fr; min-height: 5; border: round $panel; border-title-color: $secondary; }
+    """
+
+    def plot(self, figure: Any) -> bool:
+        """Draw onto an empty plotext figure; False where there is nothing to draw."""
+        raise NotImplementedError
+
+    def render(self) -> Text:
+        """The figure as text."""
+        width, height = self.content_size
+        if width < 12 or height < 4:
+            return Text("too small", style="dim")
+        # The module has one master figure; cleared before each use it is as good as a new one.
+        figure = plotext.figure
+        figure.clear()
+        plotext.terminal.limit(False, False)
+        figure.plot_size(width, height)
+        axis = plotext.pixel(self.colour("secondary"), "default")
+        figure.axes(True, pixel=axis)
+        figure.axes(False, axis=["x"], side=["upper"])
+        figure.axes(False, axis=["y"], side=["right"])
+        for name in ("x", "y"):
+            figure.ruler(name).pixel(axis)
+        if not self.plot(figure):
+            return Text("waiting for the first numbers", style="dim")
+        return Text.from_ansi(_BACKGROUND.sub("", figure.build().string()), no_wrap=True, end="")
+
+    def colour(self, name: str) -> Rgb:
+        """A colour of the current theme."""
+        return Color.parse(self.app.theme_variables[name]).rgb
+
+    def marker(self, symbol: str, name: str) -> Any:
+        """A plotext marker in a colour of the theme."""
+        return plotext.marker(symbol, plotext.pixel(self.colour(name), "default"))

@@ -1,0 +1,42 @@
+"""A number large enough to be read across a desk, with what it is and how sure it is."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Digits, Label
+
+
+class Tile(Vertical):
+    """Title, large digits, a note underneath."""
+
+    DEFAULT_CSS = """
+    Tile { height: 5; width: 1fr; padding: 0 1; border-left: thick $panel; }
+    Tile .title { color: $secondary; }
+    Tile Digits { height: 3; width: 100%; color: $primary; }
+    Tile .note { color: $secondary; }
+    Tile.good Digits { color: $success; }
+    Tile.marginal Digits { color: $warning; }
+    Tile.bad Digits { color: $error; }
+    """
+
+    def __init__(self, title: str, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._title = title
+
+    def compose(self) -> ComposeResult:
+        """Title, number, note."""
+        yield Label(self._title, classes="title", markup=False)
+        yield Digits("–")
+        yield Label("", classes="note", markup=False)
+
+    def show(self, title: str, value: str, note: str = "", level: str = "") -> None:
+        """Set title, number, note and level (good, marginal, bad or none)."""
+        self.query_one(".title", Label).update(title)
+        digits = self.query_one(Digits)
+        if digits.value != value:
+            digits.update(value)
+        self.query_one(".note", Label).update(note)
+        self.set_class(level == "good", "good")
+        self.set_class(level == "marginal", "marginal")
+        self.set_class(level == "bad", "bad")

@@ -1,0 +1,28 @@
+"""Standard output that fails with a sentence."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from mqf_tui.fidelity.errors import SaveError
+
+
+def say(text: str) -> None:
+    """Write ``text`` to standard output now; raises SaveError where that takes no more.
+
+    A reader that went away (`| head`) raises BrokenPipeError, which is no failure.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What the buffer still holds would fail, and be complained about, once more at exit.
+        sys.stdout = None
+        raise SaveError(
+            f"the output could not be written ({error.strerror}); make room there or send it elsewhere."
+        ) from error

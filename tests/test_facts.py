@@ -1,0 +1,309 @@
+"""Facts from hand-written configurations, refusals before any work, and bytes against filled caches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mqf_tui.fidelity.errors import (
+    BrokenWeightsError,
+    FidelityError,
+    UnsupportedModelError,
+    UntrustedCodeError,
+)
+from mqf_tui.fidelity.facts import ModelFacts, check_setting, kv_bytes_per_token, read_facts
+from mqf_tui.fidelity.settings import KV_BITS, KVSettings
+from mqf_tui.fidelity.variants import bytes_per_token, converted, reference_cache, variant_cache
+from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, stub_folder
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256, "max_position_embeddings": 131072,
+}  # fmt: skip
+
+
+def facts_of(tmp_path: Path, config: dict[str, Any], **options: Any) -> ModelFacts:
+    return read_facts(stub_folder(tmp_path / "model", config), **options)
+
+
+def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def message(error: pytest.ExceptionInfo[FidelityError]) -> str:
+    text = str(error.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    return text
+
+
+def test_what_the_configuration_gives_is_taken(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, LLAMA)
+    assert (facts.n_layers, facts.n_heads, facts.n_kv_heads) == (16, 32, 8)
+    assert (facts.head_dim, facts.v_head_dim) == (64, 64)
+    assert (facts.vocab_size, facts.context) == (128256, 131072)
+    assert (facts.architecture, facts.name, facts.weights) == ("llama", "model", "float32")
+    assert facts.size_bytes == (tmp_path / "model" / "model.safetensors").stat().st_size
+    assert facts.n_parameters == 96 * 8 + 8
+    assert facts.refusal is None
+
+
+def test_what_it_leaves_out_is_derived(tmp_path: Path) -> None:
+    left = ("head_dim", "num_key_value_heads", "vocab_size", "max_position_embeddings")
+    facts = facts_of(tmp_path, without(LLAMA, *left) | {"num_attention_heads": 16}, name="org/name")
+    assert (facts.n_kv_heads, facts.head_dim, facts.v_head_dim) == (16, 128, 128)
+    assert facts.vocab_size == 96  # rows of the stub's embedding
+    assert facts.context is None
+    assert facts.name == "org/name"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"v_head_dim": 128}, (8, 64, 128)),
+        ({"head_dim": None}, (8, 64, 64)),
+        ({"head_dim": 128.0}, (8, 128, 128)),
+        ({"num_key_value_heads": 1}, (1, 64, 64)),
+        ({"num_key_value_heads": [4, 2, 4, 8]}, (8, 64, 64)),
+        ({"num_key_value_heads": None, "multi_query": True}, (1, 64, 64)),
+        ({"num_key_value_heads": None, "multi_query": False}, (32, 64, 64)),
+        ({"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}, (8, 192, 128)),
+    ],
+)
+def test_heads(tmp_path: Path, change: dict[str, Any], expected: tuple[int, int, int]) -> None:
+    facts = facts_of(tmp_path, LLAMA | change)
+    assert (facts.n_kv_heads, facts.head_dim, facts.v_head_dim) == expected
+
+
+def test_a_nested_text_config_wins(tmp_path: Path) -> None:
+    text = LLAMA | {"model_type": "mistral", "num_hidden_layers": 5}
+    outer = {"model_type": "mistral3", "num_hidden_layers": 99, "vision_config": {"hidden_size": 3}}
+    facts = facts_of(tmp_path, outer | {"text_config": text})
+    assert (facts.architecture, facts.n_layers, facts.head_dim) == ("mistral3", 5, 64)
+    assert facts.refusal is None
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_hidden_layers", "head_dim", "max_position_embeddings"])
+@pytest.mark.parametrize("value", [-1, 2.5, "16", "many", True, {}, [1, None], ["a"], float("inf"), float("nan")])
+def test_nonsense_is_an_error_with_a_sentence(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        facts_of(tmp_path, LLAMA | {key: value})
+    assert "impossible value" in message(caught)
+    assert "download the model again" in message(caught)
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_hidden_layers", "num_key_value_heads", "v_head_dim"])
+def test_a_model_without_heads_is_refused(tmp_path: Path, key: str) -> None:
+    facts = facts_of(tmp_path, LLAMA | {key: 0})
+    assert facts.refusal is not None
+    assert "no attention heads" in facts.refusal
+
+
+@pytest.mark.parametrize("value", [None, "", 0])
+def test_no_model_type(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        facts_of(tmp_path, LLAMA | {"model_type": value})
+    assert "names no model_type" in message(caught)
+
+
+@pytest.mark.parametrize("value", ["bert-of-tomorrow", "../../etc/passwd", ["llama"], 3])
+def test_an_unknown_architecture(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        facts_of(tmp_path, LLAMA | {"model_type": value})
+    assert str(value) in message(caught)
+    assert "upgrade mlx-lm" in message(caught)
+
+
+def test_no_tokenizer(tmp_path: Path) -> None:
+    folder = stub_folder(tmp_path / "model", LLAMA)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(BrokenWeightsError) as caught:
+        read_facts(folder)
+    assert "no tokenizer" in message(caught)
+    (folder / "tokenizer.model").touch()
+    assert read_facts(folder).n_layers == 16
+
+
+def test_a_model_file_needs_trust(tmp_path: Path) -> None:
+    config = LLAMA | {"model_file": "modeling.py", "model_type": "made-here"}
+    with pytest.raises(UntrustedCodeError) as caught:
+        facts_of(tmp_path, config)
+    assert "modeling.py" in message(caught)
+    assert "--trust-remote-code" in message(caught)
+    assert facts_of(tmp_path, config, trust_remote_code=True).architecture == "made-here"
+
+
+@pytest.mark.parametrize(
+    "auto_map",
+    [
+        {"AutoModelForCausalLM": "modeling_x.XForCausalLM"},
+        {"AutoConfig": None, "AutoTokenizer": ["modeling_x.XTokenizer", None]},
+        {"AutoConfig": "org/repo--modeling_x.XConfig"},
+    ],
+)
+def test_an_auto_map_needs_trust_where_its_code_is_there(tmp_path: Path, auto_map: dict[str, Any]) -> None:
+    config = LLAMA | {"auto_map": auto_map}
+    assert facts_of(tmp_path, config).refusal is None
+    (tmp_path / "model" / "modeling_x.py").write_text("raise SystemExit('never run')")
+    with pytest.raises(UntrustedCodeError) as caught:
+        facts_of(tmp_path, config)
+    assert "modeling_x.py" in message(caught)
+    assert facts_of(tmp_path, config, trust_remote_code=True).refusal is None
+
+
+@pytest.mark.parametrize("head", [48, 80, 112, 1, 100])
+def test_heads_that_no_group_divides_are_refused(tmp_path: Path, head: int) -> None:
+    facts = facts_of(tmp_path, LLAMA | {"head_dim": head})
+    assert facts.valid_groups == ()
+    with pytest.raises(UnsupportedModelError) as caught:
+        check_setting(facts, 8, 32)
+    assert f"head size of {head} " in message(caught)
+    assert "64, 96 or 128" in message(caught)
+
+
+def test_a_value_size_that_no_group_divides_is_named(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, LLAMA | {"v_head_dim": 80})
+    assert facts.refusal is not None
+    assert "head size of 80 " in facts.refusal
+
+
+@pytest.mark.parametrize(
+    ("head", "v_head", "groups"),
+    [(32, 32, (32,)), (64, 64, (32, 64)), (96, 96, (32,)), (128, 128, (32, 64, 128)), (192, 128, (32, 64)),
+     (256, 256, (32, 64, 128))],
+)  # fmt: skip
+def test_groups_that_fit_are_those_that_mlx_takes(
+    tmp_path: Path, head: int, v_head: int, groups: tuple[int, ...]
+) -> None:
+    facts = facts_of(tmp_path, LLAMA | {"head_dim": head, "v_head_dim": v_head})
+    assert facts.valid_groups == groups
+    for group in (32, 64, 128):
+        fits = head % group == 0 and v_head % group == 0
+        assert (group in groups) == fits
+        if fits:
+            check_setting(facts, 8, group)
+        else:
+            with pytest.raises(UnsupportedModelError) as caught:
+                check_setting(facts, 8, group)
+            assert f"group size {group}" in message(caught)
+            assert " or ".join(map(str, groups)) in message(caught)
+
+
+def test_bits_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        check_setting(facts_of(tmp_path, LLAMA), 7, 64)
+    assert "7 bits" in message(caught)
+
+
+WORDS = {
+    "llama sliding": "a sliding window",
+    "gemma3_text": "a sliding window",
+    "gemma3": "a sliding window",
+    "gpt_oss": "a sliding window",
+    "cohere2": "a sliding window",
+    "mamba": "ArraysCache",
+    "qwen3_next": "ArraysCache",
+    "qwen3_5_moe": "ArraysCache",
+    "falcon_h1": "CacheList",
+    "llama4": "attention chunks",
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_models_with_other_caches_are_refused(tmp_path: Path, name: str) -> None:
+    facts = facts_of(tmp_path, SPECIAL[name])
+    with pytest.raises(UnsupportedModelError) as caught:
+        check_setting(facts, 8, 32)
+    assert WORDS[name] in message(caught)
+    assert SPECIAL[name]["model_type"] in message(caught)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_models_with_latents_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        check_setting(facts_of(tmp_path, LATENT[name]), 8, 32)
+    assert "compressed latents (MLA)" in message(caught)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_models_are_not_refused(tmp_path: Path, name: str) -> None:
+    facts = facts_of(tmp_path, PLAIN[name])
+    for bits in KV_BITS:
+        check_setting(facts, bits, 32)
+
+
+def test_the_number_format_is_that_of_most_tensors(tmp_path: Path) -> None:
+    folder = stub_folder(tmp_path / "model", LLAMA)
+    arrays = {f"a{n}": mx.zeros((2, 2), mx.bfloat16) for n in range(3)} | {"b": mx.zeros((9, 9))}
+    mx.save_safetensors(str(folder / "model.safetensors"), arrays)
+    assert read_facts(folder).weights == "bfloat16"
+    mx.save_safetensors(str(folder / "model.safetensors"), {"a": mx.zeros((2, 2), mx.int8)})
+    assert read_facts(folder).weights == "unknown"
+
+
+@pytest.mark.parametrize("entry", [{"bits": "4"}, {"quant_method": "fp8"}, [], "int4", {"bits": 4}])
+def test_quantization_entries_of_any_kind(tmp_path: Path, entry: Any) -> None:
+    facts = facts_of(tmp_path, LLAMA | {"quantization_config": entry})
+    assert facts.weights == ("4-bit" if entry == {"bits": 4} else "float32")
+    assert facts.n_parameters == 96 * 8 + 8
+
+
+def stored(cache: list[Any]) -> float:
+    """Bytes a token that mlx-lm's own view of the filled caches holds."""
+    total = 0
+    for layer in cache:
+        for side in layer.keys_and_values():
+            parts = side if isinstance(side, (list, tuple)) else [side]
+            total += sum(part.size // part.shape[2] * part.dtype.size for part in parts)
+    return total
+
+
+@pytest.mark.parametrize(("dtype", "scale_bytes"), [(mx.float16, 2), (mx.float32, 4)])
+@pytest.mark.parametrize("name", ["llama", "deepseek_v2"])
+def test_bytes_per_token_are_those_of_a_filled_cache(
+    tmp_path: Path, name: str, dtype: mx.Dtype, scale_bytes: int
+) -> None:
+    config = PLAIN[name] | ({"head_dim": 128} if name == "llama" else {})
+    model = build(config)
+    model.set_dtype(dtype)
+    facts = facts_of(tmp_path, config)
+    tokens = mx.arange(37)[None]
+
+    plain = reference_cache(model)
+    mx.eval(model(tokens, cache=plain))
+    assert stored(plain) == kv_bytes_per_token(facts, None, scale_bytes=scale_bytes) == bytes_per_token(plain)
+
+    for group in facts.valid_groups:
+        for bits in KV_BITS:
+            settings = KVSettings("tiny", kv_bits=bits, kv_group_size=group)
+            expected = kv_bytes_per_token(facts, bits, group, scale_bytes=scale_bytes)
+            stress = variant_cache(model, settings)
+            mx.eval(model(tokens, cache=stress))
+            for cache in (stress, converted(plain, settings)):
+                assert stored(cache) == expected
+                assert bytes_per_token(cache) == expected
+
+
+def test_bytes_per_token_by_hand() -> None:
+    facts = ModelFacts(
+        Path(), "", "llama", n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, v_head_dim=64, vocab_size=1,
+        context=None, weight_bits=None, weight_group_size=None, dtype="", size_bytes=0, n_parameters=0,
+        content_hash="",
+    )  # fmt: skip
+    assert kv_bytes_per_token(facts, None) == 23040
+    assert kv_bytes_per_token(facts, 4, 64) == 11520 * (0.5 + 4 / 64) == 6480
+    assert kv_bytes_per_token(replace(facts, v_head_dim=32), 8, 32, scale_bytes=4) == 8640 * 1.25
+
+
+def test_real_folder(smollm2: Path) -> None:
+    facts = read_facts(smollm2)
+    config = json.loads((smollm2 / "config.json").read_text())
+    assert (facts.n_layers, facts.n_heads, facts.n_kv_heads) == (30, 9, 3)
+    assert (facts.head_dim, facts.vocab_size, facts.context) == (64, config["vocab_size"], 8192)
+    assert facts.n_parameters == sum(a.size for a in mx.load(str(smollm2 / "model.safetensors")).values())
+    assert (facts.weights, facts.refusal) == ("float16", None)
