@@ -15,7 +15,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.reports.schema import Report
 
 HEAD_DIM, LAYERS, HEADS, KV_HEADS, HIDDEN, VOCAB, CONTEXT = 64, 2, 2, 1, 64, 300, 1024
-SYLLABLES = "ka lo mi tu ra se no vi da pe ho zu".split()
+SYLLABLES = ("ka", "lo", "mi", "tu", "ra", "se", "no", "vi", "da", "pe", "ho", "zu")
 
 
 def words(n: int, seed: int = 0) -> str:
@@ -77,7 +77,8 @@ def write_weights(folder: Path, *, seed: int = 5, scale: dict[str, float] | None
     model = llama.Model(llama.ModelArgs.from_dict(config()))
     factors = {"q_proj": 4.0, "k_proj": 4.0, "lm_head": 2.0} | (scale or {})
     arrays = {}
-    for name, array in tree_flatten(model.parameters()):
+    parameters: Any = tree_flatten(model.parameters())
+    for name, array in parameters:
         factor = next((f for part, f in factors.items() if part in name), 1.0)
         arrays[name] = array * factor
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
@@ -90,6 +91,24 @@ def model_folder(folder: Path, *, scale: dict[str, float] | None = None) -> Path
     write_tokenizer(folder)
     write_weights(folder, scale=scale)
     return folder
+
+
+def spoil_weights(folder: Path, name: str, place: tuple[int, ...], value: float) -> Path:
+    """Put ``value`` into one tensor."""
+    import mlx.core as mx
+
+    file = str(folder / "model.safetensors")
+    loaded: Any = mx.load(file)
+    arrays = dict(loaded)
+    arrays[name][place] = value
+    mx.save_safetensors(file, arrays, metadata={"format": "mlx"})
+    return folder
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """For a process of this checkout's command line, with its output buffered as it usually is."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return kept | {"PYTHONPATH": str(Path(__file__).parent.parent)} | changes
 
 
 def rewrite_config(folder: Path, **changes: Any) -> Path:

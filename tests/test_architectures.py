@@ -78,7 +78,9 @@ def test_every_architecture_of_the_package_is_known() -> None:
     assert all(map(architectures.known, modules))
 
 
-@pytest.mark.parametrize("module", ["", "no_such_model", "../utils", "models/llama", "llama.py", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "module", ["", "no_such_model", "../utils", "models/llama", "llama.py", "/etc/passwd"]
+)
 def test_other_names_are_not(module: str) -> None:
     assert not architectures.known(module)
 
@@ -100,5 +102,7 @@ def test_nothing_of_it_imports_mlx() -> None:
         "a.special_caches({'model_type': 'gemma3'}); a.latent_attention({'model_type': 'kimi_vl'}); "
         "print([m for m in sys.modules if m.startswith('mlx')])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.strip() == "[]"

@@ -20,7 +20,6 @@ from mqf_tui import __version__
 from mqf_tui.cli import main
 from mqf_tui.library.runs import list_runs, load_run, save_run
 from tests import makers
-from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "mqf_tui"]
 SAVED = re.compile(r"saved as run (\S+) \(mqf-tui runs show (\S+)\)\n")
@@ -44,8 +43,8 @@ def kv(tiny: Path, notes: Path) -> list[str]:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_CACHE": str(tmp_path / "hub")}
+def environment(data_home: Path, tmp_path: Path) -> dict[str, str]:
+    return makers.environment(HF_HUB_CACHE=str(tmp_path / "hub"))
 
 
 def run(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

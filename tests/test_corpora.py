@@ -36,7 +36,9 @@ def corpus_of(*texts: str) -> Corpus:
     return Corpus("made", "1", tuple((f"part{n}", text) for n, text in enumerate(texts)))
 
 
-def chunks_of(corpus: Corpus, length: int, most: int | None = None, tokenizer: Any = None, **more: Any) -> Chunks:
+def chunks_of(
+    corpus: Corpus, length: int, most: int | None = None, tokenizer: Any = None, **more: Any
+) -> Chunks:
     return make_chunks(corpus, tokenizer or Letters(), length, most, tokenizer_id="org/letters", **more)
 
 

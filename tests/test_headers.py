@@ -12,7 +12,6 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from mlx.utils import tree_flatten
 
 from mqf_tui.fidelity.errors import BrokenWeightsError, FidelityError, ModelNotFoundError
 from mqf_tui.fidelity.facts import read_facts
@@ -24,7 +23,7 @@ from mqf_tui.fidelity.headers import (
     read_weights,
     weight_files,
 )
-from tests.tiny_configs import build, quantized_folder, stub_folder
+from tests.tiny_configs import build, flat, quantized_folder, stub_folder
 
 NAME = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -159,20 +158,26 @@ def test_shards_are_read_together(folder: Path) -> None:
     assert weights.size_bytes == sum(os.path.getsize(folder / name) for name in SHARDS)
 
 
-@pytest.mark.parametrize(("present", "words"), [(3, f"{SHARDS[3]} is missing"), (1, f"{SHARDS[1]} and 2 more")])
+@pytest.mark.parametrize(
+    ("present", "words"), [(3, f"{SHARDS[3]} is missing"), (1, f"{SHARDS[1]} and 2 more")]
+)
 def test_missing_shards_are_named(folder: Path, present: int, words: str) -> None:
     shards(folder, *SHARDS, present=present)
     refused(lambda: read_weights(folder), words, "finish the download")
 
 
-@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/hostname", "sub/model.safetensors", "..\\x.st", 7])
+@pytest.mark.parametrize(
+    "name", ["../x.safetensors", "/etc/hostname", "sub/model.safetensors", "..\\x.st", 7]
+)
 def test_an_index_that_leaves_its_folder_is_refused(folder: Path, name: object) -> None:
     (folder.parent / "x.safetensors").write_bytes((folder / NAME).read_bytes())
     (folder / INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
     refused(lambda: weight_files(folder), INDEX, "points outside its folder", "do not use")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": []}}', "[" * 9**6])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": []}}', "[" * 9**6]
+)
 def test_a_broken_index_is_refused(folder: Path, text: str) -> None:
     (folder / INDEX).write_text(text)
     refused(lambda: weight_files(folder), INDEX, "cannot be read")
@@ -247,12 +252,12 @@ TINY = {
 def quantized(path: Path, **how: Any) -> tuple[Path, int]:
     """A model quantized and described by mlx-lm; its folder and its true number of parameters."""
     model = build(TINY)
-    true = sum(array.size for _, array in tree_flatten(model.parameters()))
+    true = sum(array.size for array in flat(model).values())
     return quantized_folder(path, model, TINY, **how), true
 
 
 def test_plain_parameters_are_counted(tmp_path: Path) -> None:
-    arrays = dict(tree_flatten(build(TINY).parameters()))
+    arrays = flat(build(TINY))
     folder = stub_folder(tmp_path / "plain", TINY)
     mx.save_safetensors(str(folder / NAME), arrays)
     assert parameters(read_weights(folder)) == sum(a.size for a in arrays.values())

@@ -126,10 +126,12 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, step: str, call: int, error: OSErro
         try:
             work()
         except SaveError as caught:
-            assert error.strerror in str(caught)
-            assert "MQF_TUI_DATA_DIR" in str(caught)
-            return True
-    return False
+            said = str(caught)
+        else:
+            return False
+    assert str(error.strerror) in said
+    assert "MQF_TUI_DATA_DIR" in said
+    return True
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ValueError])
@@ -271,7 +273,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "nope", "../runs/20260101-a", ".", "..", "/", "a\0b"])
 def test_an_unknown_run(name: str, tmp_path: Path) -> None:
     put(tmp_path, "20260101-a")
-    with pytest.raises(SaveError, match="there is no run .*runs list"):
+    with pytest.raises(SaveError, match=r"there is no run .*runs list"):
         load_run(name, tmp_path)
 
 

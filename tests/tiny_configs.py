@@ -33,7 +33,12 @@ def _plain(model_type: str, **more: Any) -> dict[str, Any]:
 
 def _latent(model_type: str, **more: Any) -> dict[str, Any]:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
-    sizes: dict[str, Any] = {"qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64, "kv_lora_rank": 32}
+    sizes: dict[str, Any] = {
+        "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 32,
+        "v_head_dim": 64,
+        "kv_lora_rank": 32,
+    }
     made = _plain(model_type, **heads, q_lora_rank=32, **(sizes | {"rope_scaling": None} | more))
     made.pop("head_dim")
     return made
@@ -121,7 +126,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "vocab_size": 96, "ffn_dim_divisor": 32, "num_query_heads": [4, 4], "num_kv_heads": [2, 2],
         "ffn_multipliers": [0.5, 0.5],
     },
-    "deepseek_v2": _latent("deepseek_v2", moe_intermediate_size=32, rope_scaling={"type": "linear", "factor": 1.0}),
+    "deepseek_v2": _latent("deepseek_v2", moe_intermediate_size=32, rope_scaling={"factor": 1.0}),
     "minicpm3": _latent(
         "minicpm3",
         v_head_dim=None,
@@ -161,7 +166,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 2, "conv_kernel": 4, "use_bias": False, "use_conv_bias": True,
         "time_step_rank": 4,
     },
-    "granite hybrid": _plain("granitemoehybrid", **HYBRID, layer_types=["mamba", "attention"] * (LAYERS // 2)),
+    "granite hybrid": _plain("granitemoehybrid", **HYBRID, layer_types=["mamba", "attention"] * 2),
     "qwen3_next": _plain("qwen3_next", **EXPERTS, **LINEAR),
     "qwen3_5_moe": {
         "model_type": "qwen3_5_moe",
@@ -193,8 +198,14 @@ def quantized_folder(path: Path, model: Any, config: dict[str, Any], **how: Any)
     """``model`` quantized in place and described by mlx-lm itself, in a folder."""
     model, described = quantize_model(model, copy.deepcopy(config), **how)
     stub_folder(path, described)
-    mx.save_safetensors(str(path / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    mx.save_safetensors(str(path / "model.safetensors"), flat(model))
     return path
+
+
+def flat(model: Any) -> dict[str, mx.array]:
+    """The model's arrays by name."""
+    pairs: Any = tree_flatten(model.parameters())
+    return dict(pairs)
 
 
 def build(config: dict[str, Any]) -> Any:

@@ -92,10 +92,9 @@ class Plan:
     """The numbers that decide a training run."""
 
     seed: int = 7
-    steps: int = 1400
+    steps: int = 1000
     batch: int = 4
     learning_rate: float = 4e-3
-    muon_rate: float = 2e-2
     warmup: int = 60
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -257,6 +256,12 @@ def chunks(stream: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- training
 
 
+def named_weights(model: Model) -> list[tuple[str, mx.array]]:
+    """All weights with their names."""
+    flat: Any = tree_flatten(model.parameters())
+    return flat
+
+
 def new_model(seed: int) -> Model:
     """Build the model with seeded weights, the residual projections scaled down by depth."""
     mx.random.seed(seed)
@@ -271,7 +276,7 @@ def new_model(seed: int) -> Model:
             scale *= depth_scale
         return mx.random.normal(weight.shape, scale=scale)
 
-    model.load_weights([(name, draw(name, weight)) for name, weight in tree_flatten(model.parameters())])
+    model.load_weights([(name, draw(name, weight)) for name, weight in named_weights(model)])
     mx.eval(model.parameters())
     return model
 
@@ -298,7 +303,7 @@ def heldout_loss(model: Model, rows: np.ndarray, batch: int = 4) -> float:
     total = 0.0
     for first in range(0, len(rows), batch):
         part = mx.array(rows[first : first + batch])
-        total += mean_loss(model, part).item() * part.shape[0]
+        total += float(mean_loss(model, part)) * part.shape[0]
     return total / len(rows)
 
 
@@ -306,15 +311,10 @@ def train(
     model: Model, stream: np.ndarray, rows: np.ndarray, plan: Plan, checkpoint: Path
 ) -> dict[str, float]:
     """Train, saving a checkpoint as it goes, and return the closing loss and what it took."""
-    def rate(peak: float) -> Callable[[mx.array], mx.array]:
-        warm = optim.linear_schedule(0.0, peak, plan.warmup)
-        cool = optim.cosine_decay(peak, plan.steps - plan.warmup, peak * 0.02)
-        return optim.join_schedules([warm, cool], [plan.warmup])
-
-    adam = optim.AdamW(rate(plan.learning_rate), betas=[0.9, 0.98], weight_decay=plan.weight_decay)
-    muon = optim.Muon(rate(plan.muon_rate), weight_decay=plan.weight_decay)
-    # Muon learns the layers' matrices in about half the steps; it is not made for embeddings and norms.
-    optimizer = optim.MultiOptimizer([muon, adam], [lambda name, weight: "proj" in name])
+    warm = optim.linear_schedule(0.0, plan.learning_rate, plan.warmup)
+    cool = optim.cosine_decay(plan.learning_rate, plan.steps - plan.warmup, plan.learning_rate * 0.02)
+    rate = optim.join_schedules([warm, cool], [plan.warmup])
+    optimizer = optim.AdamW(rate, betas=[0.9, 0.98], weight_decay=plan.weight_decay)
     optimizer.init(model.trainable_parameters())
     loss_and_gradient = nn.value_and_grad(model, mean_loss)
     state = [model.state, optimizer.state]
@@ -332,7 +332,7 @@ def train(
     for number in range(1, plan.steps + 1):
         loss = step(next(feed))
         mx.eval(loss, state)
-        recent = [*recent[-49:], loss.item()]
+        recent = [*recent[-49:], float(loss)]
         if number % 25 == 0 or number == plan.steps:
             speed = number * plan.batch * CHUNK / (time.monotonic() - began)
             print(
@@ -483,7 +483,7 @@ def main() -> None:
             for source in SOURCES
         ],
         "plan": dataclasses.asdict(plan),
-        "parameters": sum(weight.size for _, weight in tree_flatten(model.parameters())),
+        "parameters": sum(weight.size for _, weight in named_weights(model)),
         "trained_tokens": plan.steps * plan.batch * CHUNK,
         "run": json.loads(log.read_text(encoding="utf-8")) if log.exists() else None,
         **report(model, stream, rows, counts),

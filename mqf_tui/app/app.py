@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 from typing import ClassVar
 
 from textual.app import App
@@ -19,7 +22,7 @@ from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun
 
-INTERRUPTED = 130
+TERMINATED = 143  # 128 + SIGTERM, as shells count
 
 
 class MqfTuiApp(App[None]):
@@ -47,9 +50,18 @@ class MqfTuiApp(App[None]):
             self.theme = DEFAULT
         for problem in problems:
             self.notify(problem, severity="warning", markup=False)
+        self._obey_signals()
         self.push_screen(ModelsScreen())
         if self._first is not None and self._autostart:
             self.measure(self._first)
+
+    def _obey_signals(self) -> None:
+        """A closed terminal or a kill ends the app as a user would: stop, save, leave."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # Not in a thread other than the main one (tests), and not on every system.
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, lambda: self.exit(return_code=TERMINATED))
 
     def set_up(self, model: LocalModel) -> None:
         """Open the set-up for a model."""

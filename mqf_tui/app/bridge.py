@@ -7,15 +7,15 @@ whenever it wants to draw. Nothing is posted to the app, so no speed of scoring 
 from __future__ import annotations
 
 import queue
+import sys
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mqf_tui import api
 from mqf_tui.app.tally import Running, Tally
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.errors import FidelityError, MeasurementError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Loading, Plan, Started, StepScored, Stopped
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
@@ -147,15 +147,16 @@ class Bridge:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            for event in api.events(job.snapshot().settings, job.control):
-                job.take(event)
-                # A pure-Python stretch between steps must not starve the screen.
-                time.sleep(0)
-            _free()
+            try:
+                for event in api.events(job.snapshot().settings, job.control):
+                    job.take(event)
+            except Exception as error:
+                # The thread must outlive any mistake of ours: nothing else can end it in order.
+                job.take(Failed(MeasurementError(f"{type(error).__name__}: {error}; please report this.")))
+        _leave_mlx()
 
 
-def _free() -> None:
-    import sys
-
+def _leave_mlx() -> None:
+    """End this thread's streams. Without this the process aborts when it ends, joined or not."""
     if "mlx.core" in sys.modules:
-        sys.modules["mlx.core"].clear_cache()
+        sys.modules["mlx.core"].clear_streams()

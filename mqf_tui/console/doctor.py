@@ -32,10 +32,7 @@ def run() -> int:
         ("device", device.name),
         ("memory", f"{size(device.memory_bytes)} free for use"),
         ("BLAS", blas),
-        (
-            "system",
-            f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
-        ),
+        ("system", f"{platform.platform()}, Python {platform.python_version()}"),
         *((name, _version(name)) for name in PACKAGES),
         ("runs", str(data_dir() / "runs")),
         ("hub cache", _hub_cache()),

@@ -36,7 +36,7 @@ def models(form: str) -> int:
         ]
         say(json.dumps(rows, indent=2) + "\n")
         return 0
-    table = [("MODEL", "ARCHITECTURE", "WEIGHTS", "HEAD", "SIZE", "")]
+    table: list[tuple[str, ...]] = [("MODEL", "ARCHITECTURE", "WEIGHTS", "HEAD", "SIZE", "")]
     for model in found:
         facts = model.facts
         columns = (

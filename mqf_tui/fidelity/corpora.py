@@ -156,9 +156,7 @@ def _wikitext() -> Corpus:
             f"wikitext-2 could not be had from the Hugging Face hub ({type(error).__name__}), which needs a "
             f"network the first time; without one, {ALTERNATIVES}."
         ) from error
-    return Corpus(
-        "wikitext-2", version, (("wikitext-2", text),), split, join="rows joined by blank lines"
-    )
+    return Corpus("wikitext-2", version, (("wikitext-2", text),), split, join="rows joined by blank lines")
 
 
 def _file(path: Path) -> Corpus:

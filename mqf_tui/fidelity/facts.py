@@ -67,7 +67,8 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     _check_code(folder, config, trust_remote_code)
     if not config.get("model_type"):
         raise UnsupportedModelError(
-            f"config.json of {folder.name} names no model_type, so it is no language model; choose another folder."
+            f"config.json of {folder.name} names no model_type, so it is no language model; "
+            "choose another folder."
         )
     if "model_file" not in config and not architectures.known(architectures.module_of(config)):
         raise UnsupportedModelError(
@@ -77,7 +78,8 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     weights = read_weights(folder)
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise BrokenWeightsError(
-            f"{folder.name} has no tokenizer (tokenizer.json or tokenizer.model); finish the download of the model."
+            f"{folder.name} has no tokenizer (tokenizer.json or tokenizer.model); "
+            "finish the download of the model."
         )
     try:
         return _facts(folder, name, config, weights)
@@ -120,9 +122,7 @@ def kv_bytes_per_token(
 def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:
     inner = architectures.language_config(config)
     heads = _count(inner, "num_attention_heads", "n_head", "n_heads", "num_heads", "num_query_heads")
-    layers = _count(
-        inner, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers"
-    )
+    layers = _count(inner, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
     shared = 1 if inner.get("multi_query") is True else heads
     kv_heads = _count(inner, "num_key_value_heads", "n_kv_heads", "num_kv_heads", default=shared)
     head, v_head = _head_sizes(inner, heads)
@@ -152,9 +152,8 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
 def _count(config: dict[str, Any], *keys: str, default: int = 0) -> int:
     """The first of ``keys`` that is there; a list (one value a layer) counts by its largest."""
     for key in keys:
-        value = config.get(key)
-        if isinstance(value, list) and value:
-            value = max(value)
+        entry = config.get(key)
+        value: Any = max(entry) if isinstance(entry, list) and entry else entry
         if value is not None:
             if isinstance(value, bool) or int(value) != value or value < 0:
                 raise ValueError(f"{key} is {value!r}")
@@ -193,8 +192,8 @@ def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head
         )
     elif not any(head % g == 0 == v_head % g for g in KV_GROUP_SIZES):
         yield (
-            f"its head size of {head if head % 32 else v_head} is not divisible by any group size (32, 64, 128), "
-            "so MLX cannot quantize its KV cache; choose a model with heads of 64, 96 or 128."
+            f"its head size of {head if head % 32 else v_head} is not divisible by any group size "
+            "(32, 64, 128), so MLX cannot quantize its KV cache; choose a model with heads of 64, 96 or 128."
         )
 
 

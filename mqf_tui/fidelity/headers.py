@@ -55,7 +55,8 @@ def read_weights(folder: Path) -> Weights:
             size += path.stat().st_size
         except OSError as error:
             raise BrokenWeightsError(
-                f"{path.name} cannot be read ({error.strerror}); check its permissions or download the model again."
+                f"{path.name} cannot be read ({error.strerror}); check its permissions or download "
+                "the model again."
             ) from error
     return Weights(tuple(tensors), size, digest.hexdigest()[:12])
 
@@ -70,7 +71,8 @@ def weight_files(folder: Path) -> list[Path]:
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             raise BrokenWeightsError(
-                f"the weight file {absent[0]}{more} is missing from {folder.name}; finish the download of the model."
+                f"the weight file {absent[0]}{more} is missing from {folder.name}; "
+                "finish the download of the model."
             )
     if found:
         return found
@@ -97,7 +99,8 @@ def read_header(path: Path) -> Iterator[Tensor]:
         start = file.read(8)
         if start.startswith(b"version "):
             raise BrokenWeightsError(
-                f"{path.name} is only a Git LFS pointer, not the weights; run `git lfs pull` or download the model again."
+                f"{path.name} is only a Git LFS pointer, not the weights; run `git lfs pull` or download "
+                "the model again."
             )
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > MAX_HEADER or 8 + length > size:
@@ -114,9 +117,7 @@ def read_header(path: Path) -> Iterator[Tensor]:
     yield from tensors
 
 
-def parameters(
-    weights: Weights, group_size: int | None = None, own: Mapping[str, int] | None = None
-) -> int:
+def parameters(weights: Weights, group_size: int | None = None, own: Mapping[str, int] | None = None) -> int:
     """Number of parameters, packed ones counted unpacked.
 
     ``group_size`` is the configuration's, ``own`` the group sizes of layers that it names apart.

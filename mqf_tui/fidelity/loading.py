@@ -47,7 +47,8 @@ def load_tokenizer(facts: ModelFacts, *, trust_remote_code: bool = False) -> Any
             )
         except Exception as error:
             raise BrokenWeightsError(
-                f"the tokenizer of {facts.name} cannot be loaded ({_one_line(error)}); download the model again."
+                f"the tokenizer of {facts.name} cannot be loaded ({_one_line(error)}); "
+                "download the model again."
             ) from error
 
 
@@ -113,13 +114,11 @@ def _for_cpu(model: Any) -> Any:
 
 
 def _check_numbers(piece: Any) -> None:
-    arrays = [
-        (name, a) for name, a in tree_flatten(piece.parameters()) if mx.issubdtype(a.dtype, mx.floating)
-    ]
-    sums = mx.stack([mx.isnan(a).any() for _, a in arrays]) if arrays else None
-    if sums is None or not sums.any().item():
+    flat: Any = tree_flatten(piece.parameters())
+    bad = {name: mx.isnan(a).any() for name, a in flat if mx.issubdtype(a.dtype, mx.floating)}
+    if not bad or not mx.stack(list(bad.values())).any().item():
         return
-    name = next(name for (name, _), bad in zip(arrays, sums.tolist(), strict=True) if bad)
+    name = next(name for name, found in bad.items() if found.item())
     raise NotANumberError(
         f"the weights hold not-a-number values (in {name}), so nothing can be computed with them; "
         "download the model again or convert it anew."

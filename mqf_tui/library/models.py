@@ -98,4 +98,7 @@ def _not_found(name: str, cached: list[str]) -> str:
     if near:
         return f"there is no model {name} on this machine; did you mean {near[0]}?"
     fetch = f"fetch it with `hf download {name}`, or " if name.count("/") == 1 else ""
-    return f"there is no model {name!r} on this machine; {fetch}name a folder, 'demo', or one that `mqf-tui models` lists."
+    return (
+        f"there is no model {name!r} on this machine; {fetch}name a folder, 'demo', or one that "
+        "`mqf-tui models` lists."
+    )

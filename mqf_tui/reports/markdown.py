@@ -80,7 +80,8 @@ def _provenance(report: Report) -> str:
     return _cell(
         f"{report.n_positions:,} positions in {report.n_chunks} chunks of {c.chunk_length} tokens of "
         f"{c.name} ({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
-        f"model {report.model_hash}, {report.architecture}, {report.weights} · {report.device}, {report.compute} · "
+        f"model {report.model_hash}, {report.architecture}, {report.weights} · "
+        f"{report.device}, {report.compute} · "
         f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}, Python {v.python}"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -17,7 +17,7 @@ COMMON: tuple[BindingType, ...] = (Binding("escape", "back", "Back"), Binding("q
 class BaseScreen(Screen[None]):
     """A screen of this app. Subclasses end their bindings with ``COMMON``, so that the footer does too."""
 
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (32, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012 (Textual types it so)
 
     @property
     def mqf(self) -> MqfTuiApp:

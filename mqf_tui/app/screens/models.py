@@ -18,6 +18,12 @@ from mqf_tui.library.models import LocalModel, describe_folder, local_models
 from mqf_tui.reports.text import inert, size
 
 
+class ModelList(OptionList):
+    """The list, with Enter shown in the footer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Set up")]
+
+
 class ModelsScreen(BaseScreen):
     """A list that typing filters; a path typed there is a model too."""
 
@@ -27,7 +33,6 @@ class ModelsScreen(BaseScreen):
         "Type to filter, or type the path of a model folder. Enter sets up a measurement."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "Set up", priority=True),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("r", "app.runs", "Runs"),
         Binding("f5", "reload", "Reload"),
@@ -46,7 +51,7 @@ class ModelsScreen(BaseScreen):
         with Horizontal():
             with Vertical(id="left"):
                 yield Input(placeholder="filter by typing, or a folder's path", id="filter")
-                yield OptionList(id="models")
+                yield ModelList(id="models")
             with Vertical(id="facts"):
                 yield Static("looking for models …", id="facts-text")
         yield Footer()
@@ -89,14 +94,6 @@ class ModelsScreen(BaseScreen):
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         self.query_one("#facts-text", Static).update(_facts(self._shown[event.option_index]))
 
-    @on(OptionList.OptionSelected)
-    def _selected(self) -> None:
-        self.action_choose()
-
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
-        self.action_choose()
-
     def on_key(self, event: object) -> None:
         """Letters that are no key of this screen begin a filter."""
         key = getattr(event, "character", None)
@@ -110,7 +107,9 @@ class ModelsScreen(BaseScreen):
         """To the filter."""
         self.query_one("#filter", Input).focus()
 
-    def action_choose(self) -> None:
+    @on(OptionList.OptionSelected)
+    @on(Input.Submitted)
+    def choose(self) -> None:
         """Set up a measurement of the highlighted model."""
         place = self.query_one(OptionList).highlighted
         if place is None or not self._shown:

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Label
+from textual.widgets import Button, Label, Static
 
 if TYPE_CHECKING:
     from mqf_tui.app.bridge import Bridge
@@ -32,7 +32,7 @@ class QuitScreen(ModalScreen[None]):
         """The question and its two answers."""
         with Vertical(id="dialog"):
             yield Label("A measurement is running.", classes="strong")
-            yield Label("Stop it, keep what is scored as a partial run, and quit?", id="question")
+            yield Static("Stop it, keep what is scored as a partial run, and quit?", id="question")
             with Horizontal():
                 yield Button("[u]Y[/u]es, stop and quit", id="yes", variant="warning")
                 yield Button("[u]N[/u]o, go on", id="no")
@@ -50,7 +50,7 @@ class QuitScreen(ModalScreen[None]):
         if self._bridge.current is None or self._bridge.current.control.stopped:
             return
         self._bridge.current.control.stop()
-        self.query_one("#question", Label).update("Finishing the current step, then saving …")
+        self.query_one("#question", Static).update("Finishing the current step, then saving …")
         for button in self.query(Button):
             button.disabled = True
         self.set_interval(0.05, self._leave_when_done)

@@ -20,13 +20,21 @@ from mqf_tui.reports.text import inert, kl, percent
 COLUMNS = ("", "verdict", "model", "setting", "mode", "KL mean", "p99", "flips", "corpus", "when")
 
 
+class RunTable(DataTable[Text]):
+    """The table, with Enter shown in the footer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
+
+
 class RunsScreen(BaseScreen):
     """A table, newest first."""
 
     TITLE = "Runs"
-    HELP = "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side."
+    HELP = (
+        "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side. "
+        "◐ is a partial run: it was stopped before its end."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Open", priority=True),
         Binding("space", "mark", "Mark"),
         Binding("c", "compare", "Compare"),
         Binding("f5", "reload", "Reload"),
@@ -41,7 +49,7 @@ class RunsScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         """The table, or a word on how to get a first run."""
         yield Header(icon="")
-        yield DataTable(cursor_type="row", zebra_stripes=True, id="runs")
+        yield RunTable(cursor_type="row", zebra_stripes=True, id="runs")
         yield Static("", id="empty")
         yield Footer()
 
@@ -90,13 +98,13 @@ class RunsScreen(BaseScreen):
             kl(r.kl.p99),
             percent(r.flip_rate),
         )
-        verdict = Text(r.verdict + (" (partial)" if r.partial else ""), style=f"bold {colour}")
+        verdict = Text(r.verdict + (" ◐" if r.partial else ""), style=f"bold {colour}")
         when = r.created[:16].replace("T", " ")
         mark = Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " ")
         return (mark, verdict, *map(Text, words), Text(inert(r.corpus.name)), Text(when))
 
-    @on(DataTable.RowSelected)  # the mouse
-    def action_open(self) -> None:
+    @on(DataTable.RowSelected)
+    def open(self) -> None:
         """Open the run under the cursor."""
         run = self._current()
         if run is not None:

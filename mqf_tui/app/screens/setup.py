@@ -39,7 +39,7 @@ class SetupScreen(BaseScreen):
         "full precision, then converts the whole cache, as `--quantized-kv-start` of mlx-lm does."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "start", "Start", priority=True),
+        Binding("enter", "start", "Start"),
         Binding("up", "app.focus_previous", "Setting", key_display="↑↓"),
         Binding("down", "app.focus_next", "Setting", show=False),
         *COMMON,
@@ -117,6 +117,7 @@ class SetupScreen(BaseScreen):
         )
         self.query_one("#estimate", Static).update(text)
 
+    @on(Input.Submitted)
     def action_start(self) -> None:
         """Check what can be checked now, then start."""
         settings = self._settings()

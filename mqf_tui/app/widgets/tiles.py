@@ -49,7 +49,7 @@ class Tiles(Horizontal):
             level(n.kl_mean, limits.kl_mean),
         )
         exponent = exponent_of(n.kl_p99)
-        median = f"median {scaled(n.kl_median, low := exponent_of(n.kl_median))}{times(low)}"
+        median = f"median {scaled(n.kl_median, exponent)}"
         self._tile("p99").show(
             f"KL p99{times(exponent)}",
             scaled(n.kl_p99, exponent),
