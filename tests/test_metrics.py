@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mqf_tui.fidelity.metrics import masked_kl, position_metrics
+from mqf_tui.fidelity.metrics import masked_kl, position_metrics, reduced
 
 
 def oracle(
@@ -33,6 +33,22 @@ def test_metrics_equal_float64(spread: float, offset: float) -> None:
     np.testing.assert_allclose(np.array(m.nll_quant), nll_quant, rtol=1e-5)
     np.testing.assert_array_equal(np.array(m.top1_ref), ref.argmax(-1))
     np.testing.assert_array_equal(np.array(m.top1_quant), quant.argmax(-1))
+
+
+def test_both_array_libraries_agree() -> None:
+    rng = np.random.default_rng(9)
+    ref = rng.normal(0, 4, (9, 3000)).astype(np.float32)
+    quant = (ref + rng.normal(0, 0.2, ref.shape)).astype(np.float32)
+    targets = rng.integers(0, 3000, 9)
+    kl, nll_ref, nll_quant = oracle(ref, quant, targets)
+    for m in (
+        reduced(np, ref, quant, targets),
+        reduced(mx, mx.array(ref), mx.array(quant), mx.array(targets)),
+    ):
+        np.testing.assert_allclose(np.array(m.kl), kl, rtol=2e-4, atol=2e-6)
+        np.testing.assert_allclose(np.array(m.nll_ref), nll_ref, rtol=1e-5)
+        np.testing.assert_allclose(np.array(m.nll_quant), nll_quant, rtol=1e-5)
+        np.testing.assert_array_equal(np.array(m.top1_ref), ref.argmax(-1))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])

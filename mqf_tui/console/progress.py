@@ -10,7 +10,7 @@ from types import TracebackType
 from mqf_tui.fidelity.events import ChunkFinished, Event, Loading, Plan, Started, StepScored
 
 REDRAW_SECONDS = 0.1
-BAR_WIDTH = 20
+BAR_WIDTH = 24
 
 
 class Progress:
@@ -55,12 +55,14 @@ class Progress:
         n, total = event.n_positions, self._plan.n_positions
         speed = n / event.seconds if event.seconds else 0.0
         left = duration((total - n) / speed) if speed else "?"
-        filled = BAR_WIDTH * n // total
-        bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-        return (
-            f"{bar} {n / total:4.0%}  KL {kl(self._kl_sum / n)}  flips {percent(self._flips / n)}  "
+        numbers = (
+            f"{n / total:4.0%}  KL {kl(self._kl_sum / n)}  flips {percent(self._flips / n)}  "
             f"{speed:,.0f} positions/s  {left} left"
         )
+        # A narrow terminal loses the bar before it loses a number.
+        room = min(BAR_WIDTH, shutil.get_terminal_size().columns - len(numbers) - 2)
+        filled = max(0, room) * n // total
+        return "█" * filled + "░" * (room - filled) + " " + numbers
 
     def _line(self, text: str) -> None:
         if self._on:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError, OutOfMemoryError, ZeroDriftError
@@ -21,6 +22,10 @@ from mqf_tui.fidelity.events import (
 from mqf_tui.fidelity.facts import ModelFacts, check_setting, kv_bytes_per_token
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpora import Chunks
+    from mqf_tui.reports.schema import Report
 
 
 def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterator[Event]:
@@ -40,8 +45,9 @@ def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterat
         if "alloc" in str(error).lower() or "out of memory" in str(error).lower():
             yield session.failed(_out_of_memory())
             return
+        words = " ".join(str(error).split())
         failure = MeasurementError(
-            f"the measurement broke down unexpectedly ({type(error).__name__}: {' '.join(str(error).split())}); "
+            f"the measurement broke down unexpectedly ({type(error).__name__}: {words}); "
             "please report this with the command that you used."
         )
         failure.__cause__ = error
@@ -121,12 +127,10 @@ class _Session:
         yield Started(self.plan)
         yield from self._score(model, chunks)
 
-    def _score(self, model: object, chunks: object) -> Iterator[Event]:
-        from mqf_tui.fidelity.corpora import Chunks
+    def _score(self, model: Any, chunks: Chunks) -> Iterator[Event]:
         from mqf_tui.fidelity.scoring import ChunkScorer
         from mqf_tui.fidelity.variants import bytes_per_token
 
-        assert isinstance(chunks, Chunks)
         n_chunks = len(chunks.tokens)
         for index in range(n_chunks):
             scorer = ChunkScorer(
@@ -178,7 +182,7 @@ class _Session:
     def _planned(self) -> int:
         return self.plan.n_positions if self.plan else 0
 
-    def _report(self, partial: bool = False):  # noqa: ANN202
+    def _report(self, partial: bool = False) -> Report | None:
         if self.plan is None or not self.pieces:
             return None
         from mqf_tui.fidelity.summary_report import build_report

@@ -1,50 +1,64 @@
-"""Logits of both runs -> a few numbers per position (mlx)."""
+"""Logits of both runs -> a few numbers per position."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
 
 class StepMetrics(NamedTuple):
-    """Arrays of shape (T,). KL and NLLs in nats, float32; top-1 ids uint32."""
+    """Arrays of shape (T,), of MLX or of NumPy. KL and NLLs in nats, float32; top-1 are token ids."""
 
-    kl: mx.array
-    nll_ref: mx.array
-    nll_quant: mx.array
-    top1_ref: mx.array
-    top1_quant: mx.array
+    kl: Any
+    nll_ref: Any
+    nll_quant: Any
+    top1_ref: Any
+    top1_quant: Any
 
 
 def position_metrics(ref: mx.array, quant: mx.array, targets: mx.array) -> StepMetrics:
     """Compare two sets of logits of shape (T, V) against target ids of shape (T,).
 
-    With r and q the logits less their row maximum,
+    On a CPU the reductions are NumPy's, over the same memory: MLX's exponential is not vectorized
+    there and takes twenty times as long (see benchmarks/README.md).
+    """
+    r, q = ref.astype(mx.float32), quant.astype(mx.float32)
+    if mx.default_device() != mx.cpu:
+        return reduced(mx, r, q, targets)
+    mx.eval(r, q, targets)
+    # Infinities and NaN among the logits are the caller's to judge, not NumPy's to warn of.
+    with np.errstate(all="ignore"):
+        return reduced(np, np.asarray(r), np.asarray(q), np.asarray(targets))
+
+
+def reduced(xp: Any, r: Any, q: Any, targets: Any) -> StepMetrics:
+    """The metrics of float32 logits r and q (T, V), computed with the array library ``xp``.
 
         KL(P ‖ Q) = Σ_v softmax(r)_v (r_v − q_v) − lse(r) + lse(q)
 
-    over the whole vocabulary. The sum is a row dot product (a matrix product, many times faster than
-    multiply-and-sum on a CPU); identical logits give exactly 0. KL is never negative, so the last
-    rounding below 0 is cut. A row in which a logit is −inf comes out NaN here: see ``masked_kl``.
+    over the whole vocabulary, each lse taken from its row's maximum. The sum is a row dot product (many
+    times faster than multiply-and-sum); identical logits give exactly 0. KL is never negative, so the
+    last rounding below 0 is cut. A row with a logit of −inf comes out NaN here: see ``masked_kl``.
     """
-    r = ref.astype(mx.float32)
-    q = quant.astype(mx.float32)
-    r = r - mx.max(r, axis=-1, keepdims=True)
-    q = q - mx.max(q, axis=-1, keepdims=True)
-    weights = mx.exp(r)
-    total_ref = mx.sum(weights, axis=-1)
-    lse_ref = mx.log(total_ref)
-    lse_quant = mx.logsumexp(q, axis=-1)
-    dot = mx.einsum("tv,tv->t", weights, r - q) / total_ref
-    kl = dot - lse_ref + lse_quant
-    column = targets[:, None]
+
+    def at(array: Any, ids: Any) -> Any:
+        return xp.take_along_axis(array, ids[:, None], axis=-1)
+
+    top_r, top_q = xp.argmax(r, axis=-1), xp.argmax(q, axis=-1)
+    max_r, max_q = at(r, top_r), at(q, top_q)
+    weights = xp.exp(r - max_r)
+    total_r = xp.sum(weights, axis=-1)
+    log_r, log_q = xp.log(total_r), xp.log(xp.sum(xp.exp(q - max_q), axis=-1))
+    dot = xp.einsum("tv,tv->t", weights, r - q) / total_r
+    kl = dot - (max_r - max_q)[:, 0] - log_r + log_q
     return StepMetrics(
-        mx.where(kl < 0, mx.zeros_like(kl), kl),
-        lse_ref - mx.take_along_axis(r, column, axis=-1)[:, 0],
-        lse_quant - mx.take_along_axis(q, column, axis=-1)[:, 0],
-        mx.argmax(r, axis=-1),
-        mx.argmax(q, axis=-1),
+        xp.where(kl < 0, xp.zeros_like(kl), kl),
+        log_r + (max_r - at(r, targets))[:, 0],
+        log_q + (max_q - at(q, targets))[:, 0],
+        top_r,
+        top_q,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,8 @@ class Positions:
     @classmethod
     def empty(cls, part_names: tuple[str, ...] = ()) -> Positions:
         """No positions."""
-        return cls(*(np.empty(0, _DTYPES[name]) for name in ARRAYS), part_names=part_names)
+        columns: Any = {name: np.empty(0, _DTYPES[name]) for name in ARRAYS}
+        return cls(**columns, part_names=part_names)
 
     @classmethod
     def concatenate(cls, pieces: Sequence[Positions]) -> Positions:

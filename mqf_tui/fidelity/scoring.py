@@ -79,7 +79,7 @@ class ChunkScorer:
         ref = self.model(ids[None, a:b], cache=self.reference)[0]
         quant = self.model(ids[None, a:b], cache=self.variant)[0]
         metrics = position_metrics(ref, quant, ids[a + 1 : b + 1])
-        mx.eval(metrics)
+        mx.eval(*metrics)  # arrays of NumPy pass through
         kl = np.array(metrics.kl)
         if np.isnan(kl).any():
             kl = np.array(masked_kl(ref, quant))
@@ -107,6 +107,6 @@ class ChunkScorer:
             if bad.any():
                 raise NotANumberError(
                     f"the {name or 'comparison'} gave not-a-number at chunk {self.chunk + 1}, position "
-                    f"{a + int(bad.argmax())}; the weights may be damaged or overflow in their number format, "
+                    f"{a + int(bad.argmax())}; the weights may be damaged or overflow in their format, "
                     "so try a fresh download or another model."
                 )

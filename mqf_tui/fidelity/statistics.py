@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,10 +102,10 @@ def perplexity(nll: NDArray[np.floating]) -> float:
 
 
 def by_depth(positions: Positions, chunk_length: int, first_depth: int = 0) -> tuple[DepthBucket, ...]:
-    """Eight equal parts of the scored depths ``first_depth <= depth < chunk_length - 1``; empty ones left out."""
+    """Eight equal parts of ``first_depth <= depth < chunk_length - 1``; empty ones are left out."""
     edges = np.linspace(first_depth, chunk_length - 1, DEPTH_BUCKETS + 1).round().astype(int)
     buckets = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         here = (positions.depth >= start) & (positions.depth < end)
         if here.any():
             buckets.append(
@@ -153,7 +154,7 @@ def _kl_summary(kl: NDArray[np.floating], interval: Interval | None) -> KLSummar
     )
 
 
-def _mean(values: NDArray[np.generic]) -> float:
+def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:
     return float(np.mean(values, dtype=np.float64))
 
 

@@ -26,7 +26,7 @@ class PackedKVCache(QuantizedKVCache):
         """Quantize and store ``keys`` and ``values`` of shape (B, heads, T, dim); return all so far."""
         start, end = self.offset, self.offset + keys.shape[-2]
         new = tuple(mx.quantize(x, group_size=self.group_size, bits=self.bits) for x in (keys, values))
-        held = (self.keys, self.values) if self.keys is not None else None
+        held: Any = (self.keys, self.values) if self.keys is not None else None
         room = held[0][0].shape[-2] if held else 0
         if end > room:
             more = -(-(end - room) // self.step) * self.step
@@ -90,7 +90,7 @@ def check_cache(model: Any, settings: KVSettings, vocab_size: int) -> None:
     except (ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedModelError(
             f"mlx-lm cannot run this model with a {settings.kv_bits}-bit cache in groups of "
-            f"{settings.kv_group_size} ({_one_line(error)}); try 8 bits with group 64 or 32, or another model."
+            f"{settings.kv_group_size} ({_one_line(error)}); try 8 bits, group 64, or another model."
         ) from error
 
 
@@ -99,7 +99,8 @@ def bytes_per_token(cache: Cache) -> float:
     total = 0.0
     for layer in cache:
         # The stock class hands out its whole room; only what is filled counts.
-        for _, array in tree_flatten((layer.keys, layer.values)):
+        flat: Any = tree_flatten((layer.keys, layer.values))
+        for _, array in flat:
             total += array.nbytes / array.shape[-2]
     return total
 

@@ -10,11 +10,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import DataTable, Footer, Header, Static
+from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.tally import tally_of
 from mqf_tui.app.widgets.kl_plots import Histogram
+from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.statistics import clustered_interval
@@ -26,7 +27,7 @@ from mqf_tui.reports.text import change, inert, interval, kl, percent, perplexit
 class CompareScreen(BaseScreen):
     """Two columns of numbers, their difference, two histograms."""
 
-    TITLE = "Compare"
+    TITLE: ClassVar[str | None] = "Compare"
     HELP = (
         "# Compare\n\nWhere both runs scored the same positions of the same tokens, the difference is taken "
         "position by position and its 95 % interval is clustered by chunk: an interval that leaves out 0 is "
@@ -41,7 +42,7 @@ class CompareScreen(BaseScreen):
 
     def compose(self) -> ComposeResult:
         """Table, then a word on the difference, then the plots."""
-        yield Header(icon="")
+        yield TitleBar(str(self.TITLE))
         with VerticalScroll():
             yield DataTable(show_cursor=False, zebra_stripes=True, id="compare")
             yield Static("", id="difference")

@@ -8,13 +8,14 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Footer, Header, ProgressBar, Static
+from textual.widgets import Footer, ProgressBar, Static
 
 from mqf_tui.app.bridge import Measurement, Snapshot
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
 from mqf_tui.app.widgets.tiles import Numbers, Tiles
+from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.verdict import KV_POLICY
 from mqf_tui.reports.text import duration, inert
@@ -32,7 +33,7 @@ def setting_words(settings: KVSettings) -> str:
 class LiveScreen(BaseScreen):
     """Four large numbers, two plots, progress, and the verdict as it stands."""
 
-    TITLE = "Live"
+    TITLE: ClassVar[str | None] = "Live"
     HELP = (
         "# Live\n\n**KL**: how far the variant's next-token distribution is from the reference's, in nats; "
         "0 is equal. **p99**: one position in a hundred is worse. **Flips**: positions whose most likely "
@@ -53,7 +54,7 @@ class LiveScreen(BaseScreen):
 
     def compose(self) -> ComposeResult:
         """Tiles above, plots in the middle, progress below."""
-        yield Header(icon="")
+        yield TitleBar(str(self.TITLE))
         yield Static(Text(setting_words(self._measurement.snapshot().settings), style="bold"), id="setting")
         yield Tiles()
         with Horizontal(id="plots"):

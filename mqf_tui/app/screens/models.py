@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Header, Input, OptionList, Static
+from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.library.models import LocalModel, describe_folder, local_models
 from mqf_tui.reports.text import inert, size
 
@@ -27,7 +28,7 @@ class ModelList(OptionList):
 class ModelsScreen(BaseScreen):
     """A list that typing filters; a path typed there is a model too."""
 
-    TITLE = "Models"
+    TITLE: ClassVar[str | None] = "Models"
     HELP = (
         "# Models\n\nThe bundled demo and the models of the local Hugging Face cache. "
         "Type to filter, or type the path of a model folder. Enter sets up a measurement."
@@ -47,10 +48,11 @@ class ModelsScreen(BaseScreen):
 
     def compose(self) -> ComposeResult:
         """Filter and list on the left, facts on the right."""
-        yield Header(icon="")
+        yield TitleBar(str(self.TITLE))
         with Horizontal():
             with Vertical(id="left"):
-                yield Input(placeholder="filter by typing, or a folder's path", id="filter")
+                hint = "filter by typing, or a folder's path"
+                yield Input(placeholder=hint, id="filter", select_on_focus=False)
                 yield ModelList(id="models")
             with Vertical(id="facts"):
                 yield Static("looking for models …", id="facts-text")
@@ -64,6 +66,11 @@ class ModelsScreen(BaseScreen):
     def on_screen_resume(self) -> None:
         """Keys go to the list."""
         self.query_one(OptionList).focus()
+
+    @property
+    def listed(self) -> bool:
+        """Whether any model is listed yet."""
+        return bool(self._shown)
 
     @work(thread=True, exclusive=True)
     def action_reload(self) -> None:
@@ -94,14 +101,12 @@ class ModelsScreen(BaseScreen):
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         self.query_one("#facts-text", Static).update(_facts(self._shown[event.option_index]))
 
-    def on_key(self, event: object) -> None:
+    def on_key(self, event: events.Key) -> None:
         """Letters that are no key of this screen begin a filter."""
-        key = getattr(event, "character", None)
-        listing = self.query_one(OptionList)
-        if key and key.isalnum() and key not in "qr" and self.focused is listing:
+        if event.character and event.character.isalnum():
             entry = self.query_one("#filter", Input)
             entry.focus()
-            entry.insert_text_at_cursor(key)
+            entry.insert_text_at_cursor(event.character)
 
     def action_filter(self) -> None:
         """To the filter."""

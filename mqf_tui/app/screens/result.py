@@ -9,12 +9,13 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer, Header, Static
+from textual.widgets import Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.tally import tally_of
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import Numbers, Tiles
+from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
@@ -27,7 +28,7 @@ COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
 class ResultScreen(BaseScreen):
     """Verdict, large numbers, plots, parts, provenance."""
 
-    TITLE = "Result"
+    TITLE: ClassVar[str | None] = "Result"
     HELP = (
         "# Result\n\nThe **verdict** passes a level when mean KL, p99 KL and flips all do. Intervals are "
         "95 %, clustered by chunk. y copies the Markdown report through your terminal; `mqf-tui runs show` "
@@ -52,7 +53,7 @@ class ResultScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         """From the verdict down to the versions."""
         r = self._report
-        yield Header(icon="")
+        yield TitleBar(str(self.TITLE))
         with VerticalScroll():
             yield Static(self._headline(), id="setting")
             yield Tiles()

@@ -8,11 +8,12 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import DataTable, Footer, Header, Static
+from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
 from mqf_tui.app.screens.result import COLOURS
+from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun, broken_runs, list_runs
 from mqf_tui.reports.text import inert, kl, percent
@@ -29,7 +30,7 @@ class RunTable(DataTable[Text]):
 class RunsScreen(BaseScreen):
     """A table, newest first."""
 
-    TITLE = "Runs"
+    TITLE: ClassVar[str | None] = "Runs"
     HELP = (
         "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side. "
         "◐ is a partial run: it was stopped before its end."
@@ -48,7 +49,7 @@ class RunsScreen(BaseScreen):
 
     def compose(self) -> ComposeResult:
         """The table, or a word on how to get a first run."""
-        yield Header(icon="")
+        yield TitleBar(str(self.TITLE))
         yield RunTable(cursor_type="row", zebra_stripes=True, id="runs")
         yield Static("", id="empty")
         yield Footer()

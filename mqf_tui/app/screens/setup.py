@@ -10,11 +10,12 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Footer, Header, Input, Static
+from textual.widgets import Footer, Input, Static
 
 from mqf_tui.app.estimates import estimate
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.widgets.choice import Choice, Option
+from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.facts import ModelFacts, kv_bytes_per_token
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
@@ -31,7 +32,7 @@ STARTS = (128, 256, 384)
 class SetupScreen(BaseScreen):
     """Bits, group, mode, chunks, corpus; an estimate below."""
 
-    TITLE = "Set-up"
+    TITLE: ClassVar[str | None] = "Set-up"
     HELP = (
         "# Set-up\n\n↑/↓ or Tab go from setting to setting, ←/→ choose. Struck-out values do not work for "
         "this model. Where a line says so, digits type a number of your own.\n\n"
@@ -54,7 +55,7 @@ class SetupScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         """The settings, a path for a corpus file, the estimate."""
         facts = self._facts
-        yield Header(icon="")
+        yield TitleBar(str(self.TITLE))
         with VerticalScroll(id="settings"):
             yield Static(Text(f"{inert(self._model.name)}: KV-cache quantization", style="bold"), id="about")
             yield Choice("bits", _bits(facts), 8, id="bits")

@@ -1,0 +1,156 @@
+"""The real app in a real terminal: keys sent and the screen read through tmux."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mqf_tui.library.runs import list_runs
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")]
+
+
+class Terminal:
+    """One tmux server of our own with one window, whose command tells its exit code."""
+
+    def __init__(self, socket: Path, data: Path, words: list[str], size: tuple[int, int]) -> None:
+        self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+        command = shlex.join([sys.executable, "-m", "mqf_tui", *words])
+        script = (
+            f"cd {shlex.quote(str(ROOT))}; {command}; echo EXIT=$?; stty -a | grep -o '.icanon'; exec cat"
+        )
+        environment = {**os.environ, "MQF_TUI_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1"}
+        width, height = map(str, size)
+        subprocess.run(
+            [*self._tmux, "new-session", "-d", "-x", width, "-y", height, "sh", "-c", script],
+            check=True,
+            env=environment,
+        )
+
+    def run(self, *words: str) -> str:
+        return subprocess.run([*self._tmux, *words], check=True, capture_output=True, text=True).stdout
+
+    def keys(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def screen(self) -> str:
+        return self.run("capture-pane", "-p")
+
+    def wait(self, *texts: str, seconds: float = 60) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            shown = self.screen()
+            if all(text in shown for text in texts):
+                return shown
+            time.sleep(0.1)
+        raise AssertionError(f"{texts} never appeared; the screen is\n{self.screen()}")
+
+    def app_pid(self) -> int:
+        shell = self.run("list-panes", "-F", "#{pane_pid}").strip()
+        out = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", shell], capture_output=True, text=True, check=True
+        )
+        return int(out.stdout.split()[0])
+
+    def close(self) -> None:
+        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.fixture
+def start(tmp_path: Path, data_home: Path) -> Iterator[object]:
+    opened: list[Terminal] = []
+
+    def open_terminal(*words: str, size: tuple[int, int] = (80, 24)) -> Terminal:
+        terminal = Terminal(tmp_path / f"tmux-{len(opened)}", data_home, list(words), size)
+        opened.append(terminal)
+        return terminal
+
+    yield open_terminal
+    for terminal in opened:
+        terminal.close()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+def test_models_set_up_live_saved(start, data_home: Path, size: tuple[int, int]) -> None:
+    terminal = start(size=size)
+    terminal.wait("Models", "demo", "llama")
+    terminal.keys("Enter")
+    terminal.wait("Set-up", "5,110 positions")
+    # One burst, as a paste or a fast typist sends it: 4 bits, 5 chunks of 256 tokens.
+    terminal.keys("Right", "Right", "Right", "Down", "Down", "Left", "Down", "Left", "Enter")
+    terminal.wait("Live")
+    shown = terminal.wait("Result", "saved as")
+    [run] = list_runs()
+    r = run.report
+    assert (r.kv_bits, r.corpus.chunk_length, r.n_chunks, r.partial) == (4, 256, 5, False)
+    assert r.verdict.upper() in shown
+    assert run.id in shown
+    terminal.keys("q")
+    shown = terminal.wait("EXIT=0")
+    assert "-icanon" not in shown
+    assert "Result" not in shown
+
+
+def test_quitting_in_the_middle(start, data_home: Path) -> None:
+    terminal = start("demo", "--max-chunks", "30")
+    terminal.wait("Live", "so far")
+    terminal.keys("q")
+    terminal.wait("A measurement is running")
+    terminal.keys("y")
+    shown = terminal.wait("EXIT=130")
+    assert "Traceback" not in shown
+    assert "terminate called" not in shown
+    assert "-icanon" not in shown
+    [run] = list_runs()
+    assert run.report.partial
+    assert f"partial run saved as {run.id}" in " ".join(shown.split())
+
+
+def test_control_c_asks_too(start) -> None:
+    terminal = start("demo", "--max-chunks", "30")
+    terminal.wait("Live", "so far")
+    terminal.keys("C-c")
+    terminal.wait("A measurement is running")
+    terminal.keys("n")
+    terminal.wait("Live", "so far")
+    terminal.keys("C-q")
+    terminal.wait("A measurement is running")
+    terminal.keys("y")
+    terminal.wait("EXIT=130")
+
+
+def test_being_killed_saves_and_cleans_up(start) -> None:
+    terminal = start("demo", "--max-chunks", "30")
+    terminal.wait("Live", "so far")
+    os.kill(terminal.app_pid(), signal.SIGTERM)
+    shown = terminal.wait("EXIT=143")
+    assert "Live" not in shown
+    assert "-icanon" not in shown
+    assert list_runs()[0].report.partial
+
+
+def test_quitting_while_it_loads(start) -> None:
+    terminal = start("demo")
+    terminal.wait("Live")
+    terminal.keys("q")
+    terminal.wait("A measurement is running")
+    terminal.keys("y")
+    assert "terminate called" not in terminal.wait("EXIT=")
+
+
+def test_the_progress_line_of_the_command_line(start) -> None:
+    terminal = start("kv", "demo", "--kv-bits", "8", "--chunk-length", "256", "--max-chunks", "12")
+    shown = terminal.wait("positions/s", "left")
+    assert "█" in shown
+    shown = terminal.wait("EXIT=0")
+    assert "saved as run" in " ".join(shown.split())
