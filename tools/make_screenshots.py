@@ -49,10 +49,10 @@ async def draw() -> None:
             app.save_screenshot("setup.svg", str(FOLDER))
             await pilot.press("escape")
             for bits, name in ((8, ""), (4, "live.svg")):
-                app.measure(KVSettings("demo", kv_bits=bits))
+                app.measure(KVSettings("demo", kv_bits=bits, max_chunks=20))
                 running = app.bridge.current
                 assert running is not None
-                await until(pilot, lambda r=running: r.snapshot().n_positions > 12_000)
+                await until(pilot, lambda r=running: r.snapshot().n_positions > 6_000)
                 if name:
                     app.save_screenshot(name, str(FOLDER))
                 await until(pilot, lambda: isinstance(app.screen, ResultScreen))

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 from mqf_tui.library.runs import data_dir
@@ -39,15 +40,16 @@ def themes() -> tuple[list[Theme], list[str]]:
 
 def read_theme(path: Path) -> Theme:
     """One theme; raises ValueError where a colour or key is wrong."""
-    from textual.color import Color
-
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     unknown = set(data) - {*_KEYS, "name", "dark", "variables"}
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
     for key in _KEYS:
         if key in data:
-            Color.parse(data[key])
+            try:
+                Color.parse(data[key])
+            except ColorParseError as error:
+                raise ValueError(f"{key}: {error}") from error
     colours = {key: data[key] for key in _KEYS if key in data}
     return Theme(
         name=str(data["name"]),

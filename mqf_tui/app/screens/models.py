@@ -103,7 +103,7 @@ class ModelsScreen(BaseScreen):
 
     def on_key(self, event: events.Key) -> None:
         """Letters that are no key of this screen begin a filter."""
-        if event.character and event.character.isalnum():
+        if event.character and event.character.isalnum() and event.key not in self.active_bindings:
             entry = self.query_one("#filter", Input)
             entry.focus()
             entry.insert_text_at_cursor(event.character)
