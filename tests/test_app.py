@@ -115,7 +115,8 @@ async def test_live_numbers_move_and_pause_holds_them() -> None:
         await pilot.press("space")
         await until(pilot, lambda: measurement.snapshot().n_positions > held)
         await pilot.press("s")
-        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
+        await until(pilot, lambda: isinstance(app.screen, ResultScreen) and app.screen.is_mounted)
+        await pilot.pause(0.2)
         [run] = list_runs()
         assert run.report.partial
         assert run.report.n_positions == len(run.positions())
@@ -162,7 +163,8 @@ async def test_unwritable_data_folder_is_told_and_the_result_shown(
     monkeypatch.setenv("MQF_TUI_DATA_DIR", str(blocked))
     settings = KVSettings("demo", kv_bits=4, chunk_length=128, max_chunks=2)
     async with running(settings=settings, autostart=True) as (app, pilot):
-        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
+        await until(pilot, lambda: isinstance(app.screen, ResultScreen) and app.screen.is_mounted)
+        await pilot.pause(0.2)
         assert "not saved" in text_of(app, "#setting")
 
 
