@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -18,6 +19,9 @@ EXIT_CODES = "exit codes: 0 done, 1 measurement failed, 2 bad input, 3 stopped f
 
 def entry() -> None:
     """Entry point of the console script."""
+    # Closed by the caller (`>&-`): then there is nobody to write to.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     sys.exit(main())
 
 
@@ -31,24 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader went away (`| head`); keep the interpreter from complaining again at exit.
+        # The reader of a listing went away (`| head`).
         sys.stdout = None
         return 0
     except Exception as error:
         if options.debug:
             raise
-        sys.stderr.write(
-            f"mqf-tui: an unexpected {type(error).__name__} came up ({' '.join(str(error).split())}); "
-            "run again with --debug before the command for the details and please report them.\n"
+        complain(
+            FidelityError(
+                f"an unexpected {type(error).__name__} came up ({error}); run again with --debug before the "
+                "command for the details and please report them."
+            )
         )
         return 1
 
 
 def complain(error: FidelityError) -> int:
     """Print the error's sentence; return its exit code."""
-    from mqf_tui.reports.text import inert
-
-    sys.stderr.write(f"mqf-tui: {inert(str(error))}\n")
+    sys.stderr.write(f"mqf-tui: {error}\n")
     return error.exit_code
 
 
@@ -132,7 +136,8 @@ def _run(options: argparse.Namespace) -> int:
 
             return measuring.run(options)
         case "demo":
-            if options.no_app or options.output or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            asked = options.no_app or options.output or options.no_save or options.format != "md"
+            if asked or not (sys.stdout.isatty() and sys.stdin.isatty()):
                 from mqf_tui.console import measuring
 
                 return measuring.run(options)

@@ -202,6 +202,9 @@ def report_data(**changes: Any) -> dict[str, Any]:
         "kv_bytes_per_token": {
             "reference": 1024.0,
             "variant": 160.0,
+            "number_bytes": 4,
+            "reference_16bit": 512.0,
+            "variant_16bit": 144.0,
             "reference_measured": 1024.0,
             "variant_measured": 160.0,
         },

@@ -142,6 +142,43 @@ async def test_quitting_in_the_middle_asks_saves_and_gives_130() -> None:
     assert run.report.kv_bits == 2
 
 
+async def test_quitting_after_a_stop_was_asked_for() -> None:
+    settings = KVSettings("demo", kv_bits=2, max_chunks=30)
+    async with running(settings=settings, autostart=True) as (app, pilot):
+        measurement = app.bridge.current
+        assert measurement is not None
+        await until(pilot, lambda: measurement.snapshot().n_positions > 300)
+        app.push_screen(QuitScreen(measurement))
+        await pilot.pause(0.1)
+        measurement.control.stop()
+        await pilot.press("y")
+        await until(pilot, lambda: app.return_code is not None)
+    assert app.return_code == 130
+
+
+async def test_an_end_under_the_question_is_not_lost() -> None:
+    settings = KVSettings("demo", kv_bits=4, chunk_length=128, max_chunks=2)
+    async with running(settings=settings, autostart=True) as (app, pilot):
+        measurement = app.bridge.current
+        assert measurement is not None
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen))
+        app.push_screen(QuitScreen(measurement))
+        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
+
+
+async def test_the_palettes_quit_asks_too() -> None:
+    settings = KVSettings("demo", kv_bits=2, max_chunks=30)
+    async with running(settings=settings, autostart=True) as (app, pilot):
+        measurement = app.bridge.current
+        assert measurement is not None
+        await until(pilot, lambda: measurement.snapshot().n_positions > 100)
+        await app.run_action("quit")
+        await until(pilot, lambda: isinstance(app.screen, QuitScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: app.return_code is not None)
+    assert app.return_code == 130
+
+
 async def test_failure_is_shown_and_the_app_goes_on(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("too short")
@@ -172,9 +209,13 @@ async def test_filter_and_paths(tmp_path: Path) -> None:
     folder = makers.model_folder(tmp_path / "tiny-llama")
     async with running() as (app, pilot):
         listing = await at_models(app, pilot)
-        await pilot.press("z", "z")
         entry = app.screen.query_one("#filter", Input)
-        assert entry.value == "zz"
+        for typed in ("~nobody-of-this-name", "x" * 300, "a\0b", "qwen/r?"):
+            entry.value = typed
+            await pilot.pause(0.05)
+            assert listing.option_count == 0
+        await pilot.press("escape", *"qrz")
+        assert entry.value == "qrz"
         assert listing.option_count == 0
         assert "No model matches" in text_of(app, "#facts-text")
         await pilot.press("escape")
@@ -210,8 +251,16 @@ async def test_only_valid_choices_can_be_chosen() -> None:
         assert group.value == 64  # 128 does not divide the head size of 64
         await pilot.press("down", *["right"] * 6)
         assert length.value == 2048  # the demo's context
-        await pilot.press("3", "0", "0")
+        await pilot.press("3", "0", "0", "²")
         assert length.value == 300
+        await pilot.press("escape")
+        await at_models(app, pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+        await pilot.press("down", "down", "9", "9", "9", "9")
+        await until(pilot, lambda: "longer than this model's context" in text_of(app, "#estimate"))
+        await pilot.press("enter", "backspace", "backspace", "backspace", "backspace", "3", "0", "0")
+        assert isinstance(app.screen, SetupScreen)
         await pilot.press("down", "7")
         assert app.screen.query_one("#chunks", Choice).value == 7
         await pilot.press("down", "2", "9", "9")
@@ -239,7 +288,7 @@ async def test_runs_open_mark_and_compare() -> None:
     save_run(makers.report(kv_bits=8, model="two"), first)
     async with running((120, 40)) as (app, pilot):
         await at_models(app, pilot)
-        await pilot.press("r")
+        await pilot.press("ctrl+r")
         await until(
             pilot,
             lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 2,
@@ -279,7 +328,7 @@ async def test_keys_of_every_screen_do_not_crash() -> None:
     ]
     async with running() as (app, pilot):
         await at_models(app, pilot)
-        await pilot.press(*keys, "slash", "escape", "r")
+        await pilot.press(*keys, "escape", "ctrl+r")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
         await pilot.press(*keys, "space", "space", "enter")
         await until(pilot, lambda: isinstance(app.screen, ResultScreen))
@@ -287,7 +336,7 @@ async def test_keys_of_every_screen_do_not_crash() -> None:
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
         await pilot.press("escape")
         await at_models(app, pilot)
-        await pilot.press("q")
+        await pilot.press("ctrl+q")
         await until(pilot, lambda: app.return_code is not None)
     assert app.return_code == 0
 

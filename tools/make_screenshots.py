@@ -57,7 +57,7 @@ async def draw() -> None:
                     app.save_screenshot(name, str(FOLDER))
                 await until(pilot, lambda: isinstance(app.screen, ResultScreen))
                 await pilot.press("escape")
-            await pilot.press("r")
+            await pilot.press("ctrl+r")
             await until(pilot, lambda: isinstance(app.screen, RunsScreen))
             await pilot.press("space", "down", "c")
             await until(pilot, lambda: isinstance(app.screen, CompareScreen))

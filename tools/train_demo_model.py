@@ -92,7 +92,7 @@ class Plan:
     """The numbers that decide a training run."""
 
     seed: int = 7
-    steps: int = 1000
+    steps: int = 2400
     batch: int = 4
     learning_rate: float = 4e-3
     warmup: int = 60

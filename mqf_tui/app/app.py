@@ -32,7 +32,7 @@ class MqfTuiApp(App[None]):
     CSS_PATH = "styles.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q,ctrl+c", "leave", "Quit", show=False, priority=True),
-        Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("f1,question_mark", "help", "Help", key_display="f1"),
     ]
 
     def __init__(self, settings: KVSettings | None = None, *, autostart: bool = False) -> None:
@@ -78,7 +78,7 @@ class MqfTuiApp(App[None]):
     def show_ended(self, measurement: Measurement) -> None:
         """Put the result of an ended measurement in place of its live screen."""
         snapshot = measurement.snapshot()
-        if snapshot.report is not None and isinstance(self.screen, LiveScreen):
+        if snapshot.report is not None:
             self.switch_screen(ResultScreen(snapshot.saved, snapshot.report, snapshot.problem))
 
     def action_runs(self) -> None:
@@ -96,10 +96,15 @@ class MqfTuiApp(App[None]):
         """Quit; ask first where a measurement runs."""
         if isinstance(self.screen, QuitScreen):
             return
-        if self.bridge.busy:
-            self.push_screen(QuitScreen(self.bridge))
+        current = self.bridge.current
+        if current is not None and current.snapshot().running:
+            self.push_screen(QuitScreen(current))
         else:
             self.exit()
+
+    async def action_quit(self) -> None:
+        """The command palette's word for it."""
+        self.action_leave()
 
 
 def run_app(settings: KVSettings | None = None, *, autostart: bool = False) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mqf_tui import api
 from mqf_tui.app.tally import Running, Tally
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import FidelityError, MeasurementError
+from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, MeasurementError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Loading, Plan, Started, StepScored, Stopped
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
@@ -90,7 +90,7 @@ class Measurement:
             case Finished(report=report, positions=positions):
                 self._end("finished", report, positions)
             case Stopped(report=report, positions=positions):
-                self._end("stopped", report, positions, exit_code=130)
+                self._end("stopped", report, positions, exit_code=INTERRUPTED)
             case Failed(error=error, report=report, positions=positions):
                 self._end("failed", report, positions, problem=str(error), exit_code=error.exit_code)
 

@@ -28,7 +28,8 @@ def estimate(facts: ModelFacts, settings: KVSettings, runs: list[SavedRun]) -> E
     """Positions, seconds and memory of a measurement."""
     chunks = settings.max_chunks
     if settings.corpus == "builtin":
-        room = max(1, int(_builtin_characters() / CHARACTERS_PER_TOKEN) // settings.chunk_length)
+        room = sum(int(n / CHARACTERS_PER_TOKEN) // settings.chunk_length for n in _builtin_characters())
+        room = max(1, room)
         chunks = min(chunks, room) if chunks else room
     positions = chunks * (settings.chunk_length - 1 - settings.quantize_start) if chunks else None
     speed = _speed(facts, runs)
@@ -56,6 +57,6 @@ def _memory(facts: ModelFacts, settings: KVSettings) -> float:
     return facts.n_parameters * 4 + settings.chunk_length * caches + 4 * STEP * facts.vocab_size * 4
 
 
-def _builtin_characters() -> int:
+def _builtin_characters() -> list[int]:
     folder = resources.files("mqf_tui.demo") / "corpus"
-    return sum(len(p.read_bytes()) for p in folder.iterdir() if p.name.endswith(".txt"))
+    return [len(p.read_bytes()) for p in folder.iterdir() if p.name.endswith(".txt")]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.statistics import Interval, clustered_interval, percentile, perplexity
+from mqf_tui.fidelity.statistics import Interval, interval_of_sums, percentile, perplexity
 from mqf_tui.fidelity.verdict import verdict
 from mqf_tui.reports.schema import Verdict
 
@@ -41,8 +41,7 @@ class Tally:
     def __init__(self, n_planned: int) -> None:
         self._n = 0
         self._kl = np.empty(n_planned, np.float32)
-        self._chunk = np.empty(n_planned, np.int32)
-        self._flip = np.empty(n_planned, np.bool_)
+        self._by_chunk: dict[int, tuple[int, float, int]] = {}  # positions, sum of KL, flips
         self._nll = np.zeros(2)
         self._histogram = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
         bins = min(TRACE_BINS, n_planned)
@@ -52,8 +51,12 @@ class Tally:
         """Take in the next positions, in order."""
         first, last = self._n, self._n + len(positions)
         self._kl[first:last] = positions.kl
-        self._chunk[first:last] = positions.chunk
-        self._flip[first:last] = positions.flip
+        flips = positions.flip
+        for chunk in np.unique(positions.chunk).tolist():
+            here = positions.chunk == chunk
+            n, kl, flipped = self._by_chunk.get(chunk, (0, 0.0, 0))
+            kl += float(positions.kl[here].sum(dtype=np.float64))
+            self._by_chunk[chunk] = n + int(here.sum()), kl, flipped + int(flips[here].sum())
         self._nll += positions.nll_ref.sum(dtype=np.float64), positions.nll_quant.sum(dtype=np.float64)
         with np.errstate(divide="ignore"):
             logs = np.clip(np.log10(positions.kl), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
@@ -68,19 +71,19 @@ class Tally:
         n = self._n
         if n == 0:
             return None
-        kl, chunk = self._kl[:n], self._chunk[:n]
-        mean, p99 = float(kl.mean(dtype=np.float64)), percentile(kl, 0.99)
-        flip_rate = float(self._flip[:n].mean())
+        kl = self._kl[:n]
+        counts, sums, flips = np.array(list(self._by_chunk.values()), np.float64).T
+        mean, p99, flip_rate = float(sums.sum() / n), percentile(kl, 0.99), float(flips.sum() / n)
         with np.errstate(invalid="ignore"):
             trace = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
         return Running(
             n=n,
             kl_mean=mean,
-            kl_interval=_from_zero(clustered_interval(kl, chunk)),
+            kl_interval=_from_zero(interval_of_sums(sums, counts)),
             kl_median=percentile(kl, 0.5),
             kl_p99=p99,
             flip_rate=flip_rate,
-            flip_interval=_from_zero(clustered_interval(self._flip[:n], chunk)),
+            flip_interval=_from_zero(interval_of_sums(flips, counts)),
             perplexity_ref=perplexity(np.array([self._nll[0] / n])),
             perplexity_quant=perplexity(np.array([self._nll[1] / n])),
             histogram=self._histogram.copy(),

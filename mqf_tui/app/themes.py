@@ -45,6 +45,8 @@ def read_theme(path: Path) -> Theme:
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
     for key in _KEYS:
+        if key in data and not isinstance(data[key], str):
+            raise ValueError(f"{key} is no text")
         if key in data:
             try:
                 Color.parse(data[key])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mqf_tui.console.output import say
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import FidelityError, SaveError
+from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
 from mqf_tui.fidelity.events import Failed, Finished, Stopped
 from mqf_tui.fidelity.settings import KVSettings
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.reports.schema import Report
-
-INTERRUPTED = 130
 
 
 def settings_from(options: argparse.Namespace) -> KVSettings:
@@ -94,7 +92,9 @@ def _deliver(report: Report, positions: Positions, options: argparse.Namespace) 
         if options.output:
             _write(Path(options.output), text)
         else:
-            say(text)
+            # The reader may go away (`| head`, or the same Ctrl+C): the run's own exit code stands.
+            with suppress(BrokenPipeError):
+                say(text)
 
 
 def _save(report: Report, positions: Positions) -> None:
@@ -126,14 +126,15 @@ def _check_writable(path: Path) -> None:
 
 @contextmanager
 def _interrupts(control: Control) -> Iterator[None]:
-    """Ctrl+C asks for a stop between steps; a second one gives up at once."""
+    """Ctrl+C asks for a stop between steps; a second one breaks the step off. Both keep what is scored."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if control.stopped:
             raise KeyboardInterrupt
         control.stop()
+        sys.stderr.write("\nstopping after this step …\n")
 
-    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ def say(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
+        sys.stdout = None  # or the interpreter would complain once more at exit
         raise
     except OSError as error:
         # What the buffer still holds would fail, and be complained about, once more at exit.

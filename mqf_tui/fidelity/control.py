@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 
 class Control:
@@ -12,6 +13,7 @@ class Control:
         self._stop = threading.Event()
         self._go = threading.Event()
         self._go.set()
+        self.waited = 0.0  # seconds spent held, all pauses together
 
     def stop(self) -> None:
         """Ask for an end after the current step; also wakes a paused measurement."""
@@ -39,4 +41,7 @@ class Control:
 
     def wait(self) -> None:
         """Block while paused."""
-        self._go.wait()
+        if not self._go.is_set():
+            began = time.perf_counter()
+            self._go.wait()
+            self.waited += time.perf_counter() - began

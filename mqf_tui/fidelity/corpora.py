@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import socket
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +55,7 @@ class Chunks:
     part: NDArray[np.int16]
     part_names: tuple[str, ...]
     provenance: CorpusProvenance
+    warnings: tuple[str, ...] = ()
 
 
 def corpus_names() -> tuple[str, ...]:
@@ -114,7 +120,9 @@ def make_chunks(
         token_hash=hashlib.sha256(tokens.astype("<i4").tobytes()).hexdigest()[:16],
     )
     names = tuple(name for name, _ in corpus.parts)
-    return Chunks(tokens, np.array([part for _, part in order], np.int16), names, provenance)
+    short = [name for name, piece in zip(names, pieces, strict=True) if not len(piece)]
+    warnings = (f"shorter than a chunk and left out: {', '.join(short)}",) if short else ()
+    return Chunks(tokens, np.array([part for _, part in order], np.int16), names, provenance, warnings)
 
 
 def _encode(tokenizer: Any, text: str) -> NDArray[np.int32]:
@@ -147,16 +155,45 @@ def _wikitext() -> Corpus:
         import datasets
 
         datasets.disable_progress_bars()
-        logging.getLogger("datasets").setLevel(logging.ERROR)
-        rows = datasets.load_dataset(path, config, split=split)
+        for name in ("datasets", "huggingface_hub"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with contextlib.nullcontext() if _reachable() else _offline():
+            rows = datasets.load_dataset(path, config, split=split)
         text = "\n\n".join(rows["text"])
-        version = f"{config} {rows.info.version or ''}".strip()
+        version = str(getattr(rows.info, "version", "") or "")
     except Exception as error:
         raise BadCorpusError(
             f"wikitext-2 could not be had from the Hugging Face hub ({type(error).__name__}), which needs a "
             f"network the first time; without one, {ALTERNATIVES}."
         ) from error
-    return Corpus("wikitext-2", version, (("wikitext-2", text),), split, join="rows joined by blank lines")
+    words = " ".join(word for word in (config, version) if word)
+    return Corpus("wikitext-2", words, (("wikitext-2", text),), split, join="rows joined by blank lines")
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the libraries from trying for half a minute to reach what is not there."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def _reachable() -> bool:
+    """Whether the hub's host answers at all; behind a proxy only the library can know."""
+    if urllib.request.getproxies():
+        return True
+    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        socket.create_connection((host.hostname, host.port or 443), timeout=3).close()
+    except OSError:
+        return False
+    return True
 
 
 def _file(path: Path) -> Corpus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Debian, Fedora and Arch, in turn. MLX's CPU wheels carry the reference BLAS; symbols that are
 # already in the process win over it, and float32 products become about 70 times faster.
@@ -26,9 +26,14 @@ class Device:
     warnings: tuple[str, ...] = ()
 
 
-@functools.cache
 def prepare() -> Device:
     """Load the BLAS, then MLX, and describe the device. The first import of MLX must be this one."""
+    device = _prepared()
+    return replace(device, memory_bytes=free_memory()) if device.is_cpu else device
+
+
+@functools.cache
+def _prepared() -> Device:
     late = "mlx.core" in sys.modules
     blas = load_blas() if sys.platform.startswith("linux") else None
     import mlx.core as mx
@@ -76,6 +81,13 @@ def free_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def reset_peak_memory() -> None:
+    """Begin to count the peak of MLX's memory anew."""
+    import mlx.core as mx
+
+    mx.reset_peak_memory()
 
 
 def accelerator_info() -> dict[str, str | int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.control import Control
@@ -19,12 +19,13 @@ from mqf_tui.fidelity.events import (
     StepScored,
     Stopped,
 )
-from mqf_tui.fidelity.facts import ModelFacts, check_setting, kv_bytes_per_token
+from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting, kv_bytes
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.settings import STEP, KVSettings
+from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks
+    from mqf_tui.fidelity.corpora import Chunks, Corpus
+    from mqf_tui.fidelity.device import Device
     from mqf_tui.reports.schema import Report
 
 
@@ -36,8 +37,14 @@ def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterat
     session = _Session(settings, facts, control)
     try:
         yield from session.run()
+    except _StopAsked:
+        yield session.stopped()
     except FidelityError as error:
-        yield session.failed(error)
+        # A failure on the way to a stop that was asked for is no news, unless the numbers are wrong.
+        asked = control.stopped and not isinstance(error, MeasurementError)
+        yield session.stopped() if asked else session.failed(error)
+    except KeyboardInterrupt:
+        yield session.stopped()
     except MemoryError:
         yield session.failed(_out_of_memory())
     except Exception as error:
@@ -54,6 +61,10 @@ def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterat
         yield session.failed(failure)
 
 
+class _StopAsked(Exception):  # noqa: N818 (no error)
+    """A stop was asked for before anything was scored."""
+
+
 class _Session:
     """The state of one running measurement: what was planned and what was scored so far."""
 
@@ -66,66 +77,76 @@ class _Session:
         self.bytes_measured: tuple[float, float] | None = None
 
     def run(self) -> Iterator[Event]:
-        settings, facts, control = self.settings, self.facts, self.control
-        settings.check()
-        check_setting(facts, settings.kv_bits, settings.kv_group_size)
-        if facts.context and settings.chunk_length > facts.context:
-            self._longer_than_context()
+        self.settings.check()
+        check_setting(self.facts, self.settings.kv_bits, self.settings.kv_group_size)
+        check_length(self.facts, self.settings.chunk_length)
+        yield self._doing("reading the text")
+        from mqf_tui.fidelity.corpora import read_corpus
 
-        yield Loading("reading the text")
-        from mqf_tui.fidelity.corpora import make_chunks, read_corpus
-
-        corpus = read_corpus(settings.corpus)
-        yield Loading("preparing the device")
+        corpus = read_corpus(self.settings.corpus)
+        yield self._doing("preparing the device")
         from mqf_tui.fidelity import device as devices
 
         device = devices.prepare()
-        from mqf_tui.fidelity import loading
+        devices.reset_peak_memory()
+        chunks = yield from self._chunks(corpus)
+        model = yield from self._model(device)
+        self.plan = self._planned_on(device, chunks)
+        yield Started(self.plan)
+        yield from self._score(model, chunks)
 
-        yield Loading("loading the tokenizer")
-        tokenizer = loading.load_tokenizer(facts, trust_remote_code=settings.trust_remote_code)
-        chunks = make_chunks(
+    def _doing(self, what: str, share: float | None = None) -> Loading:
+        if self.control.stopped:
+            raise _StopAsked
+        return Loading(what, share)
+
+    def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
+        yield self._doing("loading the tokenizer")
+        from mqf_tui.fidelity import loading
+        from mqf_tui.fidelity.corpora import make_chunks
+
+        settings = self.settings
+        tokenizer = loading.load_tokenizer(self.facts, trust_remote_code=settings.trust_remote_code)
+        yield self._doing("cutting the text into chunks")
+        return make_chunks(
             corpus,
             tokenizer,
             settings.chunk_length,
             settings.max_chunks,
-            tokenizer_id=facts.name,
-            vocab_size=facts.vocab_size,
+            tokenizer_id=self.facts.name,
+            vocab_size=self.facts.vocab_size,
         )
-        yield Loading("loading the weights", 0.0)
-        model = None
-        for loaded in loading.load_model(facts, device, trust_remote_code=settings.trust_remote_code):
-            if control.stopped:
-                yield Stopped(None, Positions.empty())
-                return
-            model = loaded.model
-            yield Loading("loading the weights", loaded.share)
-        assert model is not None
-        yield Loading("trying the cache")
-        from mqf_tui.fidelity import variants
 
-        variants.check_cache(model, settings, facts.vocab_size)
-        compute = loading.compute_words(facts, device)
-        scale_bytes = 4 if device.is_cpu or facts.dtype == "float32" else 2
-        self.plan = Plan(
+    def _model(self, device: Device) -> Generator[Event, None, Any]:
+        yield self._doing("loading the weights", 0.0)
+        from mqf_tui.fidelity import loading, variants
+
+        model = None
+        trusted = self.settings.trust_remote_code
+        for loaded in loading.load_model(self.facts, device, trust_remote_code=trusted):
+            model = loaded.model
+            yield self._doing("loading the weights", loaded.share)
+        yield self._doing("trying the cache")
+        variants.check_cache(model, self.settings, self.facts.vocab_size)
+        return model
+
+    def _planned_on(self, device: Device, chunks: Chunks) -> Plan:
+        from mqf_tui.fidelity import loading, variants
+
+        settings, facts = self.settings, self.facts
+        return Plan(
             settings=settings,
             model=facts.name,
             architecture=facts.architecture,
             corpus=chunks.provenance,
             n_chunks=len(chunks.tokens),
             positions_per_chunk=settings.chunk_length - 1 - settings.quantize_start,
-            steps_per_chunk=-(-(settings.chunk_length - 1 - settings.quantize_start) // STEP),
             device=device.name,
-            compute=compute,
+            compute=loading.compute_words(facts, device),
             cache=variants.cache_name(settings),
-            kv_bytes_reference=kv_bytes_per_token(facts, None, scale_bytes=scale_bytes),
-            kv_bytes_variant=kv_bytes_per_token(
-                facts, settings.kv_bits, settings.kv_group_size, scale_bytes=scale_bytes
-            ),
-            warnings=tuple(device.warnings) + tuple(self._doubts(len(chunks.tokens))),
+            kv_bytes=kv_bytes(facts, settings, 4 if device.is_cpu or facts.dtype == "float32" else 2),
+            warnings=device.warnings + chunks.warnings,
         )
-        yield Started(self.plan)
-        yield from self._score(model, chunks)
 
     def _score(self, model: Any, chunks: Chunks) -> Iterator[Event]:
         from mqf_tui.fidelity.scoring import ChunkScorer
@@ -146,9 +167,9 @@ class _Session:
             scored = iter(scorer)
             while True:
                 self.control.wait()
-                began = time.perf_counter()
+                began, waited = time.perf_counter(), self.control.waited
                 positions = next(scored, None)
-                self.seconds += time.perf_counter() - began
+                self.seconds += time.perf_counter() - began - (self.control.waited - waited)
                 if positions is None:
                     break
                 self.pieces.append(positions)
@@ -158,51 +179,48 @@ class _Session:
             if scorer.variant is not None and step:
                 self.bytes_measured = bytes_per_token(scorer.reference), bytes_per_token(scorer.variant)
             if self.control.stopped and self.n_positions < self._planned():
-                yield Stopped(self._report(partial=True), self.positions())
+                self._check_drift()
+                yield self.stopped()
                 return
             yield ChunkFinished(index, n_chunks)
+        self._check_drift()
         report = self._report()
-        if report is not None and report.kl.max == 0 and report.flip_rate == 0:
-            raise ZeroDriftError(
-                f"KL divergence and flips are exactly zero over {report.n_positions} positions, so the "
-                "quantization never engaged; this model's cache takes no quantization, so no number is given."
-            )
         assert report is not None
         yield Finished(report, self.positions())
+
+    def _check_drift(self) -> None:
+        if self.pieces and not any(piece.kl.any() or piece.flip.any() for piece in self.pieces):
+            raise ZeroDriftError(
+                f"KL divergence and flips are exactly zero over {self.n_positions} positions, so the "
+                "quantization never engaged; this model's cache takes no quantization, so no number is given."
+            )
 
     def positions(self) -> Positions:
         """All positions scored so far."""
         return Positions.concatenate(self.pieces)
 
+    def stopped(self) -> Stopped:
+        """The last event of a measurement that was stopped on request."""
+        return Stopped(self._report(partial=True), self.positions())
+
     def failed(self, error: FidelityError) -> Failed:
         """The last event of a measurement that cannot go on."""
-        keep = self.pieces and not isinstance(error, ZeroDriftError)
-        return Failed(error, self._report(partial=True) if keep else None, self.positions() if keep else None)
+        keep = bool(self.pieces) and not isinstance(error, ZeroDriftError)
+        if not keep:
+            return Failed(error)
+        return Failed(error, self._report(partial=True, reason=str(error)), self.positions())
 
     def _planned(self) -> int:
         return self.plan.n_positions if self.plan else 0
 
-    def _report(self, partial: bool = False) -> Report | None:
+    def _report(self, partial: bool = False, reason: str | None = None) -> Report | None:
         if self.plan is None or not self.pieces:
             return None
         from mqf_tui.fidelity.summary_report import build_report
 
+        scored = self.positions()
         return build_report(
-            self.plan, self.facts, self.positions(), self.seconds, self.bytes_measured, partial=partial
-        )
-
-    def _doubts(self, n_chunks: int) -> Iterator[str]:
-        if n_chunks == 1:
-            yield "only one chunk: no interval can be given"
-        elif n_chunks < 5:
-            yield f"only {n_chunks} chunks: the intervals are wide and rough"
-
-    def _longer_than_context(self) -> None:
-        from mqf_tui.fidelity.errors import BadSettingError
-
-        raise BadSettingError(
-            f"chunks of {self.settings.chunk_length} tokens are longer than this model's context of "
-            f"{self.facts.context}; use --chunk-length {self.facts.context} or less."
+            self.plan, self.facts, scored, self.seconds, self.bytes_measured, partial=partial, reason=reason
         )
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from mqf_tui.reports.text import inert
+
+INTERRUPTED = 130  # the exit code of what was stopped on request
+
 
 class FidelityError(Exception):
     """Base of all errors that this package raises on purpose; ``str(error)`` is for the user."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        # Messages quote names out of files from anywhere; none may drive a terminal.
+        return inert(super().__str__())
 
 
 class BadSettingError(FidelityError):

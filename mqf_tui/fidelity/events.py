@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.errors import FidelityError
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.fidelity.settings import KVSettings
-    from mqf_tui.reports.schema import CorpusProvenance, Report
+    from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,10 @@ class Plan:
     corpus: CorpusProvenance
     n_chunks: int
     positions_per_chunk: int
-    steps_per_chunk: int
     device: str
     compute: str
     cache: str
-    kv_bytes_reference: float
-    kv_bytes_variant: float
+    kv_bytes: KVBytes
     warnings: tuple[str, ...] = ()
 
     @property

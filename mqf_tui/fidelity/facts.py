@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from mqf_tui.fidelity import architectures
-from mqf_tui.fidelity.errors import BrokenWeightsError, UnsupportedModelError, UntrustedCodeError
+from mqf_tui.fidelity.errors import (
+    BadSettingError,
+    BrokenWeightsError,
+    UnsupportedModelError,
+    UntrustedCodeError,
+)
 from mqf_tui.fidelity.headers import Weights, parameters, read_config, read_weights
-from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES
+from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
+from mqf_tui.reports.schema import KVBytes
 from mqf_tui.reports.text import readable
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
@@ -63,7 +71,12 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     Raises ModelNotFoundError, BrokenWeightsError, UnsupportedModelError, UntrustedCodeError.
     """
     config = read_config(folder)
-    name = name or readable(folder.resolve().name)
+    name = name or folder_name(folder)
+    if glob.escape(str(folder)) != str(folder):
+        raise UnsupportedModelError(
+            f"the path of {name} has one of the characters * ? [ in it, with which mlx-lm finds no weights; "
+            "rename the folder."
+        )
     _check_code(folder, config, trust_remote_code)
     if not config.get("model_type"):
         raise UnsupportedModelError(
@@ -91,6 +104,14 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
         ) from error
 
 
+def folder_name(folder: Path) -> str:
+    """The folder's last part; for a snapshot in a Hugging Face cache the repository's name."""
+    path = Path(os.path.abspath(folder))
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return readable(path.parent.parent.name.removeprefix("models--").replace("--", "/"))
+    return readable(path.name)
+
+
 def check_setting(facts: ModelFacts, bits: int, group: int) -> None:
     """Raise UnsupportedModelError where this setting cannot work on this model; says what would."""
     if facts.refusal:
@@ -107,6 +128,15 @@ def check_setting(facts: ModelFacts, bits: int, group: int) -> None:
         )
 
 
+def check_length(facts: ModelFacts, chunk_length: int) -> None:
+    """Raise BadSettingError where a chunk is longer than the model's context."""
+    if facts.context and chunk_length > facts.context:
+        raise BadSettingError(
+            f"chunks of {chunk_length} tokens are longer than this model's context of {facts.context}; "
+            f"use --chunk-length {facts.context} or less."
+        )
+
+
 def kv_bytes_per_token(
     facts: ModelFacts, bits: int | None, group: int = 64, *, scale_bytes: int = 2
 ) -> float:
@@ -117,6 +147,23 @@ def kv_bytes_per_token(
     """
     values = facts.n_layers * facts.n_kv_heads * (facts.head_dim + facts.v_head_dim)
     return values * (scale_bytes if bits is None else bits / 8 + 2 * scale_bytes / group)
+
+
+def kv_bytes(facts: ModelFacts, settings: KVSettings, number_bytes: int) -> KVBytes:
+    """The formula for the cache as it is here and for a 16-bit one."""
+
+    def pair(size: int) -> tuple[float, float]:
+        packed = kv_bytes_per_token(facts, settings.kv_bits, settings.kv_group_size, scale_bytes=size)
+        return kv_bytes_per_token(facts, None, scale_bytes=size), packed
+
+    (here, packed_here), (usual, packed_usual) = pair(number_bytes), pair(2)
+    return KVBytes(
+        reference=here,
+        variant=packed_here,
+        number_bytes=number_bytes,
+        reference_16bit=usual,
+        variant_16bit=packed_usual,
+    )
 
 
 def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:

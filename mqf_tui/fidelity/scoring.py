@@ -68,6 +68,7 @@ class ChunkScorer:
     def _prefill(self, ids: mx.array) -> None:
         """Deployment: the first positions once, for both (they are the same), without logits."""
         for a, b in steps(0, self.settings.quantize_start, self.step_size):
+            self.control.wait()
             if self.control.stopped:
                 return
             self.model(ids[None, a:b], cache=self.reference)

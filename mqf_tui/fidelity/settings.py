@@ -35,6 +35,10 @@ class KVSettings:
 
     def check(self) -> None:
         """Raise BadSettingError on the first value that cannot be."""
+        for name in ("kv_bits", "kv_group_size", "quantize_start", "chunk_length", "max_chunks"):
+            value = getattr(self, name)
+            if type(value) is not int and not (name == "max_chunks" and value is None):
+                raise BadSettingError(f"{name} is {value!r}; use a whole number.")
         if self.kv_bits not in KV_BITS:
             raise BadSettingError(
                 f"{self.kv_bits} bits do not exist for a KV cache; choose one of {_listed(KV_BITS)}."

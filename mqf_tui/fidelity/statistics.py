@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,14 +47,19 @@ def clustered_interval(values: ArrayLike, chunk: ArrayLike, level: float = 0.95)
     """
     x = np.asarray(values, dtype=np.float64)
     _, group = np.unique(np.asarray(chunk), return_inverse=True)
-    n_groups = int(group.max()) + 1 if len(x) else 0
+    return interval_of_sums(np.bincount(group, weights=x), np.bincount(group), level)
+
+
+def interval_of_sums(sums: NDArray[Any], counts: NDArray[Any], level: float = 0.95) -> Interval | None:
+    """``clustered_interval`` from the sum and count of each chunk, both (G,)."""
+    n, n_groups = int(counts.sum()), len(sums)
     if n_groups < 2:
         return None
-    mean = float(x.mean())
+    mean = float(sums.sum() / n)
     if not np.isfinite(mean):
         return None
-    residuals = np.bincount(group, weights=x - mean, minlength=n_groups)
-    error = float(np.sqrt(n_groups / (n_groups - 1) * np.sum(residuals**2)) / len(x))
+    residuals = sums - counts * mean
+    error = float(np.sqrt(n_groups / (n_groups - 1) * np.sum(residuals**2)) / n)
     half = student_t(0.5 + level / 2, n_groups - 1) * error
     return mean - half, mean + half
 
@@ -67,9 +73,10 @@ def student_t(probability: float, degrees: int) -> float:
 
 def percentile(values: NDArray[np.floating], share: float) -> float:
     """Linear-interpolation quantile of ``values`` (n,) that stays +inf, not NaN, among infinities."""
-    ordered = np.sort(values.astype(np.float64))
-    place = share * (len(ordered) - 1)
-    low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    place = share * (len(values) - 1)
+    lower, upper = int(np.floor(place)), int(np.ceil(place))
+    ordered = np.partition(values, (lower, upper))
+    low, high = float(ordered[lower]), float(ordered[upper])
     weight = place - np.floor(place)
     return float(low if weight == 0 or low == high else low * (1 - weight) + high * weight)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -14,7 +15,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.verdict import KV_POLICY
-from mqf_tui.reports.schema import KVBytes, Report, Versions
+from mqf_tui.reports.schema import Report, Versions
 from mqf_tui.reports.text import readable
 
 
@@ -26,6 +27,7 @@ def build_report(
     bytes_measured: tuple[float, float] | None,
     *,
     partial: bool = False,
+    reason: str | None = None,
 ) -> Report:
     """The report of at least one scored position; ``seconds`` is scoring time, pauses left out."""
     settings = plan.settings
@@ -57,11 +59,8 @@ def build_report(
         n_chunks_planned=plan.n_chunks,
         verdict=summary.verdict,
         thresholds=KV_POLICY,
-        kv_bytes_per_token=KVBytes(
-            reference=plan.kv_bytes_reference,
-            variant=plan.kv_bytes_variant,
-            reference_measured=reference,
-            variant_measured=variant,
+        kv_bytes_per_token=plan.kv_bytes.model_copy(
+            update={"reference_measured": reference, "variant_measured": variant}
         ),
         corpus=plan.corpus,
         device=plan.device,
@@ -77,22 +76,34 @@ def build_report(
             python=platform.python_version(),
         ),
         command=command(settings, plan.n_chunks, facts.name),
-        warnings=list(plan.warnings),
+        warnings=[*plan.warnings, *_doubts(summary.n_chunks), *([reason] if reason else [])],
     )
+
+
+def _doubts(n_chunks: int) -> Iterator[str]:
+    if n_chunks == 1:
+        yield "only one chunk: no interval can be given"
+    elif n_chunks < 5:
+        yield f"only {n_chunks} chunks: the intervals are wide and rough"
 
 
 def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     """The command line that measures the same again; files and folders by their last part only."""
     corpus = readable(settings.corpus).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    words = ["mqf-tui", "kv", model, "--kv-bits", str(settings.kv_bits)]
+    words = ["mqf-tui", "kv", _as_path(model, settings.model, ("demo",)), "--kv-bits", str(settings.kv_bits)]
     words += ["--kv-group-size", str(settings.kv_group_size), "--chunk-length", str(settings.chunk_length)]
     words += ["--max-chunks", str(n_chunks), "--quantize-start", str(settings.quantize_start)]
-    words += ["--corpus", corpus]
+    words += ["--corpus", _as_path(corpus, settings.corpus, ("builtin", "wikitext-2"))]
     return shlex.join([*words, "--trust-remote-code"] if settings.trust_remote_code else words)
 
 
+def _as_path(word: str, given: str, names: tuple[str, ...]) -> str:
+    """``word``, made a path where it would be read as one of ``names`` or as an option."""
+    return f"./{word}" if (word in names and given != word) or word.startswith("-") else word
+
+
 def peak_memory_bytes() -> int:
-    """The most memory MLX has held in this process so far."""
+    """The most memory MLX has held since this measurement began."""
     import mlx.core as mx
 
     return int(mx.get_peak_memory())

@@ -54,6 +54,14 @@ def local_models() -> tuple[LocalModel, ...]:
     return tuple(found)
 
 
+def is_folder(typed: str) -> bool:
+    """Whether ``typed`` is the path of a folder; whatever else it may be is no error."""
+    try:
+        return bool(typed) and Path(os.path.expanduser(typed)).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def describe_folder(name: str) -> LocalModel:
     """What a folder or name the user typed is; never raises."""
     try:

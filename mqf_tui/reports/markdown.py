@@ -54,8 +54,16 @@ def _table(report: Report) -> Iterator[str]:
         f"({change(r.perplexity_delta)}) | |"
     )
     kv = r.kv_bytes_per_token
-    share = f" ({kv.variant / kv.reference:.0%})" if kv.reference else ""
-    yield f"| KV cache per token | {size(kv.reference)} → {size(kv.variant)}{share} | |"
+    if kv.reference_16bit and kv.variant_16bit:
+        yield f"| KV cache per token (16-bit) | {_bytes(kv.reference_16bit, kv.variant_16bit)} | |"
+    if kv.number_bytes != 2 or not kv.reference_16bit:
+        here = f", as run ({8 * kv.number_bytes}-bit)" if kv.number_bytes != 2 else ""
+        yield f"| KV cache per token{here} | {_bytes(kv.reference, kv.variant)} | |"
+
+
+def _bytes(full: float, packed: float) -> str:
+    share = f" ({packed / full:.0%})" if full else ""
+    return f"{size(full)} → {size(packed)}{share}"
 
 
 def _depth(report: Report) -> Iterator[str]:

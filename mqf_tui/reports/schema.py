@@ -86,10 +86,17 @@ class CorpusProvenance(Part):
 
 
 class KVBytes(Part):
-    """KV-cache bytes per token over all layers, by formula and as measured from the filled caches."""
+    """KV-cache bytes per token over all layers, by formula and as measured from the filled caches.
+
+    ``number_bytes`` is the size of the cache's floating-point numbers here: 4 on a CPU device, where
+    everything runs in float32. The ``_16bit`` pair is the formula for a 16-bit cache.
+    """
 
     reference: Number
     variant: Number
+    number_bytes: int = 2
+    reference_16bit: Number | None = None
+    variant_16bit: Number | None = None
     reference_measured: Number | None = None
     variant_measured: Number | None = None
 

@@ -31,7 +31,7 @@ class CompareScreen(BaseScreen):
     HELP = (
         "# Compare\n\nWhere both runs scored the same positions of the same tokens, the difference is taken "
         "position by position and its 95 % interval is clustered by chunk: an interval that leaves out 0 is "
-        "a real difference."
+        "more than chance explains."
     )
 
     BINDINGS: ClassVar[list[BindingType]] = [*COMMON]
@@ -119,7 +119,7 @@ def difference(a: Report, b: Report, first: Positions, second: Positions) -> str
     text = f"Paired over {len(first):,} positions: mean KL changes by {_signed(mean, kl(mean))} nats"
     text += f" (95 %: {interval(low, high)})"
     if low is not None and high is not None:
-        text += "; the difference is real." if low > 0 or high < 0 else "; that may be chance."
+        text += "; more than chance explains." if low > 0 or high < 0 else "; that may be chance."
     return text
 
 

@@ -70,6 +70,8 @@ class LiveScreen(BaseScreen):
 
     def _draw(self) -> None:
         snapshot = self._measurement.snapshot()
+        if not snapshot.running and self.app.screen is not self:
+            return  # a question or the palette lies on top; the end is drawn when they are gone
         if (snapshot.version, snapshot.paused) == self._drawn:
             return
         self._drawn = snapshot.version, snapshot.paused
@@ -98,8 +100,9 @@ class LiveScreen(BaseScreen):
     def _show_status(self, s: Snapshot, numbers: Running | None) -> None:
         bar, status = self.query_one(ProgressBar), self.query_one("#status", Static)
         if s.plan is None:
+            # Loading cannot be held; the pause begins with the first step.
             bar.update(total=1 if s.share is not None else None, progress=s.share or 0)
-            status.update(Text(f"{s.doing} …"))
+            status.update(Text(f"{s.doing} …" + (" then paused" if s.paused else "")))
             return
         total = s.plan.n_positions
         bar.update(total=total, progress=s.n_positions)

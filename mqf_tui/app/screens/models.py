@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -15,14 +14,14 @@ from textual.widgets.option_list import Option
 
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.library.models import LocalModel, describe_folder, local_models
+from mqf_tui.library.models import LocalModel, describe_folder, is_folder, local_models
 from mqf_tui.reports.text import inert, size
 
 
-class ModelList(OptionList):
-    """The list, with Enter shown in the footer."""
+class Filter(Input):
+    """The line that is typed into, with Enter shown in the footer."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Set up")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "Set up")]
 
 
 class ModelsScreen(BaseScreen):
@@ -31,14 +30,17 @@ class ModelsScreen(BaseScreen):
     TITLE: ClassVar[str | None] = "Models"
     HELP = (
         "# Models\n\nThe bundled demo and the models of the local Hugging Face cache. "
-        "Type to filter, or type the path of a model folder. Enter sets up a measurement."
+        "Type to filter, or type the path of a model folder; ↑ and ↓ move. Enter sets up a measurement."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("r", "app.runs", "Runs"),
+        Binding("down", "move('cursor_down')", "Model", key_display="↑↓"),
+        Binding("up", "move('cursor_up')", "Model", show=False),
+        Binding("pagedown", "move('page_down')", "Page down", show=False),
+        Binding("pageup", "move('page_up')", "Page up", show=False),
+        Binding("ctrl+r", "app.runs", "Runs"),
         Binding("f5", "reload", "Reload"),
         Binding("escape", "back", "Clear", show=False),
-        Binding("q", "app.leave", "Quit"),
+        Binding("ctrl+q", "app.leave", "Quit"),
     ]
 
     def __init__(self) -> None:
@@ -52,20 +54,21 @@ class ModelsScreen(BaseScreen):
         with Horizontal():
             with Vertical(id="left"):
                 hint = "filter by typing, or a folder's path"
-                yield Input(placeholder=hint, id="filter", select_on_focus=False)
-                yield ModelList(id="models")
+                yield Filter(placeholder=hint, id="filter", select_on_focus=False)
+                listing = OptionList(id="models")
+                listing.can_focus = False
+                yield listing
             with Vertical(id="facts"):
                 yield Static("looking for models …", id="facts-text")
         yield Footer()
 
     def on_mount(self) -> None:
         """Scan in the background."""
-        self.query_one(OptionList).focus()
         self.action_reload()
 
     def on_screen_resume(self) -> None:
-        """Keys go to the list."""
-        self.query_one(OptionList).focus()
+        """Letters always filter, so keys go to the filter; arrows move in the list."""
+        self.query_one("#filter", Input).focus()
 
     @property
     def listed(self) -> bool:
@@ -86,7 +89,7 @@ class ModelsScreen(BaseScreen):
     def _refill(self) -> None:
         typed = self.query_one("#filter", Input).value.strip()
         shown = [m for m in self._models if typed.lower() in m.name.lower()]
-        if typed and Path(typed).expanduser().is_dir():
+        if is_folder(typed):
             shown.insert(0, describe_folder(typed))
         self._shown = shown
         listing = self.query_one(OptionList)
@@ -99,18 +102,13 @@ class ModelsScreen(BaseScreen):
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self.query_one("#facts-text", Static).update(_facts(self._shown[event.option_index]))
+        # The list may have been refilled since the event was sent.
+        if event.option_index < len(self._shown):
+            self.query_one("#facts-text", Static).update(_facts(self._shown[event.option_index]))
 
-    def on_key(self, event: events.Key) -> None:
-        """Letters that are no key of this screen begin a filter."""
-        if event.character and event.character.isalnum() and event.key not in self.active_bindings:
-            entry = self.query_one("#filter", Input)
-            entry.focus()
-            entry.insert_text_at_cursor(event.character)
-
-    def action_filter(self) -> None:
-        """To the filter."""
-        self.query_one("#filter", Input).focus()
+    def action_move(self, how: str) -> None:
+        """Move in the list."""
+        getattr(self.query_one(OptionList), f"action_{how}")()
 
     @on(OptionList.OptionSelected)
     @on(Input.Submitted)
@@ -133,7 +131,6 @@ class ModelsScreen(BaseScreen):
     def action_back(self) -> None:
         """Empty the filter; there is nothing behind this screen."""
         self.query_one("#filter", Input).value = ""
-        self.query_one(OptionList).focus()
 
 
 def _line(model: LocalModel) -> Text:

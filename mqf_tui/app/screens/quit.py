@@ -11,9 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
 if TYPE_CHECKING:
-    from mqf_tui.app.bridge import Bridge
-
-INTERRUPTED = 130
+    from mqf_tui.app.bridge import Measurement
 
 
 class QuitScreen(ModalScreen[None]):
@@ -24,9 +22,14 @@ class QuitScreen(ModalScreen[None]):
         Binding("n,escape", "stay", "Go on"),
     ]
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, measurement: Measurement) -> None:
         super().__init__()
-        self._bridge = bridge
+        self._measurement = measurement
+        self._leaving = False
+
+    def on_mount(self) -> None:
+        """Watch the measurement by a timer, so that the screen stays alive."""
+        self.set_interval(0.05, self._watch)
 
     def compose(self) -> ComposeResult:
         """The question and its two answers."""
@@ -46,27 +49,31 @@ class QuitScreen(ModalScreen[None]):
             self.action_stay()
 
     def action_stop(self) -> None:
-        """Ask the thread to stop and wait for it by a timer, so that the screen stays alive."""
-        if self._bridge.current is None or self._bridge.current.control.stopped:
-            return
-        self._bridge.current.control.stop()
-        self.query_one("#question", Static).update("Finishing the current step, then saving …")
+        """Ask the thread to stop; the timer leaves when it has."""
+        self._leaving = True
+        self._measurement.control.stop()
+        scoring = self._measurement.snapshot().state == "scoring"
+        words = "Finishing the current step, then saving …" if scoring else "Stopping …"
+        self.query_one("#question", Static).update(words)
         for button in self.query(Button):
             button.disabled = True
-        self.set_interval(0.05, self._leave_when_done)
 
     def action_stay(self) -> None:
         """Back to the measurement."""
-        if self._bridge.current is None or not self._bridge.current.control.stopped:
+        if not self._leaving:
             self.dismiss()
 
-    def _leave_when_done(self) -> None:
-        current = self._bridge.current
-        if current is None or current.snapshot().running:
+    def _watch(self) -> None:
+        snapshot = self._measurement.snapshot()
+        if snapshot.running:
             return
-        # It may have come to its end by itself while the question stood.
-        snapshot = current.snapshot()
+        if not self._leaving:
+            # It came to its end by itself: nothing is left to ask, and the result is there to be read.
+            self.dismiss()
+            return
+        saved = snapshot.saved
+        kind = "partial run" if snapshot.state == "stopped" else "run"
         self.app.exit(
-            return_code=snapshot.exit_code if snapshot.state != "stopped" else INTERRUPTED,
-            message=f"partial run saved as {snapshot.saved.id}" if snapshot.saved else snapshot.problem,
+            return_code=snapshot.exit_code,
+            message=f"{kind} saved as {saved.id}" if saved else snapshot.problem,
         )

@@ -124,7 +124,10 @@ def _details(r: Report) -> Table:
         table.add_row(inert(part.name), f"{words}, flips {percent(part.flip_rate)}, {part.n_chunks} chunks")
     kv = r.kv_bytes_per_token
     rows = [
-        ("KV cache", f"{size(kv.reference)} → {size(kv.variant)} per token by formula"),
+        (
+            "KV cache",
+            f"{size(kv.reference)} → {size(kv.variant)} per token by formula ({8 * kv.number_bytes}-bit)",
+        ),
         (
             "scored",
             f"{r.n_positions:,} positions, {r.n_chunks} of {r.n_chunks_planned} chunks, "

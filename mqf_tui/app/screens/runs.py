@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from rich.text import Text
@@ -100,7 +101,7 @@ class RunsScreen(BaseScreen):
             percent(r.flip_rate),
         )
         verdict = Text(r.verdict + (" ◐" if r.partial else ""), style=f"bold {colour}")
-        when = r.created[:16].replace("T", " ")
+        when = _local(r.created)
         mark = Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " ")
         return (mark, verdict, *map(Text, words), Text(inert(r.corpus.name)), Text(when))
 
@@ -137,6 +138,13 @@ class RunsScreen(BaseScreen):
     def _current(self) -> SavedRun | None:
         row = self.query_one(DataTable).cursor_row
         return self._runs[row] if 0 <= row < len(self._runs) else None
+
+
+def _local(created: str) -> str:
+    try:
+        return datetime.fromisoformat(created).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return inert(created[:16])
 
 
 def _short(name: str, most: int = 22) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import ClassVar
 
 from rich.text import Text
@@ -17,7 +17,7 @@ from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.widgets.choice import Choice, Option
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.fidelity.facts import ModelFacts, kv_bytes_per_token
+from mqf_tui.fidelity.facts import ModelFacts, check_length, kv_bytes_per_token
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun, list_runs
@@ -56,7 +56,7 @@ class SetupScreen(BaseScreen):
         """The settings, a path for a corpus file, the estimate."""
         facts = self._facts
         yield TitleBar(str(self.TITLE))
-        with VerticalScroll(id="settings"):
+        with VerticalScroll(id="settings", can_focus=False):
             yield Static(Text(f"{inert(self._model.name)}: KV-cache quantization", style="bold"), id="about")
             yield Choice("bits", _bits(facts), 8, id="bits")
             yield Choice("group size", _groups(facts), 64, id="group")
@@ -98,6 +98,7 @@ class SetupScreen(BaseScreen):
         settings = self._settings()
         try:
             settings.check()
+            check_length(self._facts, settings.chunk_length)
         except FidelityError as error:
             text.append(str(error), style=self.app.theme_variables["error"])
             self.query_one("#estimate", Static).update(text)
@@ -124,6 +125,7 @@ class SetupScreen(BaseScreen):
         settings = self._settings()
         try:
             settings.check()
+            check_length(self._facts, settings.chunk_length)
             if self._value("corpus") == FILE:
                 _check_file(settings.corpus)
         except FidelityError as error:
@@ -139,7 +141,7 @@ class SetupScreen(BaseScreen):
 
     def _settings(self) -> KVSettings:
         corpus = self._value("corpus")
-        path = str(Path(self.query_one("#file", Input).value.strip()).expanduser())
+        path = os.path.abspath(os.path.expanduser(self.query_one("#file", Input).value.strip()))
         chunks = self._value("chunks")
         name = self._model.name
         return KVSettings(

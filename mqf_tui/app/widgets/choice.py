@@ -98,7 +98,7 @@ class Choice(Widget, can_focus=True):
         """Digits make a number of one's own."""
         if self._own is None:
             return
-        if event.character and event.character.isdigit() and len(self._typed) < 7:
+        if event.character and event.character in "0123456789" and len(self._typed) < 7:
             self._typed += event.character
         elif event.key == "backspace" and self._typed:
             self._typed = self._typed[:-1]
