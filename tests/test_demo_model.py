@@ -63,5 +63,5 @@ def test_it_writes_words(loaded) -> None:
     from mlx_lm import generate
 
     model, tokenizer = loaded
-    text = generate(model, tokenizer, prompt="The function returns", max_tokens=20)
-    assert any(word in text for word in (" the ", " a ", " is ", " of "))
+    text = generate(model, tokenizer, prompt="If the file does not exist,", max_tokens=30)
+    assert " the " in text

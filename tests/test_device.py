@@ -78,7 +78,7 @@ def test_no_openblas_is_warned_about_with_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(device, "BLAS_LIBRARIES", ("libno-such-blas.so.0", "libneither.so"))
     assert device.load_blas() is None
     monkeypatch.setattr(mx, "default_device", lambda: mx.cpu)
-    found = device.prepare.__wrapped__()
+    found = device._prepared.__wrapped__()
     assert (found.is_cpu, found.blas) == (True, None)
     assert len(found.warnings) == 1
     assert "OpenBLAS was not found" in found.warnings[0]
@@ -115,7 +115,8 @@ def test_free_memory_is_the_kernels() -> None:
 
 
 def test_a_device_is_prepared_once() -> None:
-    assert device.prepare() is device.prepare()
+    assert device._prepared() is device._prepared()
+    assert device.prepare().memory_bytes != 0
 
 
 class Metal:
@@ -139,7 +140,7 @@ def test_metal_may_use_its_working_set_and_keeps_it_resident(monkeypatch: pytest
         "max_recommended_working_set_size": 48_000,
     }
     metal = Metal(monkeypatch, info, metal=True)
-    assert device.prepare.__wrapped__() == device.Device("Apple M9", False, None, 48_000)
+    assert device._prepared.__wrapped__() == device.Device("Apple M9", False, None, 48_000)
     assert metal.limits == [48_000]
 
 
@@ -156,13 +157,13 @@ def test_other_accelerators_wire_nothing(
     monkeypatch: pytest.MonkeyPatch, info: dict[str, str | int], expected: int
 ) -> None:
     other = Metal(monkeypatch, info, metal=False)
-    assert device.prepare.__wrapped__() == device.Device("NVIDIA H900", False, None, expected)
+    assert device._prepared.__wrapped__() == device.Device("NVIDIA H900", False, None, expected)
     assert other.limits == []
 
 
 def test_an_accelerator_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     Metal(monkeypatch, {"memory_size": 9}, metal=True)
-    assert device.prepare.__wrapped__().name == "GPU"
+    assert device._prepared.__wrapped__().name == "GPU"
 
 
 def test_importing_the_module_imports_no_mlx() -> None:

@@ -31,7 +31,8 @@ class MqfTuiApp(App[None]):
     TITLE = "mqf-tui"
     CSS_PATH = "styles.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q,ctrl+c", "leave", "Quit", show=False, priority=True),
+        Binding("ctrl+q", "leave", "Quit", priority=True),
+        Binding("ctrl+c", "leave", "Quit", show=False, priority=True),
         Binding("f1,question_mark", "help", "Help", key_display="f1"),
     ]
 

@@ -132,7 +132,9 @@ def _interrupts(control: Control) -> Iterator[None]:
         if control.stopped:
             raise KeyboardInterrupt
         control.stop()
-        sys.stderr.write("\nstopping after this step …\n")
+        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        with suppress(OSError):
+            os.write(2, "\nstopping after this step …\n".encode())
 
     before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
 
 
-COMMON: tuple[BindingType, ...] = (Binding("escape", "back", "Back"), Binding("q", "app.leave", "Quit"))
+COMMON: tuple[BindingType, ...] = (
+    Binding("escape", "back", "Back"),
+    Binding("q", "app.leave", "Quit", show=False),
+)
 
 
 class BaseScreen(Screen[None]):

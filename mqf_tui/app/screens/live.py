@@ -44,7 +44,7 @@ class LiveScreen(BaseScreen):
         Binding("space,p", "pause", "Pause/go on", key_display="space"),
         Binding("s", "stop", "Stop"),
         Binding("escape", "back", "Back", show=False),
-        Binding("q", "app.leave", "Quit"),
+        Binding("q", "app.leave", "Quit", show=False),
     ]
 
     def __init__(self, measurement: Measurement) -> None:

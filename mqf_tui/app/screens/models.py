@@ -40,7 +40,6 @@ class ModelsScreen(BaseScreen):
         Binding("ctrl+r", "app.runs", "Runs"),
         Binding("f5", "reload", "Reload"),
         Binding("escape", "back", "Clear", show=False),
-        Binding("ctrl+q", "app.leave", "Quit"),
     ]
 
     def __init__(self) -> None:

@@ -147,7 +147,7 @@ def _details(r: Report) -> Table:
             rows[0][1] + f", {size(kv.reference_measured)} → {size(kv.variant_measured)} measured",
         )
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(inert(value)))
     for warning in r.warnings:
         table.add_row("note", Text(inert(warning)))
     return table

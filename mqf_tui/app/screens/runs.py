@@ -37,7 +37,7 @@ class RunsScreen(BaseScreen):
         "◐ is a partial run: it was stopped before its end."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "Mark"),
+        Binding("space", "mark", "Mark", key_display="␣"),
         Binding("c", "compare", "Compare"),
         Binding("f5", "reload", "Reload"),
         *COMMON,
@@ -78,7 +78,7 @@ class RunsScreen(BaseScreen):
         empty = "No runs yet. Escape goes back to the models; Enter there sets one up." if not runs else ""
         self.query_one("#empty", Static).update(empty)
         for name, why in broken:
-            self.notify(f"{name} cannot be read: {why}", severity="warning", markup=False)
+            self.notify(inert(f"{name} cannot be read: {why}"), severity="warning", markup=False)
 
     def _fill(self) -> None:
         table = self.query_one(DataTable)
