@@ -240,7 +240,7 @@ def test_a_terminal_shows_progress(
     assert "\x1b" not in (tmp_path / "stdout").read_text()
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_keeps_what_was_scored(
     sign: signal.Signals, long_kv: list[str], terminal: Callable[[list[str]], Terminal], tmp_path: Path
 ) -> None:
@@ -255,6 +255,19 @@ def test_an_interrupt_keeps_what_was_scored(
     assert 0 < saved.report.n_positions == len(saved.positions())
     assert saved.report.n_chunks < saved.report.n_chunks_planned
     assert "(partial: " in (tmp_path / "stdout").read_text().split("\n")[2]
+
+
+def test_a_second_interrupt_keeps_it_too(
+    long_kv: list[str], terminal: Callable[[list[str]], Terminal]
+) -> None:
+    shown = terminal(long_kv)
+    shown.until(lambda seen: "positions/s" in seen)
+    shown.process.send_signal(signal.SIGINT)
+    shown.process.send_signal(signal.SIGINT)
+    assert shown.finish() == 130
+    assert "Traceback" not in shown.seen
+    (saved,) = list_runs()
+    assert saved.report.partial
 
 
 def test_an_interrupt_before_scoring_saves_nothing(

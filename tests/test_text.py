@@ -159,3 +159,11 @@ def test_inert_keeps_what_is_harmless() -> None:
 def test_readable_writes_as_utf8() -> None:
     assert text.readable("mod\udcff") == "mod?"
     assert text.readable("模型 🦙") == "模型 🦙"
+
+
+def test_an_errors_words_cannot_drive_a_terminal() -> None:
+    from mqf_tui.fidelity.errors import BrokenWeightsError
+
+    assert (
+        str(BrokenWeightsError("tensor evil\x1b]2;PWNED\x07 is \nbroken")) == "tensor evil]2;PWNED is  broken"
+    )
