@@ -32,11 +32,11 @@ def test_steps_add_up_to_the_whole(size: int) -> None:
     assert n is not None
     kl = positions.kl.astype(np.float64)
     assert n.n == 400
-    assert n.kl_mean == pytest.approx(kl.mean())
-    assert n.kl_median == pytest.approx(np.quantile(kl, 0.5))
-    assert n.kl_p99 == pytest.approx(np.quantile(kl, 0.99))
-    assert n.flip_rate == pytest.approx(np.mean(positions.top1_ref != positions.top1_quant))
-    assert n.perplexity_quant == pytest.approx(np.exp(positions.nll_quant.astype(np.float64).mean()))
+    assert n.numbers.kl_mean == pytest.approx(kl.mean())
+    assert n.numbers.kl_median == pytest.approx(np.quantile(kl, 0.5))
+    assert n.numbers.kl_p99 == pytest.approx(np.quantile(kl, 0.99))
+    assert n.numbers.flip_rate == pytest.approx(np.mean(positions.top1_ref != positions.top1_quant))
+    assert n.numbers.perplexity_quant == pytest.approx(np.exp(positions.nll_quant.astype(np.float64).mean()))
     assert n.histogram.sum() == 400
     logs = np.clip(np.log10(np.maximum(kl, 1e-300)), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
     np.testing.assert_array_equal(n.histogram, np.histogram(logs, HISTOGRAM_EDGES)[0])
@@ -51,7 +51,7 @@ def test_half_way_leaves_the_rest_of_the_trace_open() -> None:
     assert n is not None
     assert np.isfinite(n.trace[: len(n.trace) // 2]).all()
     assert np.isnan(n.trace[len(n.trace) // 2 :]).all()
-    assert n.kl_interval is None  # one chunk
+    assert n.numbers.kl_interval is None  # one chunk
 
 
 def test_zero_and_infinite_kl_are_counted_at_the_ends() -> None:

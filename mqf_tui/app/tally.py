@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,9 @@ TRACE_BINS = 400
 HISTOGRAM_EDGES = np.linspace(-8.0, 2.0, 61)  # log10 of nats
 
 
-@dataclass(frozen=True)
-class Running:
-    """The numbers so far. KL in nats; ``histogram`` counts log10 KL between HISTOGRAM_EDGES (60,);
-    ``trace`` is the mean KL of equal stretches of the planned positions, NaN where not scored yet."""
+class Numbers(NamedTuple):
+    """What is shown in large. KL and its interval in nats, rates as shares."""
 
-    n: int
     kl_mean: float
     kl_interval: Interval | None
     kl_median: float
@@ -30,6 +28,15 @@ class Running:
     flip_interval: Interval | None
     perplexity_ref: float
     perplexity_quant: float
+
+
+@dataclass(frozen=True)
+class Running:
+    """The numbers so far. ``histogram`` counts log10 KL between HISTOGRAM_EDGES (60,); ``trace`` is the
+    mean KL of equal stretches of the planned positions, NaN where not scored yet."""
+
+    n: int
+    numbers: Numbers
     histogram: NDArray[np.int64]
     trace: NDArray[np.float64]
     verdict: Verdict
@@ -76,8 +83,7 @@ class Tally:
         mean, p99, flip_rate = float(sums.sum() / n), percentile(kl, 0.99), float(flips.sum() / n)
         with np.errstate(invalid="ignore"):
             trace = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
-        return Running(
-            n=n,
+        numbers = Numbers(
             kl_mean=mean,
             kl_interval=_from_zero(interval_of_sums(sums, counts)),
             kl_median=percentile(kl, 0.5),
@@ -86,10 +92,8 @@ class Tally:
             flip_interval=_from_zero(interval_of_sums(flips, counts)),
             perplexity_ref=perplexity(np.array([self._nll[0] / n])),
             perplexity_quant=perplexity(np.array([self._nll[1] / n])),
-            histogram=self._histogram.copy(),
-            trace=trace,
-            verdict=verdict(mean, p99, flip_rate),
         )
+        return Running(n, numbers, self._histogram.copy(), trace, verdict(mean, p99, flip_rate))
 
 
 def _from_zero(interval: Interval | None) -> Interval | None:

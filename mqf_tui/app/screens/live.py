@@ -14,7 +14,7 @@ from mqf_tui.app.bridge import Measurement, Snapshot
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
-from mqf_tui.app.widgets.tiles import Numbers, Tiles
+from mqf_tui.app.widgets.tiles import Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.verdict import KV_POLICY
@@ -83,17 +83,7 @@ class LiveScreen(BaseScreen):
             self._ended(snapshot)
 
     def _show_numbers(self, n: Running, n_planned: int) -> None:
-        numbers = Numbers(
-            n.kl_mean,
-            n.kl_interval,
-            n.kl_median,
-            n.kl_p99,
-            n.flip_rate,
-            n.flip_interval,
-            n.perplexity_ref,
-            n.perplexity_quant,
-        )
-        self.query_one(Tiles).show(numbers, KV_POLICY)
+        self.query_one(Tiles).show(n.numbers, KV_POLICY)
         self.query_one(Histogram).show(n.histogram)
         self.query_one(Trace).show(n.trace, n_planned)
 

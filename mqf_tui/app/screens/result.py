@@ -12,9 +12,9 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
-from mqf_tui.app.tally import tally_of
+from mqf_tui.app.tally import Numbers, tally_of
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
-from mqf_tui.app.widgets.tiles import Numbers, Tiles
+from mqf_tui.app.widgets.tiles import Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun

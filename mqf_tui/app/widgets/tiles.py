@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from mqf_tui.app.tally import Numbers
 from mqf_tui.app.widgets.tile import Tile
 from mqf_tui.fidelity.statistics import Interval
 from mqf_tui.reports.schema import Thresholds, Verdict
 from mqf_tui.reports.text import perplexity
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-class Numbers(NamedTuple):
-    """What the tiles show. KL in nats, rates as shares."""
-
-    kl_mean: float
-    kl_interval: Interval | None
-    kl_median: float
-    kl_p99: float
-    flip_rate: float
-    flip_interval: Interval | None
-    perplexity_ref: float
-    perplexity_quant: float
 
 
 class Tiles(Horizontal):
