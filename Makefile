@@ -26,7 +26,7 @@ lint: $(VENV)/developer
 	$(BIN)/ruff check .
 
 types: $(VENV)/developer
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/developer
 	$(BIN)/python benchmarks/scoring.py
