@@ -8,7 +8,7 @@ from os import PathLike, fspath
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.fidelity.events import Event, Failed, Finished, Stopped
+from mqf_tui.fidelity.events import Event, Failed, Finished
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.reports.schema import Report
 
@@ -65,18 +65,15 @@ def measure_kv_fidelity(
         corpus=fspath(corpus),
         trust_remote_code=trust_remote_code,
     )
-    report: Report | None = None
     for event in events(settings):
         if on_event is not None:
             on_event(event)
         match event:
             case Failed(error=error):
                 raise error
-            case Finished(report=done) | Stopped(report=done):
-                report = done
-    if report is None:
-        raise FidelityError("the measurement ended before anything was scored; run it again.")
-    return report
+            case Finished(report=report):
+                return report
+    raise FidelityError("the measurement ended without a result; run it again.")
 
 
 def _is_path(model: str) -> bool:

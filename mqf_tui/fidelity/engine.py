@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 
 def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterator[Event]:
-    """Measure one variant of one model; yields events and never raises (see events.py for the order).
+    """Measure one variant of one model; yields events (see events.py for the order).
 
-    What was scored before a failure or a stop is in the last event, as a partial report.
+    What was scored before a failure or a stop is in the last event, as a partial report. Nothing is
+    raised but KeyboardInterrupt, and that only where no stop was asked for before it.
     """
     session = _Session(settings, facts, control)
     try:
@@ -44,7 +45,9 @@ def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterat
         asked = control.stopped and not isinstance(error, MeasurementError)
         yield session.stopped() if asked else session.failed(error)
     except KeyboardInterrupt:
-        yield session.stopped()
+        if not control.stopped:
+            raise
+        yield session.stopped()  # asked for twice
     except MemoryError:
         yield session.failed(_out_of_memory())
     except Exception as error:

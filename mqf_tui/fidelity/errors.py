@@ -63,3 +63,8 @@ class OutOfMemoryError(FidelityError):
     """Memory ran out, or surely would."""
 
     exit_code = 3
+
+
+def brief(error: BaseException) -> str:
+    """What another library says went wrong, on one line and not too long."""
+    return " ".join(str(error).split())[:200]

@@ -20,6 +20,7 @@ from mqf_tui.fidelity.errors import (
     NotANumberError,
     OutOfMemoryError,
     UnsupportedModelError,
+    brief,
 )
 from mqf_tui.fidelity.facts import ModelFacts
 
@@ -47,8 +48,7 @@ def load_tokenizer(facts: ModelFacts, *, trust_remote_code: bool = False) -> Any
             )
         except Exception as error:
             raise BrokenWeightsError(
-                f"the tokenizer of {facts.name} cannot be loaded ({_one_line(error)}); "
-                "download the model again."
+                f"the tokenizer of {facts.name} cannot be loaded ({brief(error)}); download the model again."
             ) from error
 
 
@@ -89,13 +89,12 @@ def _lazy(facts: ModelFacts, trust_remote_code: bool) -> Any:
             return load(facts.folder, lazy=True, trust_remote_code=trust_remote_code)[0]
         except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
             raise BrokenWeightsError(
-                f"the weights of {facts.name} do not fit its configuration ({_one_line(error)}); "
+                f"the weights of {facts.name} do not fit its configuration ({brief(error)}); "
                 "download the model again or convert it anew."
             ) from error
         except (TypeError, AttributeError, NotImplementedError, ImportError) as error:
             raise UnsupportedModelError(
-                f"mlx-lm cannot build {facts.name} ({_one_line(error)}); "
-                "upgrade mlx-lm or choose another model."
+                f"mlx-lm cannot build {facts.name} ({brief(error)}); upgrade mlx-lm or choose another model."
             ) from error
 
 
@@ -146,7 +145,3 @@ def _quiet() -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         yield
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 
-from mqf_tui.fidelity.errors import UnsupportedModelError
+from mqf_tui.fidelity.errors import UnsupportedModelError, brief
 from mqf_tui.fidelity.settings import KVSettings
 
 Cache = list[Any]
@@ -90,7 +90,7 @@ def check_cache(model: Any, settings: KVSettings, vocab_size: int) -> None:
     except (ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedModelError(
             f"mlx-lm cannot run this model with a {settings.kv_bits}-bit cache in groups of "
-            f"{settings.kv_group_size} ({_one_line(error)}); try 8 bits, group 64, or another model."
+            f"{settings.kv_group_size} ({brief(error)}); try 8 bits, group 64, or another model."
         ) from error
 
 
@@ -108,7 +108,3 @@ def bytes_per_token(cache: Cache) -> float:
 def eval_cache(cache: Sequence[Any]) -> None:
     """Compute what the caches hold, and nothing else (no logits)."""
     mx.eval([(c.keys, c.values) for c in cache])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
