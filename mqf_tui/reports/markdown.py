@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import change, inert, interval, kl, percent, perplexity, size
+from mqf_tui.reports.text import change, counted, inert, interval, kl, percent, perplexity, size
 
 
 def to_markdown(report: Report) -> str:
@@ -86,8 +86,8 @@ def _parts(report: Report) -> Iterator[str]:
 def _provenance(report: Report) -> str:
     c, v = report.corpus, report.versions
     return _cell(
-        f"{report.n_positions:,} positions in {report.n_chunks} chunks of {c.chunk_length} tokens of "
-        f"{c.name} ({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
+        f"{report.n_positions:,} positions in {counted(report.n_chunks, 'chunk')} of {c.chunk_length} tokens "
+        f"of {c.name} ({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
         f"model {report.model_hash}, {report.architecture}, {report.weights} · "
         f"{report.device}, {report.compute} · "
         f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}, Python {v.python}"

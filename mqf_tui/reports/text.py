@@ -35,6 +35,11 @@ def change(value: float) -> str:
     return ("+" if value > 0 else "") + perplexity(value)
 
 
+def counted(n: int, noun: str) -> str:
+    """``1 chunk``, ``2 chunks``."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
 def size(n_bytes: float) -> str:
     """Bytes in decimal units: ``1.9 GB``."""
     value = float(n_bytes)

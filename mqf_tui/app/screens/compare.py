@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -16,9 +15,9 @@ from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.tally import tally_of
 from mqf_tui.app.widgets.kl_plots import Histogram
 from mqf_tui.app.widgets.title_bar import TitleBar
+from mqf_tui.fidelity.comparison import paired_difference
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.statistics import clustered_interval
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import change, inert, interval, kl, percent, perplexity, size
@@ -107,27 +106,18 @@ def difference(a: Report, b: Report, first: Positions, second: Positions) -> str
     """The paired difference in a sentence, or why there is none."""
     if a.model_hash != b.model_hash:
         return "These are different models: their numbers stand side by side, but no difference is taken."
-    if not same_positions(first, second):
+    found = paired_difference(first, second)
+    if found is None:
         return "They scored different positions, so the difference is not paired and no interval is given."
-    if np.array_equal(first.kl, second.kl) and np.array_equal(first.flip, second.flip):
-        return f"Both gave the same KL at each of {len(first):,} positions: there is no difference."
-    delta = second.kl.astype(np.float64) - first.kl
-    with np.errstate(invalid="ignore"):
-        mean = float(delta.mean())
-    found = clustered_interval(delta, first.chunk)
-    low, high = found or (None, None)
-    text = f"Paired over {len(first):,} positions: mean KL changes by {_signed(mean, kl(mean))} nats"
+    if found.equal:
+        return f"Both gave the same at each of {found.n:,} positions: there is no difference."
+    low, high = found.kl_interval or (None, None)
+    moved = _signed(found.kl_mean, kl(found.kl_mean))
+    text = f"Paired over {found.n:,} positions: mean KL changes by {moved} nats"
     text += f" (95 %: {interval(low, high)})"
-    if low is not None and high is not None:
-        text += "; more than chance explains." if low > 0 or high < 0 else "; that may be chance."
-    return text
-
-
-def same_positions(first: Positions, second: Positions) -> bool:
-    """Whether both scored the same tokens at the same places."""
-    return len(first) == len(second) and all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("chunk", "depth", "token")
-    )
+    if found.kl_interval is None:
+        return text + "."
+    return text + ("; more than chance explains." if found.beyond_chance else "; that may be chance.")
 
 
 def _label(r: Report) -> str:

@@ -19,8 +19,8 @@ from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
-from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import duration, inert, interval, kl, percent, size
+from mqf_tui.reports.schema import KVBytes, Report
+from mqf_tui.reports.text import counted, duration, inert, interval, kl, percent, size
 
 COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
 
@@ -121,13 +121,11 @@ def _details(r: Report) -> Table:
         words = f"KL {kl(part.kl_mean)}"
         if part.ci_low is not None:
             words += f" ({interval(part.ci_low, part.ci_high)})"
-        table.add_row(inert(part.name), f"{words}, flips {percent(part.flip_rate)}, {part.n_chunks} chunks")
-    kv = r.kv_bytes_per_token
+        table.add_row(
+            inert(part.name), f"{words}, flips {percent(part.flip_rate)}, {counted(part.n_chunks, 'chunk')}"
+        )
     rows = [
-        (
-            "KV cache",
-            f"{size(kv.reference)} → {size(kv.variant)} per token by formula ({8 * kv.number_bytes}-bit)",
-        ),
+        ("KV cache", _kv_words(r.kv_bytes_per_token)),
         (
             "scored",
             f"{r.n_positions:,} positions, {r.n_chunks} of {r.n_chunks_planned} chunks, "
@@ -141,13 +139,18 @@ def _details(r: Report) -> Table:
         ("versions", f"mqf-tui {r.versions.mqf_tui}, mlx {r.versions.mlx}, mlx-lm {r.versions.mlx_lm}"),
         ("again", inert(r.command)),
     ]
-    if kv.reference_measured and kv.variant_measured:
-        rows[0] = (
-            "KV cache",
-            rows[0][1] + f", {size(kv.reference_measured)} → {size(kv.variant_measured)} measured",
-        )
     for name, value in rows:
         table.add_row(name, Text(inert(value)))
     for warning in r.warnings:
         table.add_row("note", Text(inert(warning)))
     return table
+
+
+def _kv_words(kv: KVBytes) -> str:
+    words = []
+    if kv.reference_16bit and kv.variant_16bit and kv.number_bytes != 2:
+        words.append(f"{size(kv.reference_16bit)} → {size(kv.variant_16bit)} per token (16-bit)")
+    words.append(f"{size(kv.reference)} → {size(kv.variant)} per token as run ({8 * kv.number_bytes}-bit)")
+    if kv.reference_measured and kv.variant_measured:
+        words.append(f"{size(kv.reference_measured)} → {size(kv.variant_measured)} measured")
+    return ", ".join(words)
