@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from os import PathLike, fspath
 
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.reports.schema import Report
@@ -56,13 +57,13 @@ def measure_kv_fidelity(
     Raises FidelityError (or a subclass) with a message that says what would work.
     """
     settings = KVSettings(
-        model=fspath(model),
-        kv_bits=kv_bits,
-        kv_group_size=kv_group_size,
-        quantize_start=quantize_start,
-        chunk_length=chunk_length,
-        max_chunks=max_chunks,
-        corpus=fspath(corpus),
+        model=_path_words("model", model),
+        kv_bits=_whole(kv_bits),
+        kv_group_size=_whole(kv_group_size),
+        quantize_start=_whole(quantize_start),
+        chunk_length=_whole(chunk_length),
+        max_chunks=None if max_chunks is None else _whole(max_chunks),
+        corpus=_path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
     )
     for event in events(settings):
@@ -74,6 +75,17 @@ def measure_kv_fidelity(
             case Finished(report=report):
                 return report
     raise FidelityError("the measurement ended without a result; run it again.")
+
+
+def _whole(value: int) -> int:
+    """NumPy's integers as Python's; anything else is left for the settings to refuse."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _path_words(name: str, value: str | PathLike[str]) -> str:
+    if not isinstance(value, str | PathLike) or not isinstance(words := fspath(value), str):
+        raise BadSettingError(f"{name} is {value!r}; use a name or a path.")
+    return words
 
 
 def _is_path(model: str) -> bool:

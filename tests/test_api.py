@@ -271,3 +271,15 @@ def test_nan_on_the_way_keeps_the_scored_part(tiny: Path, home: Path, notes: Pat
     assert report is not None
     assert (report.partial, report.n_positions) == (True, scored)
     assert math.isfinite(report.kl.mean)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"corpus": None}, {"corpus": b"builtin"}, {"kv_bits": 4.0}, {"max_chunks": 2.5}, {"chunk_length": None}],
+    ids=str,
+)
+def test_values_of_the_wrong_kind_are_named(tiny: Path, wrong: dict[str, Any]) -> None:
+    from mqf_tui.fidelity.errors import BadSettingError
+
+    with pytest.raises(BadSettingError, match=next(iter(wrong))):
+        measure_kv_fidelity(tiny, **wrong)

@@ -187,6 +187,8 @@ async def test_failure_is_shown_and_the_app_goes_on(tmp_path: Path) -> None:
         await until(
             pilot, lambda: isinstance(app.screen, LiveScreen) and "fewer than" in text_of(app, "#status")
         )
+        await pilot.press("space", "s", "space")
+        assert len(app._notifications) == 1
         await pilot.press("escape")
         await at_models(app, pilot)
     assert list_runs() == []
@@ -226,6 +228,26 @@ async def test_filter_and_paths(tmp_path: Path) -> None:
         entry.focus()
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+
+
+async def test_arrows_move_in_the_list_and_among_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = makers.model_folder(tmp_path / "tiny")
+    cache = makers.hub_cache(tmp_path / "hub", {"org/tiny": tiny})
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(cache))
+    async with running((60, 15)) as (app, pilot):
+        listing = await at_models(app, pilot)
+        assert listing.option_count == 2
+        await pilot.press("down")
+        await until(pilot, lambda: "org/tiny" in text_of(app, "#facts-text"))
+        await pilot.press("up", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+        assert "org/tiny" in text_of(app, "#about")
+        await pilot.press("down", "down", "down", "down", "down", "right", "right", "down")
+        assert app.focused is app.screen.query_one("#file")
+        await pilot.press("up")
+        assert app.focused is app.screen.query_one("#corpus")
 
 
 async def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:

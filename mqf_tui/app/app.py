@@ -22,7 +22,7 @@ from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun
 
-TERMINATED = 143  # 128 + SIGTERM, as shells count
+SIGNALLED = 128  # shells count an end by a signal from here
 
 
 class MqfTuiApp(App[None]):
@@ -62,11 +62,12 @@ class MqfTuiApp(App[None]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             # Not in a thread other than the main one (tests), and not on every system.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, lambda: self.exit(return_code=TERMINATED))
+                loop.add_signal_handler(number, lambda n=number: self.exit(return_code=SIGNALLED + n))
 
     def set_up(self, model: LocalModel) -> None:
         """Open the set-up for a model."""
-        self.push_screen(SetupScreen(model))
+        if not isinstance(self.screen, SetupScreen):  # Enter, pressed twice
+            self.push_screen(SetupScreen(model))
 
     def measure(self, settings: KVSettings) -> None:
         """Start a measurement and show it."""
@@ -101,7 +102,7 @@ class MqfTuiApp(App[None]):
         if current is not None and current.snapshot().running:
             self.push_screen(QuitScreen(current))
         else:
-            self.exit()
+            self.exit(return_code=self.screen.exit_code if isinstance(self.screen, LiveScreen) else 0)
 
     async def action_quit(self) -> None:
         """The command palette's word for it."""

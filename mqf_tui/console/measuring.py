@@ -19,7 +19,7 @@ from mqf_tui.fidelity.events import Failed, Finished, Stopped
 from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.reports.schema import Report
@@ -45,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
 
     settings = settings_from(options)
     settings.check()
-    if options.output:
+    if options.output == "-":
+        options.output = None
+    if options.output is not None:
         _check_writable(Path(options.output))
     control = Control()
     last = None
@@ -89,7 +91,7 @@ def _deliver(report: Report, positions: Positions, options: argparse.Namespace) 
         if not options.no_save:
             _save(report, positions)
     finally:
-        if options.output:
+        if options.output is not None:
             _write(Path(options.output), text)
         else:
             # The reader may go away (`| head`, or the same Ctrl+C): the run's own exit code stands.
@@ -115,7 +117,7 @@ def _check_writable(path: Path) -> None:
     """Find out before the work, not after it."""
     try:
         if path.is_dir():
-            raise SaveError(f"{path} is a folder; name a file with --output.")
+            raise SaveError(f"{str(path)!r} is a folder; name a file with --output.")
         if not path.parent.is_dir():
             raise SaveError(f"the folder {path.parent} does not exist; create it or choose another --output.")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -125,7 +127,7 @@ def _check_writable(path: Path) -> None:
 
 
 @contextmanager
-def _interrupts(control: Control) -> Iterator[None]:
+def _interrupts(control: Control) -> Generator[None]:
     """Ctrl+C asks for a stop between steps; a second one breaks the step off. Both keep what is scored."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -69,6 +69,8 @@ def read_corpus(name: str) -> Corpus:
         return _builtin()
     if name == "wikitext-2":
         return _wikitext()
+    if not name:
+        raise BadCorpusError(f"no corpus is named; {ALTERNATIVES}.")
     # Path.expanduser raises where there is no such user.
     return _file(Path(os.path.expanduser(name)))
 
@@ -171,7 +173,7 @@ def _wikitext() -> Corpus:
 
 
 @contextlib.contextmanager
-def _offline() -> Iterator[None]:
+def _offline() -> Generator[None]:
     """Keep the libraries from trying for half a minute to reach what is not there."""
     from datasets import config
     from huggingface_hub import constants

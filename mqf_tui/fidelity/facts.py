@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from mqf_tui.fidelity.errors import (
     UnsupportedModelError,
     UntrustedCodeError,
 )
-from mqf_tui.fidelity.headers import Weights, parameters, read_config, read_weights
+from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_config, read_weights
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
 from mqf_tui.reports.schema import KVBytes
-from mqf_tui.reports.text import readable
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -80,7 +78,7 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     _check_code(folder, config, trust_remote_code)
     if not config.get("model_type"):
         raise UnsupportedModelError(
-            f"config.json of {folder.name} names no model_type, so it is no language model; "
+            f"config.json of {folder_name(folder)} names no model_type, so it is no language model; "
             "choose another folder."
         )
     if "model_file" not in config and not architectures.known(architectures.module_of(config)):
@@ -91,7 +89,7 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     weights = read_weights(folder)
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise BrokenWeightsError(
-            f"{folder.name} has no tokenizer (tokenizer.json or tokenizer.model); "
+            f"{folder_name(folder)} has no tokenizer (tokenizer.json or tokenizer.model); "
             "finish the download of the model."
         )
     try:
@@ -99,17 +97,9 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
     except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
         # Both files may come from anywhere, so any value in them may be of any kind.
         raise UnsupportedModelError(
-            f"the configuration or the weights' header of {folder.name} has an impossible value ({error}); "
-            "download the model again."
+            f"the configuration or the weights' header of {folder_name(folder)} has an impossible value "
+            f"({error}); download the model again."
         ) from error
-
-
-def folder_name(folder: Path) -> str:
-    """The folder's last part; for a snapshot in a Hugging Face cache the repository's name."""
-    path = Path(os.path.abspath(folder))
-    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
-        return readable(path.parent.parent.name.removeprefix("models--").replace("--", "/"))
-    return readable(path.name)
 
 
 def check_setting(facts: ModelFacts, bits: int, group: int) -> None:
@@ -286,6 +276,6 @@ def _check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
         own = own or next((file for file in sorted(files) if (folder / file).exists()), None)
     if own:
         raise UntrustedCodeError(
-            f"{folder.name} carries its own Python code ({own}), which would run with your rights; "
+            f"{folder_name(folder)} carries its own Python code ({own}), which would run with your rights; "
             "read it, and pass --trust-remote-code if you trust it."
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mqf_tui.fidelity.errors import BrokenWeightsError, ModelNotFoundError
+from mqf_tui.reports.text import readable
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER = 100_000_000
@@ -42,6 +44,14 @@ class Weights:
     content_hash: str
 
 
+def folder_name(folder: Path) -> str:
+    """The folder's last part; for a snapshot in a Hugging Face cache the repository's name."""
+    path = Path(os.path.abspath(folder))
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return readable(path.parent.parent.name.removeprefix("models--").replace("--", "/"))
+    return readable(path.name)
+
+
 def read_weights(folder: Path) -> Weights:
     """Read the headers of every weight file; raises BrokenWeightsError, ModelNotFoundError."""
     files = weight_files(folder)
@@ -71,7 +81,7 @@ def weight_files(folder: Path) -> list[Path]:
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             raise BrokenWeightsError(
-                f"the weight file {absent[0]}{more} is missing from {folder.name}; "
+                f"the weight file {absent[0]}{more} is missing from {folder_name(folder)}; "
                 "finish the download of the model."
             )
     if found:
@@ -79,16 +89,16 @@ def weight_files(folder: Path) -> list[Path]:
     other = next((kind for p in sorted(folder.iterdir()) if (kind := OTHER_FORMATS.get(p.suffix))), None)
     if other:
         raise BrokenWeightsError(
-            f"{folder.name} holds {other} weights; only MLX's safetensors can be measured, so convert "
-            "the original model with `mlx_lm.convert` or take one from mlx-community."
+            f"{folder_name(folder)} holds {other} weights; only MLX's safetensors can be measured, so "
+            "convert the original model with `mlx_lm.convert` or take one from mlx-community."
         )
     if any(folder.glob("*.safetensors")):
         raise BrokenWeightsError(
-            f"{folder.name} has safetensors but none named model*.safetensors, which is what mlx-lm loads; "
+            f"{folder_name(folder)} has safetensors but none named model*.safetensors, which mlx-lm loads; "
             "convert it with `mlx_lm.convert` or rename the file."
         )
     raise BrokenWeightsError(
-        f"{folder.name} has a configuration but no weights; finish the download of the model."
+        f"{folder_name(folder)} has a configuration but no weights; finish the download of the model."
     )
 
 
@@ -187,16 +197,18 @@ def read_config(folder: Path) -> dict[str, Any]:
             ) from error
         empty = "is empty" if not any(folder.iterdir()) else "has no config.json"
         raise ModelNotFoundError(
-            f"{folder.name} {empty}, so it is no model folder; name the folder that `mlx_lm` would load."
+            f"{folder_name(folder)} {empty}, so it is no model folder; name one that `mlx_lm` would load."
         ) from error
     except OSError as error:
         raise ModelNotFoundError(
-            f"config.json of {folder.name} cannot be read ({error.strerror}); check its permissions."
+            f"config.json of {folder_name(folder)} cannot be read ({error.strerror}); check its permissions."
         ) from error
     except (ValueError, RecursionError) as error:
         raise BrokenWeightsError(
-            f"config.json of {folder.name} is not valid JSON; download the model again."
+            f"config.json of {folder_name(folder)} is not valid JSON; download the model again."
         ) from error
     if not isinstance(config, dict):
-        raise BrokenWeightsError(f"config.json of {folder.name} is not an object; download the model again.")
+        raise BrokenWeightsError(
+            f"config.json of {folder_name(folder)} is not an object; download the model again."
+        )
     return config

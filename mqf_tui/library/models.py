@@ -102,9 +102,10 @@ def _hub_snapshots() -> Iterator[tuple[str, Path]]:
 def _not_found(name: str, cached: list[str]) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         return f"there is no folder {name}; check the path, or see `mqf-tui models` for what is here."
-    near = difflib.get_close_matches(name, [*cached, DEMO], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*cached, DEMO], n=1, cutoff=0.7)
     if near:
-        return f"there is no model {name} on this machine; did you mean {near[0]}?"
+        other = f", or do you want to `hf download {name}`" if name.count("/") == 1 else ""
+        return f"there is no model {name} on this machine; did you mean {near[0]}{other}?"
     fetch = f"fetch it with `hf download {name}`, or " if name.count("/") == 1 else ""
     return (
         f"there is no model {name!r} on this machine; {fetch}name a folder, 'demo', or one that "

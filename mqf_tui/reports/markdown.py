@@ -86,8 +86,9 @@ def _parts(report: Report) -> Iterator[str]:
 def _provenance(report: Report) -> str:
     c, v = report.corpus, report.versions
     return _cell(
-        f"{report.n_positions:,} positions in {counted(report.n_chunks, 'chunk')} of {c.chunk_length} tokens "
-        f"of {c.name} ({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
+        f"{counted(report.n_positions, 'position')} in {counted(report.n_chunks, 'chunk')} of "
+        f"{c.chunk_length} tokens of {c.name} "
+        f"({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
         f"model {report.model_hash}, {report.architecture}, {report.weights} · "
         f"{report.device}, {report.compute} · "
         f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}, Python {v.python}"

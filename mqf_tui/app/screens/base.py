@@ -20,6 +20,7 @@ COMMON: tuple[BindingType, ...] = (
 class BaseScreen(Screen[None]):
     """A screen of this app. Subclasses end their bindings with ``COMMON``, so that the footer does too."""
 
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]  # noqa: RUF012 (Textual types it so)
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012 (Textual types it so)
 
     @property

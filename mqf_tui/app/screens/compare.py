@@ -15,7 +15,7 @@ from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.tally import tally_of
 from mqf_tui.app.widgets.kl_plots import Histogram
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.fidelity.comparison import paired_difference
+from mqf_tui.fidelity.comparison import PairedDifference, paired_difference
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.library.runs import SavedRun
@@ -55,15 +55,17 @@ class CompareScreen(BaseScreen):
         a, b = self._first.report, self._second.report
         table = self.query_one(DataTable)
         table.add_columns("", f"1: {_label(a)}", f"2: {_label(b)}", "2 − 1")
-        for row in rows(a, b):
-            table.add_row(*map(Text, row))
         self.query_one(VerticalScroll).focus()
         try:
             first, second = self._first.positions(), self._second.positions()
         except FidelityError as error:
             self.notify(str(error), severity="error", markup=False)
-            return
-        self.query_one("#difference", Static).update(Text(difference(a, b, first, second)))
+            first = second = Positions.empty()
+        found = paired_difference(first, second) if a.model_hash == b.model_hash else None
+        for name, x, y, change_of in rows(a, b):
+            # A difference of figures over different positions would compare unlike with unlike.
+            table.add_row(Text(name), Text(x), Text(y), Text(change_of if found is not None else ""))
+        self.query_one("#difference", Static).update(Text(difference(a, b, found)))
         for name, positions, report in (("first", first, a), ("second", second, b)):
             plot = self.query_one(f"#{name}", Histogram)
             plot.border_title = f"{1 if name == 'first' else 2}: KL of each position, {_label(report)}"
@@ -74,7 +76,7 @@ class CompareScreen(BaseScreen):
 
 def rows(a: Report, b: Report) -> Iterator[tuple[str, str, str, str]]:
     """Name, first, second, difference."""
-    yield "model", inert(a.model), inert(b.model), "" if a.model_hash == b.model_hash else "differ"
+    yield "model", inert(a.model), inert(b.model), ""
     yield "verdict", a.verdict, b.verdict, ""
     for name, x, y in (
         ("KL mean", a.kl.mean, b.kl.mean),
@@ -98,15 +100,13 @@ def rows(a: Report, b: Report) -> Iterator[tuple[str, str, str, str]]:
     )
     x, y = a.kv_bytes_per_token.variant, b.kv_bytes_per_token.variant
     yield "KV per token", size(x), size(y), _signed(y - x, size(y - x))
-    same = "same tokens" if a.corpus.token_hash == b.corpus.token_hash else "differ"
-    yield "corpus", _corpus(a), _corpus(b), same
+    yield "corpus", _corpus(a), _corpus(b), ""
 
 
-def difference(a: Report, b: Report, first: Positions, second: Positions) -> str:
+def difference(a: Report, b: Report, found: PairedDifference | None) -> str:
     """The paired difference in a sentence, or why there is none."""
     if a.model_hash != b.model_hash:
         return "These are different models: their numbers stand side by side, but no difference is taken."
-    found = paired_difference(first, second)
     if found is None:
         return "They scored different positions, so the difference is not paired and no interval is given."
     if found.equal:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, ProgressBar, Static
 
 from mqf_tui.app.bridge import Measurement, Snapshot
@@ -43,7 +43,7 @@ class LiveScreen(BaseScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space,p", "pause", "Pause/go on", key_display="space"),
         Binding("s", "stop", "Stop"),
-        Binding("escape", "back", "Back", show=False),
+        Binding("escape", "back", "Back"),
         Binding("q", "app.leave", "Quit", show=False),
     ]
 
@@ -51,15 +51,17 @@ class LiveScreen(BaseScreen):
         super().__init__()
         self._measurement = measurement
         self._drawn: tuple[int, bool] = (-1, False)
+        self._over = False
 
     def compose(self) -> ComposeResult:
         """Tiles above, plots in the middle, progress below."""
         yield TitleBar(str(self.TITLE))
         yield Static(Text(setting_words(self._measurement.snapshot().settings), style="bold"), id="setting")
-        yield Tiles()
-        with Horizontal(id="plots"):
-            yield Histogram(id="histogram")
-            yield Trace(id="trace")
+        with VerticalScroll(id="body", can_focus=False):
+            yield Tiles()
+            with Horizontal(id="plots"):
+                yield Histogram(id="histogram")
+                yield Trace(id="trace")
         yield ProgressBar(total=None, show_eta=False, id="progress")
         yield Static("starting …", id="status")
         yield Footer()
@@ -70,7 +72,7 @@ class LiveScreen(BaseScreen):
 
     def _draw(self) -> None:
         snapshot = self._measurement.snapshot()
-        if not snapshot.running and self.app.screen is not self:
+        if self._over or (not snapshot.running and self.app.screen is not self):
             return  # a question or the palette lies on top; the end is drawn when they are gone
         if (snapshot.version, snapshot.paused) == self._drawn:
             return
@@ -109,8 +111,18 @@ class LiveScreen(BaseScreen):
             text.append(numbers.verdict, style=f"bold {self.app.theme_variables[colour]}")
         status.update(text)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Pause and stop while it runs, back when it is over."""
+        del parameters
+        if action in ("pause", "stop"):
+            return not self._over
+        return self._over if action == "back" else True
+
     def _ended(self, s: Snapshot) -> None:
+        self._over = True
+        self.refresh_bindings()
         if s.state == "failed":
+            self.query_one(ProgressBar).update(total=1, progress=0)
             self.notify(
                 s.problem or "it failed",
                 title="Measurement failed",
@@ -127,6 +139,11 @@ class LiveScreen(BaseScreen):
             self.notify("Stopped before anything was scored; nothing was saved.")
             self.dismiss()
 
+    @property
+    def exit_code(self) -> int:
+        """What leaving from here says to the shell: a failure is still a failure."""
+        return self._measurement.snapshot().exit_code
+
     def action_pause(self) -> None:
         """Hold, or go on."""
         control = self._measurement.control
@@ -137,13 +154,5 @@ class LiveScreen(BaseScreen):
 
     def action_stop(self) -> None:
         """Stop after the current step; what is scored is kept."""
-        if self._measurement.snapshot().running:
-            self._measurement.control.stop()
-            self.query_one("#status", Static).update("stopping after the current step …")
-
-    def action_back(self) -> None:
-        """Only where nothing runs any more."""
-        if self._measurement.snapshot().running:
-            self.notify("It is still running: s stops it, q quits.")
-        else:
-            self.dismiss()
+        self._measurement.control.stop()
+        self.query_one("#status", Static).update("stopping after the current step …")

@@ -19,9 +19,15 @@ from mqf_tui.reports.text import inert, size
 
 
 class Filter(Input):
-    """The line that is typed into, with Enter shown in the footer."""
+    """The line that is typed into; arrows move in the list below it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "Set up")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Set up"),
+        Binding("down", "screen.move('cursor_down')", "Model", key_display="↑↓"),
+        Binding("up", "screen.move('cursor_up')", "Model", show=False),
+        Binding("pagedown", "screen.move('page_down')", "Page down", show=False),
+        Binding("pageup", "screen.move('page_up')", "Page up", show=False),
+    ]
 
 
 class ModelsScreen(BaseScreen):
@@ -33,10 +39,6 @@ class ModelsScreen(BaseScreen):
         "Type to filter, or type the path of a model folder; ↑ and ↓ move. Enter sets up a measurement."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "move('cursor_down')", "Model", key_display="↑↓"),
-        Binding("up", "move('cursor_up')", "Model", show=False),
-        Binding("pagedown", "move('page_down')", "Page down", show=False),
-        Binding("pageup", "move('page_up')", "Page up", show=False),
         Binding("ctrl+r", "app.runs", "Runs"),
         Binding("f5", "reload", "Reload"),
         Binding("escape", "back", "Clear", show=False),
@@ -52,7 +54,7 @@ class ModelsScreen(BaseScreen):
         yield TitleBar(str(self.TITLE))
         with Horizontal():
             with Vertical(id="left"):
-                hint = "filter by typing, or a folder's path"
+                hint = "filter, or a folder's path"
                 yield Filter(placeholder=hint, id="filter", select_on_focus=False)
                 listing = OptionList(id="models")
                 listing.can_focus = False

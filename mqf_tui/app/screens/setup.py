@@ -29,6 +29,20 @@ CHUNKS = (5, 10, 20, 40)
 STARTS = (128, 256, 384)
 
 
+class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """A scroller that leaves the arrow keys to the settings in it."""
+
+
+class FileLine(Input):
+    """A path; arrows go to the settings around it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Start"),
+        Binding("up", "app.focus_previous", "Setting", key_display="↑↓"),
+        Binding("down", "app.focus_next", "Setting", show=False),
+    ]
+
+
 class SetupScreen(BaseScreen):
     """Bits, group, mode, chunks, corpus; an estimate below."""
 
@@ -56,9 +70,9 @@ class SetupScreen(BaseScreen):
         """The settings, a path for a corpus file, the estimate."""
         facts = self._facts
         yield TitleBar(str(self.TITLE))
-        with VerticalScroll(id="settings", can_focus=False):
+        with Settings(id="settings"):
             yield Static(Text(f"{inert(self._model.name)}: KV-cache quantization", style="bold"), id="about")
-            yield Choice("bits", _bits(facts), 8, id="bits")
+            yield Choice("bits", _bits(), 8, id="bits")
             yield Choice("group size", _groups(facts), 64, id="group")
             yield Choice(
                 "chunk length", _lengths(facts), min(512, facts.context or 512), own="a length", id="length"
@@ -66,7 +80,7 @@ class SetupScreen(BaseScreen):
             yield Choice("chunks", _chunks(), 10, own="a number", id="chunks")
             yield Choice("mode", _modes(), 0, own="the first position to quantize", id="start")
             yield Choice("corpus", _corpora(), "builtin", id="corpus")
-            yield Input(placeholder="path of a UTF-8 text file", id="file")
+            yield FileLine(placeholder="path of a UTF-8 text file", id="file")
         yield Static(id="estimate")
         yield Footer()
 
@@ -110,7 +124,7 @@ class SetupScreen(BaseScreen):
             text.append("as many positions as the text has")
         else:
             source = "as in your last run" if e.from_runs else "a rough guess"
-            text.append(f"{e.n_positions:,} positions", style="bold")
+            text.append(f"{e.words}{e.n_positions:,} positions", style="bold")
             text.append(f", about {duration(e.seconds)} ({source})")
         text.append(f", {size(e.memory_bytes)} of memory\n")
         text.append(
@@ -166,18 +180,9 @@ def _check_file(path: str) -> None:
     read_corpus(path)
 
 
-def _bits(facts: ModelFacts) -> list[Option]:
-    def meaning(bits: int) -> str:
-        share = kv_bytes_per_token(facts, bits, 64) / kv_bytes_per_token(facts, None)
-        words = {
-            8: "usually safe",
-            6: "often safe",
-            5: "a compromise",
-            4: "a quarter of the size, visible damage",
-        }
-        return f"{words.get(bits, 'heavy damage')}; {share:.0%} of a 16-bit cache"
-
-    return [Option(bits, str(bits), meaning(bits)) for bits in reversed(KV_BITS)]
+def _bits() -> list[Option]:
+    words = {8: "usually safe", 6: "often safe", 5: "a compromise", 4: "small, with visible damage"}
+    return [Option(bits, str(bits), words.get(bits, "smallest, heavy damage")) for bits in reversed(KV_BITS)]
 
 
 def _groups(facts: ModelFacts) -> list[Option]:

@@ -44,7 +44,7 @@ class Plot(Widget):
             figure.ruler(name).pixel(axis)
         if not self.plot(figure):
             return Text("waiting for the first numbers", style="dim")
-        return Text.from_ansi(_BACKGROUND.sub("", figure.build().string()), no_wrap=True, end="")
+        return Text.from_ansi(_BACKGROUND.sub("", str(figure.build().string())), no_wrap=True, end="")
 
     def colour(self, name: str) -> Rgb:
         """A colour of the current theme."""

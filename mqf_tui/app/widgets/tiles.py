@@ -11,7 +11,7 @@ from mqf_tui.app.tally import Numbers
 from mqf_tui.app.widgets.tile import Tile
 from mqf_tui.fidelity.statistics import Interval
 from mqf_tui.reports.schema import Thresholds, Verdict
-from mqf_tui.reports.text import perplexity
+from mqf_tui.reports.text import kl, perplexity
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -36,7 +36,7 @@ class Tiles(Horizontal):
             level(n.kl_mean, limits.kl_mean),
         )
         exponent = exponent_of(n.kl_p99)
-        median = f"median {scaled(n.kl_median, exponent)}"
+        median = f"median {kl(n.kl_median)}"
         self._tile("p99").show(
             f"KL p99{times(exponent)}",
             scaled(n.kl_p99, exponent),
