@@ -35,25 +35,25 @@ def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterat
     What was scored before a failure or a stop is in the last event, as a partial report. Nothing is
     raised but KeyboardInterrupt, and that only where no stop was asked for before it.
     """
-    session = _Session(settings, facts, control)
+    running = _Measurement(settings, facts, control)
     try:
-        yield from session.run()
+        yield from running.run()
     except _StopAsked:
-        yield session.stopped()
+        yield running.stopped()
     except FidelityError as error:
         # A failure on the way to a stop that was asked for is no news, unless the numbers are wrong.
         asked = control.stopped and not isinstance(error, MeasurementError)
-        yield session.stopped() if asked else session.failed(error)
+        yield running.stopped() if asked else running.failed(error)
     except KeyboardInterrupt:
         if not control.stopped:
             raise
-        yield session.stopped()  # asked for twice
+        yield running.stopped()  # asked for twice
     except MemoryError:
-        yield session.failed(_out_of_memory())
+        yield running.failed(_out_of_memory())
     except Exception as error:
         # MLX reports a failed allocation as a plain RuntimeError.
         if "alloc" in str(error).lower() or "out of memory" in str(error).lower():
-            yield session.failed(_out_of_memory())
+            yield running.failed(_out_of_memory())
             return
         words = " ".join(str(error).split())
         failure = MeasurementError(
@@ -61,14 +61,14 @@ def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterat
             "please report this with the command that you used."
         )
         failure.__cause__ = error
-        yield session.failed(failure)
+        yield running.failed(failure)
 
 
 class _StopAsked(Exception):  # noqa: N818 (no error)
     """A stop was asked for before anything was scored."""
 
 
-class _Session:
+class _Measurement:
     """The state of one running measurement: what was planned and what was scored so far."""
 
     def __init__(self, settings: KVSettings, facts: ModelFacts, control: Control) -> None:
