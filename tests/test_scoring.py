@@ -52,11 +52,16 @@ def score(model: Any, tokens: np.ndarray, settings: KVSettings, **options: Any) 
     return Positions.concatenate(list(ChunkScorer(model, tokens, settings, Control(), **options)))
 
 
-def assert_same_kl(found: np.ndarray, expected: np.ndarray) -> None:
-    """The same numbers, but for the few positions where rounding tipped a stored number over an edge.
+def assert_same_kl(found: np.ndarray, expected: np.ndarray, bits: int) -> None:
+    """The same numbers at every position; with 5 and 8 bits at nine in ten, and the same mean.
 
-    A fast BLAS adds in another order for every shape, and a quantizer makes a whole step of the last bit.
+    A fast BLAS adds in another order for every shape, so keys and values differ in their last bits (1e-5
+    here). With these two widths some of them lie on a quantizer's edge: comparing the stored caches of
+    steps of 7 and of one step showed up to 2 % of an 8-bit layer's values one step apart, and none with
+    2 and 4 bits. The reference BLAS, which adds in one order, gives the same at all widths.
     """
+    if bits not in (5, 8):
+        np.testing.assert_allclose(found, expected, rtol=0.02, atol=2e-5)
     close = np.isclose(found, expected, rtol=0.02, atol=2e-5)
     assert close.mean() > 0.9
     np.testing.assert_allclose(found.mean(), expected.mean(), rtol=0.01)
@@ -146,7 +151,7 @@ def test_steps_of_any_size_give_the_same(
     pieces = score(model, tokens, settings, step_size=step_size)
     assert whole.depth[0] == start
     assert len(whole) == len(tokens) - 1 - start
-    assert_same_kl(pieces.kl, whole.kl)
+    assert_same_kl(pieces.kl, whole.kl, bits)
     np.testing.assert_array_equal(pieces.token, tokens[start + 1 :])
 
 
@@ -166,7 +171,7 @@ def test_deployment_equals_mlx_lms_own_way(model: Any, tokens: np.ndarray, bits:
     ref = float64(model(ids[:, :-1])[0])[start:]
     log_p, log_q = log_softmax(ref), log_softmax(quant)
     kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
-    assert_same_kl(got.kl, kl)
+    assert_same_kl(got.kl, kl, bits)
     assert abs(int(got.flip.sum()) - int((log_p.argmax(-1) != log_q.argmax(-1)).sum())) <= 1
 
 
