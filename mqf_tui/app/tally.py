@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.statistics import Interval, interval_of_sums, percentile, perplexity
+from mqf_tui.fidelity.statistics import Interval, interval_of_sums, percentile, perplexity, within
 from mqf_tui.fidelity.verdict import verdict
 from mqf_tui.reports.schema import Verdict
 
@@ -85,19 +85,15 @@ class Tally:
             trace = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
         numbers = Numbers(
             kl_mean=mean,
-            kl_interval=_from_zero(interval_of_sums(sums, counts)),
+            kl_interval=within(interval_of_sums(sums, counts), 0.0, np.inf),
             kl_median=percentile(kl, 0.5),
             kl_p99=p99,
             flip_rate=flip_rate,
-            flip_interval=_from_zero(interval_of_sums(flips, counts)),
+            flip_interval=within(interval_of_sums(flips, counts), 0.0, 1.0),
             perplexity_ref=perplexity(np.array([self._nll[0] / n])),
             perplexity_quant=perplexity(np.array([self._nll[1] / n])),
         )
         return Running(n, numbers, self._histogram.copy(), trace, verdict(mean, p99, flip_rate))
-
-
-def _from_zero(interval: Interval | None) -> Interval | None:
-    return (max(0.0, interval[0]), interval[1]) if interval else None
 
 
 def tally_of(positions: Positions) -> Tally:

@@ -85,7 +85,7 @@ def summarise(positions: Positions, chunk_length: int, first_depth: int = 0) -> 
     """Summarise at least one position of chunks of ``chunk_length`` tokens scored from ``first_depth``."""
     if len(positions) == 0:
         raise ValueError("no positions to summarise")
-    kl_interval = _within(clustered_interval(positions.kl, positions.chunk), 0.0, np.inf)
+    kl_interval = within(clustered_interval(positions.kl, positions.chunk), 0.0, np.inf)
     flip_rate = float(positions.flip.mean())
     kl = _kl_summary(positions.kl, kl_interval)
     return Summary(
@@ -93,7 +93,7 @@ def summarise(positions: Positions, chunk_length: int, first_depth: int = 0) -> 
         n_chunks=len(np.unique(positions.chunk)),
         kl=kl,
         flip_rate=flip_rate,
-        flip_interval=_within(clustered_interval(positions.flip, positions.chunk), 0.0, 1.0),
+        flip_interval=within(clustered_interval(positions.flip, positions.chunk), 0.0, 1.0),
         perplexity_ref=perplexity(positions.nll_ref),
         perplexity_quant=perplexity(positions.nll_quant),
         by_depth=by_depth(positions, chunk_length, first_depth),
@@ -133,7 +133,7 @@ def by_part(positions: Positions) -> tuple[PartSummary, ...]:
     for index, name in enumerate(positions.part_names):
         here = positions.part == index
         if here.any():
-            interval = _within(clustered_interval(positions.kl[here], positions.chunk[here]), 0.0, np.inf)
+            interval = within(clustered_interval(positions.kl[here], positions.chunk[here]), 0.0, np.inf)
             parts.append(
                 PartSummary(
                     name=name,
@@ -165,6 +165,6 @@ def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:
     return float(np.mean(values, dtype=np.float64))
 
 
-def _within(interval: Interval | None, low: float, high: float) -> Interval | None:
-    # Neither KL nor a rate can lie outside its range; the symmetric interval may.
+def within(interval: Interval | None, low: float, high: float) -> Interval | None:
+    """The interval cut to its range: neither KL nor a rate can lie outside, the symmetric interval may."""
     return None if interval is None else (max(interval[0], low), min(interval[1], high))

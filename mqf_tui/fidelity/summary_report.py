@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from mqf_tui import __version__
+from mqf_tui.fidelity.corpora import corpus_names
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
@@ -93,7 +94,7 @@ def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     words = ["mqf-tui", "kv", _as_path(model, settings.model, ("demo",)), "--kv-bits", str(settings.kv_bits)]
     words += ["--kv-group-size", str(settings.kv_group_size), "--chunk-length", str(settings.chunk_length)]
     words += ["--max-chunks", str(n_chunks), "--quantize-start", str(settings.quantize_start)]
-    words += ["--corpus", _as_path(corpus, settings.corpus, ("builtin", "wikitext-2"))]
+    words += ["--corpus", _as_path(corpus, settings.corpus, corpus_names())]
     return shlex.join([*words, "--trust-remote-code"] if settings.trust_remote_code else words)
 
 

@@ -14,7 +14,7 @@ from mqf_tui.app.bridge import Measurement, Snapshot
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
-from mqf_tui.app.widgets.tiles import Tiles
+from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.verdict import KV_POLICY
@@ -106,7 +106,7 @@ class LiveScreen(BaseScreen):
         text.append(f"chunk {s.chunk + 1}/{s.plan.n_chunks}, {s.n_positions:,}/{total:,} positions, ")
         text.append(f"{speed:,.0f}/s, {left} left")
         if numbers is not None:
-            colour = {"good": "success", "marginal": "warning", "bad": "error"}[numbers.verdict]
+            colour = COLOURS[numbers.verdict]
             text.append("  so far: ")
             text.append(numbers.verdict, style=f"bold {self.app.theme_variables[colour]}")
         status.update(text)

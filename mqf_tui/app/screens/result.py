@@ -14,15 +14,13 @@ from textual.widgets import Footer, Static
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.tally import Numbers, tally_of
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
-from mqf_tui.app.widgets.tiles import Tiles
+from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
 from mqf_tui.reports.schema import KVBytes, Report
 from mqf_tui.reports.text import counted, duration, inert, interval, kl, percent, size
-
-COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
 
 
 class ResultScreen(BaseScreen):
@@ -65,6 +63,8 @@ class ResultScreen(BaseScreen):
 
     def on_mount(self) -> None:
         """Fill in the numbers."""
+        if not self.query(Tiles):
+            return  # the app was left while this screen was being put up: its widgets are gone
         r = self._report
         numbers = Numbers(
             r.kl.mean,

@@ -13,6 +13,8 @@ from mqf_tui.fidelity.statistics import Interval
 from mqf_tui.reports.schema import Thresholds, Verdict
 from mqf_tui.reports.text import kl, perplexity
 
+# The theme's colour for each verdict.
+COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
