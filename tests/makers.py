@@ -243,15 +243,25 @@ def positions(n_chunks: int = 2, per_chunk: int = 127, seed: int = 3) -> Positio
     rng = np.random.default_rng(seed)
     n = n_chunks * per_chunk
     top = rng.integers(0, VOCAB, n).astype(np.int32)
-    return Positions(
-        chunk=np.repeat(np.arange(n_chunks), per_chunk).astype(np.int32),
-        depth=np.tile(np.arange(per_chunk), n_chunks).astype(np.int32),
-        part=np.repeat(np.arange(n_chunks) % 2, per_chunk).astype(np.int16),
-        token=rng.integers(0, VOCAB, n).astype(np.int32),
-        kl=rng.lognormal(-4, 1, n).astype(np.float32),
-        nll_ref=rng.exponential(2, n).astype(np.float32),
-        nll_quant=rng.exponential(2, n).astype(np.float32),
-        top1_ref=top,
-        top1_quant=np.where(rng.random(n) < 0.05, (top + 1) % VOCAB, top).astype(np.int32),
-        part_names=("prose", "code"),
+    prob = rng.uniform(0.2, 1, n)
+    return Positions.of(
+        {
+            "chunk": np.repeat(np.arange(n_chunks), per_chunk),
+            "depth": np.tile(np.arange(per_chunk), n_chunks),
+            "part": np.repeat(np.arange(n_chunks) % 2, per_chunk),
+            "token": rng.integers(0, VOCAB, n),
+            "kl": rng.lognormal(-4, 1, n),
+            "nll_ref": rng.exponential(2, n),
+            "nll_quant": rng.exponential(2, n),
+            "top1_ref": top,
+            "top1_quant": np.where(rng.random(n) < 0.05, (top + 1) % VOCAB, top),
+            "prob_ref": prob,
+            "prob_quant": np.clip(prob + rng.normal(0, 0.02, n), 0, 1),
+            "entropy": rng.exponential(1.5, n),
+            "margin": prob * rng.random(n),
+            "in_top5": rng.random(n) < 0.98,
+            "token_class": rng.integers(0, 6, n),
+        },
+        ("prose", "code"),
+        {i: f" t{i}" for i in range(VOCAB)},
     )

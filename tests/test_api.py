@@ -165,7 +165,7 @@ def test_the_report_names_what_was_measured(stress: Measured, tiny: Path) -> Non
 
     report = stress.report
     assert (report.model, report.architecture, report.weights) == ("tiny-llama", "llama", "float32")
-    assert (report.kv_bits, report.kv_group_size, report.schema_version) == (3, 32, 1)
+    assert (report.kv_bits, report.kv_group_size, report.schema_version) == (3, 32, 2)
     assert (report.versions.mlx, report.versions.mlx_lm) == (version("mlx"), version("mlx-lm"))
     # Keys and values, 2 layers, 1 head of 64; float32, or 3 bits and two float32 a group of 32.
     kv = report.kv_bytes_per_token

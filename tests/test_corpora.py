@@ -31,6 +31,9 @@ class Letters:
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return chr(token)
+
 
 def corpus_of(*texts: str) -> Corpus:
     return Corpus("made", "1", tuple((f"part{n}", text) for n, text in enumerate(texts)))

@@ -4,25 +4,35 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mqf_tui.fidelity.intervals import clustered_interval, percentile
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.statistics import clustered_interval, percentile, summarise
+from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.verdict import verdict
 
 
 def make(kl: np.ndarray, chunk: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> Positions:
     n = len(kl)
     top = rng.integers(0, 4, n)
-    return Positions(
-        chunk=chunk.astype(np.int32),
-        depth=depth.astype(np.int32),
-        part=(chunk % 2).astype(np.int16),
-        token=np.zeros(n, np.int32),
-        kl=kl.astype(np.float32),
-        nll_ref=rng.exponential(2, n).astype(np.float32),
-        nll_quant=rng.exponential(2, n).astype(np.float32),
-        top1_ref=top.astype(np.int32),
-        top1_quant=np.where(rng.random(n) < 0.1, top + 1, top).astype(np.int32),
-        part_names=("a", "b"),
+    prob = rng.random(n)
+    return Positions.of(
+        {
+            "chunk": chunk,
+            "depth": depth,
+            "part": chunk % 2,
+            "token": rng.integers(0, 4, n),
+            "kl": kl,
+            "nll_ref": rng.exponential(2, n),
+            "nll_quant": rng.exponential(2, n),
+            "top1_ref": top,
+            "top1_quant": np.where(rng.random(n) < 0.1, top + 1, top),
+            "prob_ref": prob,
+            "prob_quant": rng.random(n),
+            "entropy": rng.exponential(2, n),
+            "margin": prob * rng.random(n),
+            "in_top5": rng.random(n) < 0.9,
+            "token_class": rng.integers(0, 6, n),
+        },
+        ("a", "b"),
     )
 
 
@@ -89,7 +99,7 @@ def test_summary_against_plain_numpy() -> None:
 
 def test_deployment_buckets_begin_where_scoring_does() -> None:
     rng = np.random.default_rng(2)
-    p = make(rng.random(55), np.zeros(55), np.arange(200, 255), rng)
+    p = make(rng.random(55), np.zeros(55, int), np.arange(200, 255), rng)
     s = summarise(p, 256, 200)
     assert s.by_depth[0].start == 200
     assert s.by_depth[-1].end == 255

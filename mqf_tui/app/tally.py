@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mqf_tui.fidelity.intervals import Interval, interval_of_sums, percentile, rate_interval, within
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.statistics import Interval, interval_of_sums, percentile, perplexity, within
+from mqf_tui.fidelity.statistics import perplexity
 from mqf_tui.fidelity.verdict import verdict
 from mqf_tui.reports.schema import Verdict
 
@@ -89,7 +90,7 @@ class Tally:
             kl_median=percentile(kl, 0.5),
             kl_p99=p99,
             flip_rate=flip_rate,
-            flip_interval=within(interval_of_sums(flips, counts), 0.0, 1.0),
+            flip_interval=rate_interval(flips, counts),
             perplexity_ref=perplexity(np.array([self._nll[0] / n])),
             perplexity_quant=perplexity(np.array([self._nll[1] / n])),
         )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mqf_tui.fidelity.intervals import Interval, clustered_interval
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.statistics import Interval, clustered_interval
 
 
 @dataclass(frozen=True)

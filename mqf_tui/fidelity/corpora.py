@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError
+from mqf_tui.fidelity.vocabulary import Vocabulary
 from mqf_tui.reports.schema import CorpusProvenance
 from mqf_tui.reports.text import readable
 
@@ -49,12 +50,15 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Chunks:
-    """``tokens`` (n, L) int32 and the part of each chunk (n,), an index into ``part_names``."""
+    """``tokens`` (n, L) int32, the class of each token, and the part of each chunk (n,), an index into
+    ``part_names``."""
 
     tokens: NDArray[np.int32]
+    token_class: NDArray[np.int8]
     part: NDArray[np.int16]
     part_names: tuple[str, ...]
     provenance: CorpusProvenance
+    vocabulary: Vocabulary
     warnings: tuple[str, ...] = ()
 
 
@@ -124,7 +128,9 @@ def make_chunks(
     names = tuple(name for name, _ in corpus.parts)
     short = [name for name, piece in zip(names, pieces, strict=True) if not len(piece)]
     warnings = (f"shorter than a chunk and left out: {', '.join(short)}",) if short else ()
-    return Chunks(tokens, np.array([part for _, part in order], np.int16), names, provenance, warnings)
+    vocabulary = Vocabulary(tokenizer)
+    parts = np.array([part for _, part in order], np.int16)
+    return Chunks(tokens, vocabulary.classes(tokens), parts, names, provenance, vocabulary, warnings)
 
 
 def _encode(tokenizer: Any, text: str) -> NDArray[np.int32]:

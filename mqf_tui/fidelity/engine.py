@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError, OutOfMemoryError, ZeroDriftError
@@ -22,10 +26,13 @@ from mqf_tui.fidelity.events import (
 from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting, kv_bytes
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.verdict import KV_POLICY
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.stopping import Sureness
+    from mqf_tui.fidelity.vocabulary import Vocabulary
     from mqf_tui.reports.schema import Report
 
 
@@ -74,10 +81,12 @@ class _Measurement:
     def __init__(self, settings: KVSettings, facts: ModelFacts, control: Control) -> None:
         self.settings, self.facts, self.control = settings, facts, control
         self.plan: Plan | None = None
+        self.vocabulary: Vocabulary | None = None
         self.pieces: list[Positions] = []
         self.n_positions = 0
         self.seconds = 0.0
         self.bytes_measured: tuple[float, float] | None = None
+        self.sureness: Sureness | None = None
 
     def run(self) -> Iterator[Event]:
         self.settings.check()
@@ -156,6 +165,11 @@ class _Measurement:
         from mqf_tui.fidelity.variants import bytes_per_token
 
         n_chunks = len(chunks.tokens)
+        self.vocabulary = chunks.vocabulary
+        if self.settings.stops_early:
+            from mqf_tui.fidelity.stopping import Sureness
+
+            self.sureness = Sureness(self.settings.thresholds or KV_POLICY, self.settings.precision)
         for index in range(n_chunks):
             scorer = ChunkScorer(
                 model,
@@ -165,8 +179,9 @@ class _Measurement:
                 chunk=index,
                 part=int(chunks.part[index]),
                 part_names=chunks.part_names,
+                token_class=chunks.token_class[index],
             )
-            step, positions = 0, None
+            step, positions, before = 0, None, len(self.pieces)
             scored = iter(scorer)
             while True:
                 self.control.wait()
@@ -186,6 +201,10 @@ class _Measurement:
                 yield self.stopped()
                 return
             yield ChunkFinished(index, n_chunks)
+            if self.sureness is not None:
+                self.sureness.add(Positions.concatenate(self.pieces[before:]))
+                if self.sureness.settled and _round_ends(chunks.part, index):
+                    break
         self._check_drift()
         report = self._report()
         assert report is not None
@@ -199,8 +218,12 @@ class _Measurement:
             )
 
     def positions(self) -> Positions:
-        """All positions scored so far."""
-        return Positions.concatenate(self.pieces)
+        """All positions scored so far, with the texts of their tokens."""
+        scored = Positions.concatenate(self.pieces)
+        if self.vocabulary is None:
+            return scored
+        ids = np.concatenate([scored.token, scored.top1_ref, scored.top1_quant])
+        return replace(scored, texts=self.vocabulary.texts(ids))
 
     def stopped(self) -> Stopped:
         """The last event of a measurement that was stopped on request."""
@@ -223,8 +246,20 @@ class _Measurement:
 
         scored = self.positions()
         return build_report(
-            self.plan, self.facts, scored, self.seconds, self.bytes_measured, partial=partial, reason=reason
+            self.plan,
+            self.facts,
+            scored,
+            self.seconds,
+            self.bytes_measured,
+            sureness=self.sureness,
+            partial=partial,
+            reason=reason,
         )
+
+
+def _round_ends(part: NDArray[np.int16], index: int) -> bool:
+    """Whether each part of the corpus has had its turn: between rounds some parts weigh more than others."""
+    return index + 1 == len(part) or part[index + 1] <= part[index]
 
 
 def _out_of_memory() -> OutOfMemoryError:

@@ -9,13 +9,24 @@ import numpy as np
 
 
 class StepMetrics(NamedTuple):
-    """Arrays of shape (T,), of MLX or of NumPy. KL and NLLs in nats, float32; top-1 are token ids."""
+    """Arrays of shape (T,), of MLX or of NumPy. KL, NLLs and entropy in nats, float32; top-1 are ids.
+
+    ``prob_*``: the probability of each run's own top-1. ``margin``: the reference's top-1 less its second
+    probability. ``delta_p``: the target's probability, variant less reference. ``in_top5``: fewer than
+    five tokens are likelier in the variant than the reference's top-1.
+    """
 
     kl: Any
     nll_ref: Any
     nll_quant: Any
     top1_ref: Any
     top1_quant: Any
+    prob_ref: Any
+    prob_quant: Any
+    entropy: Any
+    margin: Any
+    delta_p: Any
+    in_top5: Any
 
 
 def position_metrics(ref: mx.array, quant: mx.array, targets: mx.array) -> StepMetrics:
@@ -40,7 +51,7 @@ def reduced(xp: Any, r: Any, q: Any, targets: Any) -> StepMetrics:
 
     over the whole vocabulary, each lse taken from its row's maximum. The sum is a row dot product (many
     times faster than multiply-and-sum); identical logits give exactly 0. KL is never negative, so the
-    last rounding below 0 is cut. A row with a logit of −inf comes out NaN here: see ``masked_kl``.
+    last rounding below 0 is cut. A row with a logit of −inf comes out NaN here: see ``masked``.
     """
 
     def at(array: Any, ids: Any) -> Any:
@@ -48,26 +59,47 @@ def reduced(xp: Any, r: Any, q: Any, targets: Any) -> StepMetrics:
 
     top_r, top_q = xp.argmax(r, axis=-1), xp.argmax(q, axis=-1)
     max_r, max_q = at(r, top_r), at(q, top_q)
-    weights = xp.exp(r - max_r)
-    total_r = xp.sum(weights, axis=-1)
-    log_r, log_q = xp.log(total_r), xp.log(xp.sum(xp.exp(q - max_q), axis=-1))
+    shifted = r - max_r
+    weights = xp.exp(shifted)
+    total_r, total_q = xp.sum(weights, axis=-1), xp.sum(xp.exp(q - max_q), axis=-1)
+    log_r, log_q = xp.log(total_r), xp.log(total_q)
     # 50,000 terms summed in float32 would cost a small KL its third digit; a GPU has no float64.
     exact = {"dtype": np.float64} if xp is np else {}
     dot = xp.einsum("tv,tv->t", weights, r - q, **exact) / total_r
     kl = dot - (max_r - max_q)[:, 0] - log_r + log_q
+    entropy = log_r - xp.einsum("tv,tv->t", weights, shifted, **exact) / total_r
+    nll_ref, nll_quant = log_r + (max_r - at(r, targets))[:, 0], log_q + (max_q - at(q, targets))[:, 0]
+    count = np.count_nonzero if xp is np else mx.sum
     return StepMetrics(
-        xp.where(kl < 0, xp.zeros_like(kl), kl).astype(xp.float32),
-        log_r + (max_r - at(r, targets))[:, 0],
-        log_q + (max_q - at(q, targets))[:, 0],
-        top_r,
-        top_q,
+        kl=xp.where(kl < 0, xp.zeros_like(kl), kl).astype(xp.float32),
+        nll_ref=nll_ref,
+        nll_quant=nll_quant,
+        top1_ref=top_r,
+        top1_quant=top_q,
+        prob_ref=1 / total_r,
+        prob_quant=1 / total_q,
+        entropy=xp.where(entropy < 0, xp.zeros_like(entropy), entropy).astype(xp.float32),
+        margin=(1 - _second(xp, weights, top_r)) / total_r,
+        delta_p=xp.exp(-nll_quant) - xp.exp(-nll_ref),
+        in_top5=count(q > at(q, top_r), axis=-1) < 5,
     )
 
 
-def masked_kl(ref: mx.array, quant: mx.array) -> mx.array:
-    """KL of shape (T,) where logits of −inf are allowed: p = 0 adds nothing, p > 0 with q = 0 gives +inf.
+def _second(xp: Any, weights: Any, top: Any) -> Any:
+    """The second largest of each row of ``weights`` (T, V), which are given up for it."""
+    nought = xp.zeros((len(top), 1), weights.dtype)
+    if xp is np:
+        np.put_along_axis(weights, top[:, None], nought, axis=-1)
+    else:
+        weights = mx.put_along_axis(weights, top[:, None], nought, axis=-1)
+    return xp.max(weights, axis=-1)
 
-    Slower than ``position_metrics``; only rows that came out NaN there need it. A NaN logit stays NaN.
+
+def masked(ref: mx.array, quant: mx.array) -> tuple[mx.array, mx.array]:
+    """KL and the reference's entropy, both (T,), where logits of −inf are allowed.
+
+    p = 0 adds nothing, p > 0 with q = 0 gives a KL of +inf. Slower than ``position_metrics``; only rows
+    that came out NaN there need it. A NaN logit stays NaN.
     """
     r = ref.astype(mx.float32)
     q = quant.astype(mx.float32)
@@ -75,5 +107,6 @@ def masked_kl(ref: mx.array, quant: mx.array) -> mx.array:
     log_q = q - mx.logsumexp(q, axis=-1, keepdims=True)
     p = mx.exp(log_p)
     kl = mx.sum(mx.where(p > 0, p * (log_p - log_q), mx.zeros_like(p)), axis=-1)
+    entropy = -mx.sum(mx.where(p > 0, p * log_p, mx.zeros_like(p)), axis=-1)
     broken = mx.any(mx.isnan(r) | mx.isnan(q), axis=-1)
-    return mx.where(broken, mx.full(kl.shape, float("nan")), mx.maximum(kl, 0))
+    return mx.where(broken, mx.full(kl.shape, float("nan")), mx.maximum(kl, 0)), entropy

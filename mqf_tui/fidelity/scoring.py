@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import NotANumberError
-from mqf_tui.fidelity.metrics import StepMetrics, masked_kl, position_metrics
-from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.metrics import StepMetrics, masked, position_metrics
+from mqf_tui.fidelity.positions import DTYPES, Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings
 from mqf_tui.fidelity.variants import Cache, converted, eval_cache, reference_cache, variant_cache
+from mqf_tui.fidelity.vocabulary import UNKNOWN_CLASS
 
 
 def steps(start: int, end: int, size: int = STEP) -> Iterator[tuple[int, int]]:
@@ -41,6 +42,7 @@ class ChunkScorer:
         chunk: int = 0,
         part: int = 0,
         part_names: tuple[str, ...] = (),
+        token_class: NDArray[np.int8] | None = None,
         step_size: int = STEP,
     ) -> None:
         self.model = model
@@ -48,6 +50,7 @@ class ChunkScorer:
         self.settings = settings
         self.control = control
         self.chunk, self.part, self.part_names = chunk, part, part_names
+        self.token_class = np.full(len(tokens), UNKNOWN_CLASS) if token_class is None else token_class
         self.step_size = step_size
         self.reference: Cache = reference_cache(model)
         self.variant: Cache | None = None
@@ -81,29 +84,28 @@ class ChunkScorer:
         quant = self.model(ids[None, a:b], cache=self.variant)[0]
         metrics = position_metrics(ref, quant, ids[a + 1 : b + 1])
         mx.eval(*metrics)  # arrays of NumPy pass through
-        kl = np.array(metrics.kl)
-        if np.isnan(kl).any():
-            kl = np.array(masked_kl(ref, quant))
-        self._check(kl, metrics, a)
-        return self._positions(kl, metrics, a, b)
+        if np.isnan(np.array(metrics.kl)).any():
+            kl, entropy = masked(ref, quant)
+            metrics = metrics._replace(kl=kl, entropy=entropy)
+        self._check(metrics, a)
+        return self._positions(metrics, a, b)
 
-    def _positions(self, kl: NDArray[np.float32], metrics: StepMetrics, a: int, b: int) -> Positions:
+    def _positions(self, metrics: StepMetrics, a: int, b: int) -> Positions:
         n = b - a
-        return Positions(
-            chunk=np.full(n, self.chunk, np.int32),
-            depth=np.arange(a, b, dtype=np.int32),
-            part=np.full(n, self.part, np.int16),
-            token=self.tokens[a + 1 : b + 1].astype(np.int32),
-            kl=kl,
-            nll_ref=np.array(metrics.nll_ref),
-            nll_quant=np.array(metrics.nll_quant),
-            top1_ref=np.array(metrics.top1_ref).astype(np.int32),
-            top1_quant=np.array(metrics.top1_quant).astype(np.int32),
-            part_names=self.part_names,
-        )
+        here = {
+            "chunk": np.full(n, self.chunk),
+            "depth": np.arange(a, b),
+            "part": np.full(n, self.part),
+            "token": self.tokens[a + 1 : b + 1],
+            "token_class": self.token_class[a + 1 : b + 1],
+        }
+        measured = {name: np.array(values) for name, values in metrics._asdict().items()}
+        columns = {name: array.astype(DTYPES[name]) for name, array in (here | measured).items()}
+        return Positions.of(columns, self.part_names)
 
-    def _check(self, kl: NDArray[np.float32], metrics: StepMetrics, a: int) -> None:
-        for name, values in (("reference", metrics.nll_ref), ("variant", metrics.nll_quant), (None, kl)):
+    def _check(self, metrics: StepMetrics, a: int) -> None:
+        pairs = (("reference", metrics.nll_ref), ("variant", metrics.nll_quant), (None, metrics.kl))
+        for name, values in pairs:
             bad = np.isnan(np.array(values))
             if bad.any():
                 raise NotANumberError(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import BadSettingError
+
+if TYPE_CHECKING:
+    from mqf_tui.reports.schema import Thresholds
 
 KV_BITS = (2, 3, 4, 5, 6, 8)
 KV_GROUP_SIZES = (32, 64, 128)
@@ -15,6 +20,9 @@ MIN_CHUNK_LENGTH = 16
 @dataclass(frozen=True)
 class KVSettings:
     """One KV-cache quantization on one corpus. Lengths are in tokens.
+
+    ``until_sure`` stops when the verdict is settled; with ``precision``, when the half-width of mean
+    KL's confidence sequence is that share of it. ``thresholds`` None: the default policy.
 
     Raises BadSettingError from ``check()`` where a value does not exist.
     """
@@ -27,6 +35,14 @@ class KVSettings:
     max_chunks: int | None = None
     corpus: str = "builtin"
     trust_remote_code: bool = False
+    until_sure: bool = False
+    precision: float | None = None
+    thresholds: Thresholds | None = None
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the measurement may end before its last chunk."""
+        return self.until_sure or self.precision is not None
 
     @property
     def mode(self) -> str:
@@ -61,6 +77,10 @@ class KVSettings:
             raise BadSettingError(
                 f"quantize start {self.quantize_start} leaves no position to score in chunks of "
                 f"{self.chunk_length}; use at most {self.chunk_length - 2}, or longer chunks."
+            )
+        if self.precision is not None and not (math.isfinite(self.precision) and 0 < self.precision < 1):
+            raise BadSettingError(
+                f"precision is {self.precision}; use a share of mean KL between 0 and 100 %, such as 5%."
             )
 
 

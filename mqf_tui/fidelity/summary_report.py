@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from mqf_tui import __version__
 from mqf_tui.fidelity.corpora import corpus_names
@@ -14,10 +16,13 @@ from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.statistics import summarise
+from mqf_tui.fidelity.statistics import Summary, summarise
 from mqf_tui.fidelity.verdict import KV_POLICY
-from mqf_tui.reports.schema import Report, Versions
+from mqf_tui.reports.schema import SCHEMA_VERSION, VERDICTS, Confidence, Report, Versions
 from mqf_tui.reports.text import readable
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.stopping import Sureness
 
 
 def build_report(
@@ -27,15 +32,24 @@ def build_report(
     seconds: float,
     bytes_measured: tuple[float, float] | None,
     *,
+    sureness: Sureness | None = None,
     partial: bool = False,
     reason: str | None = None,
 ) -> Report:
-    """The report of at least one scored position; ``seconds`` is scoring time, pauses left out."""
+    """The report of at least one scored position; ``seconds`` is scoring time, pauses left out.
+
+    ``sureness``: what ended, or would have ended, the measurement early; its intervals are then given.
+    """
     settings = plan.settings
-    summary = summarise(positions, settings.chunk_length, settings.quantize_start)
+    policy = settings.thresholds or KV_POLICY
+    summary = summarise(positions, settings.chunk_length, settings.quantize_start, policy)
+    if sureness is not None and sureness.n_chunks:
+        summary = _as_looked_at(summary, sureness)
     reference, variant = bytes_measured or (None, None)
     low, high = summary.flip_interval or (None, None)
     return Report(
+        schema_version=SCHEMA_VERSION,
+        kind="kv",
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         model=facts.name,
         model_hash=facts.content_hash,
@@ -49,17 +63,24 @@ def build_report(
         kl=summary.kl,
         kl_by_depth=list(summary.by_depth),
         by_part=list(summary.by_part),
+        by_entropy=list(summary.by_entropy),
+        by_token_class=list(summary.by_token_class),
         flip_rate=summary.flip_rate,
         flip_ci_low=low,
         flip_ci_high=high,
+        flips=summary.flips,
+        delta_p=summary.delta_p,
         perplexity_ref=summary.perplexity_ref,
         perplexity_quant=summary.perplexity_quant,
         perplexity_delta=summary.perplexity_delta,
+        perplexity=summary.perplexity,
         n_positions=summary.n_positions,
         n_chunks=summary.n_chunks,
         n_chunks_planned=plan.n_chunks,
         verdict=summary.verdict,
-        thresholds=KV_POLICY,
+        confidence=summary.confidence,
+        thresholds=policy,
+        stopping=sureness.stopping() if sureness else None,
         kv_bytes_per_token=plan.kv_bytes.model_copy(
             update={"reference_measured": reference, "variant_measured": variant}
         ),
@@ -79,6 +100,20 @@ def build_report(
         command=command(settings, plan.n_chunks, facts.name),
         warnings=[*plan.warnings, *_doubts(summary.n_chunks), *([reason] if reason else [])],
     )
+
+
+def _as_looked_at(summary: Summary, sureness: Sureness) -> Summary:
+    """The summary with intervals that hold although one looked after each chunk."""
+    low, high = sureness.kl_interval
+    found = replace(
+        summary,
+        kl=summary.kl.model_copy(update={"ci_low": low, "ci_high": high}),
+        flip_interval=sureness.flip_interval,
+    )
+    if sureness.verdict != summary.verdict:
+        return found
+    shares: dict[str, Any] = {name: 0.0 for name in VERDICTS} | {summary.verdict: 1 - sureness.alpha}
+    return replace(found, confidence=Confidence(**shares, method="anytime"))
 
 
 def _doubts(n_chunks: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import secrets
@@ -41,7 +42,9 @@ class SavedRun:
         try:
             with np.load(self.folder / "positions.npz", allow_pickle=False) as stored:
                 names = tuple(str(name) for name in stored["part_names"])
-                return Positions(*(stored[name] for name in ARRAYS), part_names=names)
+                columns = {name: stored[name] for name in ARRAYS if name in stored}
+                texts = json.loads(stored["texts"].tobytes()) if "entropy" in stored else {}
+                return Positions.of(columns, names, {int(token): str(t) for token, t in texts.items()})
         except Exception as error:  # zipfile, zlib and NumPy each raise kinds of their own for damage
             raise SaveError(f"the positions of run {self.id} cannot be read; measure it again.") from error
 
@@ -122,7 +125,10 @@ def _files(report: Report, positions: Positions) -> Iterator[tuple[str, bytes]]:
 
     buffer = io.BytesIO()
     arrays = {name: getattr(positions, name) for name in ARRAYS}
-    np.savez_compressed(buffer, **arrays, part_names=np.array(positions.part_names, dtype=np.str_))
+    # JSON bears the lone surrogates of texts that are no whole character; UTF-8 would not.
+    texts = np.frombuffer(json.dumps(dict(positions.texts)).encode("ascii"), np.uint8)
+    names = np.array(positions.part_names, dtype=np.str_)
+    np.savez_compressed(buffer, **arrays, part_names=names, texts=texts)
     yield "positions.npz", buffer.getvalue()
     yield "report.md", to_markdown(report).encode()
     yield "report.json", to_json(report).encode()

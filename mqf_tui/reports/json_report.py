@@ -8,8 +8,8 @@ from mqf_tui.reports.schema import Report
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON text; infinities and NaN as strings."""
-    return report.model_dump_json(indent=2) + "\n"
+    """The report as JSON text; infinities and NaN as strings. Keys that an older file lacks stay away."""
+    return report.model_dump_json(indent=2, exclude_unset=True) + "\n"
 
 
 def from_json(text: str | bytes) -> Report:

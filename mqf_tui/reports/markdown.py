@@ -54,6 +54,8 @@ def _table(report: Report) -> Iterator[str]:
         f"({change(r.perplexity_delta)}) | |"
     )
     kv = r.kv_bytes_per_token
+    if kv is None:
+        return
     if kv.reference_16bit and kv.variant_16bit:
         yield f"| KV cache per token (16-bit) | {_bytes(kv.reference_16bit, kv.variant_16bit)} | |"
     if kv.number_bytes != 2 or not kv.reference_16bit:

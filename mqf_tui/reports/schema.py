@@ -1,7 +1,9 @@
 """The report: one typed, versioned schema that every format is rendered from.
 
-All KL values are in nats, rates are shares between 0 and 1, sizes are bytes. Keys that a newer
-version wrote are kept (``extra="allow"``), so loading and saving a report never loses any.
+All KL values are in nats, rates are shares between 0 and 1, sizes are bytes, intervals are 95 %. Keys
+that a newer version wrote are kept (``extra="allow"``), so loading and saving a report never loses any.
+Fields with a default are those that version 1, or an import from another tool, does not have.
+docs/statistics.md defines every number.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Verdict = Literal["good", "marginal", "bad"]
+VERDICTS: tuple[Verdict, ...] = ("good", "marginal", "bad")
 
 
 def _read_number(value: Any) -> Any:
@@ -24,6 +27,7 @@ def _write_number(value: float) -> float | str:
 
 
 Number = Annotated[float, BeforeValidator(_read_number), PlainSerializer(_write_number, when_used="json")]
+Bounds = tuple[Number, Number]
 
 
 class Part(BaseModel):
@@ -32,57 +36,129 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
+class Estimate(Part):
+    """A figure and its interval; no interval over one chunk, nor of an infinite figure."""
+
+    value: Number
+    ci: Bounds | None = None
+
+
 class KLSummary(Part):
-    """KL(P ‖ Q) over the scored positions, nats; the interval is of the mean."""
+    """KL(P ‖ Q) over the scored positions, nats; ``ci_low`` and ``ci_high`` are of the mean.
+
+    ``worst_share``: the share of all KL that the worst 1 % of the positions carry.
+    """
 
     mean: Number
-    median: Number
-    p90: Number
-    p95: Number
-    p99: Number
-    max: Number
+    median: Number | None = None
+    p90: Number | None = None
+    p95: Number | None = None
+    p99: Number | None = None
+    p999: Number | None = None
+    max: Number | None = None
     ci_low: Number | None = None
     ci_high: Number | None = None
+    median_ci: Bounds | None = None
+    p90_ci: Bounds | None = None
+    p95_ci: Bounds | None = None
+    p99_ci: Bounds | None = None
+    p999_ci: Bounds | None = None
+    worst_share: Number | None = None
 
 
-class DepthBucket(Part):
+class Flips(Part):
+    """What the flips are like. Shares are of all positions.
+
+    ``confident``: the reference gave its top-1 at least 0.5. ``near_tie``: its margin is under 0.05.
+    ``lost``, ``gained``, ``changed`` count flips away from, towards, and aside from the text's own token;
+    ``accuracy_change`` is (gained - lost) / n and ``mcnemar_p`` McNemar's exact two-sided p value.
+    ``longest_run``: most consecutive flips within a chunk.
+    """
+
+    confident: Estimate
+    near_tie: Estimate
+    lost: int
+    gained: int
+    changed: int
+    accuracy_change: Estimate
+    mcnemar_p: Number
+    top5_agreement: Estimate
+    longest_run: int
+
+
+class DeltaP(Part):
+    """Δp = q − p of the text's own next token. ``percentiles`` by name: min, 0.1, 1, … 99.9, max."""
+
+    mean: Estimate
+    rms: Estimate
+    percentiles: dict[str, Number]
+
+
+class Perplexity(Part):
+    """What surrounds the perplexities: intervals, ratio, mean ln(PPL(Q)/PPL(P)), correlation of NLLs."""
+
+    ref_ci: Bounds | None = None
+    quant_ci: Bounds | None = None
+    delta_ci: Bounds | None = None
+    ratio: Estimate
+    ln_ratio: Estimate
+    nll_correlation: Number | None = None
+
+
+class Group(Part):
+    """Some of the positions. The intervals are of mean KL and flip rate."""
+
+    n_positions: int
+    n_chunks: int = 0
+    kl_mean: Number
+    flip_rate: Number
+    ci_low: Number | None = None
+    ci_high: Number | None = None
+    flip_ci: Bounds | None = None
+
+
+class DepthBucket(Group):
     """Positions ``start <= depth < end`` within their chunk."""
 
     start: int
     end: int
-    n_positions: int
-    kl_mean: Number
-    flip_rate: Number
 
 
-class PartSummary(Part):
+class PartSummary(Group):
     """The chunks of one part of the corpus."""
 
     name: str
-    n_chunks: int
-    n_positions: int
-    kl_mean: Number
-    flip_rate: Number
-    ci_low: Number | None = None
-    ci_high: Number | None = None
+
+
+class EntropyClass(Group):
+    """Positions whose reference entropy (nats) lies in ``[low, high)``; the last class holds its end."""
+
+    low: Number
+    high: Number
+
+
+class TokenClass(Group):
+    """Positions whose predicted token is of one class (``vocabulary.TOKEN_CLASSES``)."""
+
+    name: str
 
 
 class CorpusProvenance(Part):
-    """Where the tokens came from; enough to make the same stream again."""
+    """Where the tokens came from; enough to make the same stream again. Empty where not known."""
 
     name: str
-    version: str
+    version: str = ""
     split: str | None = None
-    n_tokens: int
-    chunk_length: int
-    stride: int
-    tokenizer_id: str
-    bos_policy: str
-    final_chunk_policy: str
-    normalization: str
-    join: str
-    content_hash: str
-    token_hash: str
+    n_tokens: int = 0
+    chunk_length: int = 0
+    stride: int = 0
+    tokenizer_id: str = ""
+    bos_policy: str = ""
+    final_chunk_policy: str = ""
+    normalization: str = ""
+    join: str = ""
+    content_hash: str = ""
+    token_hash: str = ""
 
 
 class KVBytes(Part):
@@ -102,7 +178,10 @@ class KVBytes(Part):
 
 
 class Thresholds(Part):
-    """What the verdict was taken from: a run passes a level when all three hold."""
+    """What the verdict was taken from: a run passes a level when all three hold.
+
+    Each pair: the most that is still good, the most that is still marginal.
+    """
 
     policy: str
     kl_mean: tuple[float, float]
@@ -110,57 +189,132 @@ class Thresholds(Part):
     flip_rate: tuple[float, float]
 
 
+class Confidence(Part):
+    """How sure the verdict is: the share of each verdict among ``replicates`` cluster bootstraps.
+
+    With ``method`` "anytime" the measurement stopped when it was sure; the share is then its guarantee.
+    """
+
+    good: Number
+    marginal: Number
+    bad: Number
+    method: Literal["bootstrap", "anytime"] = "bootstrap"
+    replicates: int = 0
+    seed: int = 0
+
+    def of(self, verdict: Verdict) -> float:
+        """The share of one verdict."""
+        return {"good": self.good, "marginal": self.marginal, "bad": self.bad}[verdict]
+
+
+class Stopping(Part):
+    """A measurement that went on until it was sure (``--until-sure``, ``--precision``).
+
+    ``settled``: the verdict ("verdict") or the wanted half-width ("precision", a share of mean KL) was
+    reached. The intervals of mean KL and flips in such a report are confidence sequences at 1 - ``alpha``
+    altogether, valid however often one looked.
+    """
+
+    rule: Literal["verdict", "precision"]
+    precision: Number | None = None
+    settled: bool
+    alpha: Number
+    n_chunks: int
+    method: str
+
+
 class Versions(Part):
     """Software that took part."""
 
-    mqf_tui: str
-    mlx: str
-    mlx_lm: str
-    python: str
+    mqf_tui: str = ""
+    mlx: str = ""
+    mlx_lm: str = ""
+    python: str = ""
+    numpy: str = ""
+    transformers: str = ""
+    system: str = ""
+
+
+class Origin(Part):
+    """The tool that an imported report comes from, and the file's own form and name."""
+
+    tool: str
+    form: str
+    file: str
+    version: str = ""
 
 
 class Report(Part):
-    """The result of one KV-cache measurement. ``n_positions`` counts scored positions only."""
+    """The result of one measurement. ``n_positions`` counts scored positions only (0: not known).
+
+    ``model`` is the reference; ``variant_model`` the quantized one where that is another (kind
+    "weights"). ``kind`` "kv": bits and group are the cache's; "weights": those of the weights.
+    """
 
     schema_version: int = SCHEMA_VERSION
-    kind: Literal["kv"] = "kv"
+    kind: Literal["kv", "weights"] = "kv"
     created: str
     model: str
-    model_hash: str
-    architecture: str
-    weights: str
-    kv_bits: int
-    kv_group_size: int
-    mode: Literal["stress", "deployment"]
-    quantize_start: int
+    model_hash: str = ""
+    model_revision: str = ""
+    config_hash: str = ""
+    weights_hash: str = ""
+    weights_bytes: int | None = None
+    variant_model: str = ""
+    variant_weights_bytes: int | None = None
+    architecture: str = ""
+    weights: str = ""
+    kv_bits: int | None = None
+    kv_group_size: int | None = None
+    mode: Literal["stress", "deployment"] | None = None
+    quantize_start: int = 0
     partial: bool = False
     kl: KLSummary
-    kl_by_depth: list[DepthBucket]
+    kl_by_depth: list[DepthBucket] = []
     by_part: list[PartSummary] = []
+    by_entropy: list[EntropyClass] = []
+    by_token_class: list[TokenClass] = []
     flip_rate: Number
     flip_ci_low: Number | None = None
     flip_ci_high: Number | None = None
+    flips: Flips | None = None
+    delta_p: DeltaP | None = None
     perplexity_ref: Number
     perplexity_quant: Number
     perplexity_delta: Number
-    n_positions: int
-    n_chunks: int
-    n_chunks_planned: int
+    perplexity: Perplexity | None = None
+    n_positions: int = 0
+    n_chunks: int = 0
+    n_chunks_planned: int = 0
     verdict: Verdict
+    confidence: Confidence | None = None
     thresholds: Thresholds
-    kv_bytes_per_token: KVBytes
+    stopping: Stopping | None = None
+    kv_bytes_per_token: KVBytes | None = None
     corpus: CorpusProvenance
-    device: str
-    compute: str
-    cache: str
-    peak_memory_bytes: int
-    seconds: Number
-    positions_per_second: Number
+    device: str = ""
+    memory_bytes: int | None = None
+    compute: str = ""
+    cache: str = ""
+    peak_memory_bytes: int = 0
+    seconds: Number = 0.0
+    positions_per_second: Number = 0.0
     versions: Versions
-    command: str
+    command: str = ""
     warnings: list[str] = []
+    origin: Origin | None = None
 
     @property
     def setting(self) -> str:
         """The variant in words: ``8-bit KV cache, group 64``."""
-        return f"{self.kv_bits}-bit KV cache, group {self.kv_group_size}"
+        what = "KV cache" if self.kind == "kv" else "weights"
+        bits = f"{self.kv_bits}-bit {what}" if self.kv_bits else f"quantized {what}"
+        return bits + (f", group {self.kv_group_size}" if self.kv_group_size else "")
+
+    @property
+    def short_setting(self) -> str:
+        """The variant for a narrow column: ``4-bit g64``, ``4-bit g64 from 128``, ``4-bit weights``."""
+        words = f"{self.kv_bits}-bit" if self.kv_bits else "?"
+        words += f" g{self.kv_group_size}" if self.kv_group_size else ""
+        words += f" from {self.quantize_start}" if self.quantize_start else ""
+        return words if self.kind == "kv" else f"{words} weights"

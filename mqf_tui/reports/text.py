@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 
+UNKNOWN = "—"
 
-def kl(value: float) -> str:
+
+def kl(value: float | None) -> str:
     """A KL divergence in nats with three significant digits: ``0.00123``, ``1.23e-06``, ``0``."""
+    if value is None:
+        return UNKNOWN
     if not math.isfinite(value):
         return str(value)
     if value == 0:
@@ -18,8 +22,10 @@ def kl(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """A share as per cent: ``1.23 %``."""
+    if share is None:
+        return UNKNOWN
     return f"{100 * share:.2f} %" if math.isfinite(share) else str(share)
 
 

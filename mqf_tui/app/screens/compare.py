@@ -85,7 +85,7 @@ def rows(a: Report, b: Report) -> Iterator[tuple[str, str, str, str]]:
         ("KL p99", a.kl.p99, b.kl.p99),
         ("KL max", a.kl.max, b.kl.max),
     ):
-        yield name, kl(x), kl(y), _signed(y - x, kl(y - x))
+        yield name, kl(x), kl(y), "" if x is None or y is None else _signed(y - x, kl(y - x))
     yield (
         "flips",
         percent(a.flip_rate),
@@ -98,8 +98,9 @@ def rows(a: Report, b: Report) -> Iterator[tuple[str, str, str, str]]:
         perplexity(b.perplexity_quant),
         change(b.perplexity_quant - a.perplexity_quant),
     )
-    x, y = a.kv_bytes_per_token.variant, b.kv_bytes_per_token.variant
-    yield "KV per token", size(x), size(y), _signed(y - x, size(y - x))
+    if a.kv_bytes_per_token and b.kv_bytes_per_token:
+        x, y = a.kv_bytes_per_token.variant, b.kv_bytes_per_token.variant
+        yield "KV per token", size(x), size(y), _signed(y - x, size(y - x))
     yield "corpus", _corpus(a), _corpus(b), ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from rich.table import Table
@@ -69,8 +70,8 @@ class ResultScreen(BaseScreen):
         numbers = Numbers(
             r.kl.mean,
             _pair(r.kl.ci_low, r.kl.ci_high),
-            r.kl.median,
-            r.kl.p99,
+            _number(r.kl.median),
+            _number(r.kl.p99),
             r.flip_rate,
             _pair(r.flip_ci_low, r.flip_ci_high),
             r.perplexity_ref,
@@ -113,6 +114,10 @@ def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def _details(r: Report) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
@@ -125,7 +130,7 @@ def _details(r: Report) -> Table:
             inert(part.name), f"{words}, flips {percent(part.flip_rate)}, {counted(part.n_chunks, 'chunk')}"
         )
     rows = [
-        ("KV cache", _kv_words(r.kv_bytes_per_token)),
+        *([("KV cache", _kv_words(r.kv_bytes_per_token))] if r.kv_bytes_per_token else []),
         (
             "scored",
             f"{r.n_positions:,} positions, {r.n_chunks} of {r.n_chunks_planned} chunks, "

@@ -95,7 +95,7 @@ class RunsScreen(BaseScreen):
         words = (
             _short(inert(r.model.rsplit("/", 1)[-1])),
             f"{r.kv_bits}-bit g{r.kv_group_size}",
-            r.mode if not r.quantize_start else f"from {r.quantize_start}",
+            r.mode or "" if not r.quantize_start else f"from {r.quantize_start}",
             kl(r.kl.mean),
             kl(r.kl.p99),
             percent(r.flip_rate),

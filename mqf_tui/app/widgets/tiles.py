@@ -9,7 +9,7 @@ from textual.containers import Horizontal
 
 from mqf_tui.app.tally import Numbers
 from mqf_tui.app.widgets.tile import Tile
-from mqf_tui.fidelity.statistics import Interval
+from mqf_tui.fidelity.intervals import Interval
 from mqf_tui.reports.schema import Thresholds, Verdict
 from mqf_tui.reports.text import kl, perplexity
 
