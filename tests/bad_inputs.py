@@ -273,7 +273,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
     "data folder is a file": (data_file, 2, "cannot be read"),
     "unknown command": (lambda p: ["measure"], 2, r"'measure' \(choose from .*mqf-tui --help"),
     "unknown option": (lambda p: p.kv("--bits", "4"), 2, "unrecognized arguments: --bits 4"),
-    "unknown format": (lambda p: p.kv("--format", "html"), 2, "invalid choice: 'html'"),
+    "unknown format": (lambda p: p.kv("--format", "docx"), 2, "invalid choice: 'docx'"),
     "no model named": (lambda p: ["kv"], 2, "required: MODEL; see `mqf-tui kv --help`"),
     "no action named": (lambda p: ["runs"], 2, "required: ACTION"),
     "no terminal for the app": (lambda p: [], 2, "the app needs a terminal"),

@@ -1,0 +1,177 @@
+"""The commands of the command line and their options. Imports nothing heavy: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from mqf_tui import __version__
+from mqf_tui.fidelity.errors import FidelityError
+
+EXIT_CODES = (
+    "exit codes: 0 done, 1 measurement failed, 2 bad input, 3 stopped for memory, "
+    "4 the verdict that --fail-on names, 130 interrupted"
+)
+FORMATS = ("md", "card", "json", "csv", "badge", "badge-json", "svg", "html")
+RUN = "a run's id, the beginning of it, or 'last'"
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one sentence, as everywhere else, in place of argparse's page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint for the command line to print."""
+        raise FidelityError(f"{message}; see `{self.prog} --help` for what there is.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = Parser(
+        prog="mqf-tui",
+        description="Measure what a quantization costs your LLM on MLX. Without a command: open the app.",
+        epilog=EXIT_CODES,
+    )
+    top.add_argument("--version", action="version", version=f"mqf-tui {__version__}")
+    top.add_argument("--debug", action="store_true", help="show the details of unexpected errors")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    kv = commands.add_parser("kv", help="measure a quantized KV cache", epilog=EXIT_CODES)
+    kv.add_argument(
+        "model", metavar="MODEL", help="a model folder, 'demo', or a name from the local hub cache"
+    )
+    kv.add_argument("--kv-bits", type=int, default=8, metavar="N", help="2, 3, 4, 5, 6 or 8 (default: 8)")
+    kv.add_argument("--kv-group-size", type=int, default=64, metavar="N", help="32, 64 or 128 (default: 64)")
+    kv.add_argument(
+        "--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file"
+    )
+    kv.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
+    )
+    _add_measuring(kv, max_chunks=None)
+
+    demo = commands.add_parser("demo", help="measure the bundled demo model", epilog=EXIT_CODES)
+    demo.add_argument("--kv-bits", type=int, default=4, metavar="N", help="bits (default: 4)")
+    demo.add_argument("--kv-group-size", type=int, default=64, metavar="N", help="group (default: 64)")
+    demo.add_argument("--no-app", action="store_true", help="print the report even where there is a terminal")
+    _add_measuring(demo, max_chunks=10)
+    demo.set_defaults(model="demo", corpus="builtin", trust_remote_code=False)
+
+    models = commands.add_parser("models", help="list the models on this machine")
+    models.add_argument("--format", choices=("table", "json"), default="table")
+
+    _add_compare(
+        commands.add_parser("compare", help="the difference of two or more runs, with a paired test")
+    )
+    _add_rank(commands.add_parser("rank", help="which setting to take: runs of one model, ranked by cost"))
+    _add_runs(commands.add_parser("runs", help="saved runs"))
+    commands.add_parser("doctor", help="device, versions, BLAS, memory, folders")
+    return top
+
+
+def _add_measuring(command: argparse.ArgumentParser, max_chunks: int | None) -> None:
+    command.add_argument("--chunk-length", type=int, default=512, metavar="L", help="tokens (default: 512)")
+    command.add_argument(
+        "--max-chunks", type=int, default=max_chunks, metavar="N", help=f"default: {max_chunks or 'all'}"
+    )
+    command.add_argument(
+        "--quantize-start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="0: stress (default); N > 0: the first N positions in full precision",
+    )
+    stop = command.add_argument_group("stop early")
+    stop.add_argument("--until-sure", action="store_true", help="stop as soon as the verdict is settled")
+    stop.add_argument(
+        "--precision",
+        type=_share,
+        metavar="P",
+        help="stop as soon as mean KL is known to within P of itself, such as 5%%",
+    )
+    judge = command.add_argument_group("verdict")
+    judge.add_argument("--max-kl", type=float, metavar="X", help="the most mean KL (nats) that is still good")
+    judge.add_argument(
+        "--max-flips", type=_share, metavar="P", help="the most flips that are still good, such as 1%%"
+    )
+    judge.add_argument(
+        "--fail-on", choices=("bad", "marginal"), help="exit with 4 at this verdict or a worse one"
+    )
+    out = command.add_argument_group("output")
+    out.add_argument("--format", choices=FORMATS, default="md", help="of the report (default: md)")
+    out.add_argument("--output", metavar="FILE", help="write the report there instead of printing it")
+    out.add_argument("--no-save", action="store_true", help="do not keep the run")
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "runs", nargs="+", metavar="RUN", help=f"two or more; the first is the baseline ({RUN})"
+    )
+    compare.add_argument("--format", choices=("md", "json"), default="md")
+
+
+def _add_rank(rank: argparse.ArgumentParser) -> None:
+    rank.add_argument("runs", nargs="*", metavar="RUN", help="the runs to rank (default: all of one model)")
+    rank.add_argument("--model", metavar="NAME", help="only runs of this model (a part of its name)")
+    rank.add_argument("--max-kv-bytes-per-token", type=float, metavar="B", help="only settings that fit")
+    rank.add_argument("--max-kl", type=float, metavar="X", help="only settings with a mean KL of X or less")
+    rank.add_argument("--min-verdict", choices=("good", "marginal"), help="only settings at least that good")
+    rank.add_argument("--format", choices=("md", "json", "csv"), default="md")
+
+
+def _add_runs(runs: argparse.ArgumentParser) -> None:
+    actions = runs.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="list saved runs, newest first")
+    listing.add_argument("--model", metavar="NAME", help="only this model (a part of its name)")
+    listing.add_argument("--verdict", choices=("good", "marginal", "bad"))
+    listing.add_argument("--tag", metavar="TAG")
+    listing.add_argument("--since", metavar="DATE", help="made on this day or later (2026-11-25)")
+    listing.add_argument("--until", metavar="DATE", help="made on this day or before")
+    listing.add_argument("--trash", action="store_true", help="the deleted runs that can still be restored")
+    listing.add_argument("--format", choices=("table", "json", "csv"), default="table")
+
+    show = actions.add_parser("show", help="print a saved run")
+    show.add_argument("run", metavar="RUN", help=RUN)
+    _add_rendering(show)
+    export = actions.add_parser("export", help="write saved runs in any format")
+    export.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
+    export.add_argument("--output", metavar="FILE", help="a file, or a folder for several runs")
+    _add_rendering(export)
+
+    take = actions.add_parser("import", help="take in reports that other tools wrote")
+    take.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="JSON of mqf-tui or mlx-quant-fidelity, or what llama.cpp printed for --kl-divergence",
+    )
+
+    tag = actions.add_parser("tag", help="add tags to a run, or take them away")
+    tag.add_argument("run", metavar="RUN", help=RUN)
+    tag.add_argument("tags", nargs="+", metavar="TAG")
+    tag.add_argument("--remove", action="store_true", help="take these tags away")
+    note = actions.add_parser("note", help="write a note on a run (empty: none)")
+    note.add_argument("run", metavar="RUN", help=RUN)
+    note.add_argument("text", metavar="TEXT")
+
+    for name, text in (
+        ("delete", "move runs to the trash; after 30 days there they are gone"),
+        ("restore", "take runs back out of the trash"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
+    verify = actions.add_parser("verify", help="check files, schema, and numbers against the positions")
+    verify.add_argument("runs", nargs="*", metavar="RUN", help="default: all")
+
+
+def _add_rendering(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=FORMATS, default="md")
+    command.add_argument("--positions", action="store_true", help="csv: one row a position, not one a run")
+    command.add_argument("--dark", action="store_true", help="svg: light on dark")
+
+
+def _share(text: str) -> float:
+    """``5%`` or ``0.05``."""
+    try:
+        return float(text[:-1]) / 100 if text.rstrip().endswith("%") else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; use 5% or 0.05") from None
