@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from numbers import Integral
+from dataclasses import replace
+from numbers import Integral, Real
 from os import PathLike, fspath
 
 from mqf_tui.fidelity.control import Control
@@ -21,6 +22,10 @@ def events(settings: KVSettings, control: Control | None = None) -> Iterator[Eve
     """
     try:
         settings.check()
+        from mqf_tui.library.settings import user_policy
+
+        if settings.thresholds is None:
+            settings = replace(settings, thresholds=user_policy())
         from mqf_tui.fidelity.facts import read_facts
         from mqf_tui.library.models import find_model
 
@@ -45,14 +50,21 @@ def measure_kv_fidelity(
     max_chunks: int | None = None,
     corpus: str | PathLike[str] = "builtin",
     trust_remote_code: bool = False,
+    until_sure: bool = False,
+    precision: float | None = None,
+    max_kl: float | None = None,
+    max_flips: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Measure what a quantized KV cache costs ``model`` on ``corpus``.
 
     model: a folder, ``demo``, or the name of a model in the local Hugging Face cache.
     corpus: ``builtin``, ``wikitext-2``, or a UTF-8 text file.
-    Lengths are in tokens; ``max_chunks`` None scores every chunk of the corpus. ``on_event`` is called
-    with every event of the measurement (see ``mqf_tui.fidelity.events``). Nothing is saved.
+    Lengths are in tokens; ``max_chunks`` None scores every chunk of the corpus. ``until_sure`` stops as
+    soon as the verdict is settled, ``precision`` as soon as mean KL is known to within that share of itself.
+    ``max_kl`` (nats) and ``max_flips`` (a share) are the most that is still good; the other thresholds are
+    those of the user's settings file, or else the default. ``on_event`` is called with every event of the
+    measurement (see ``mqf_tui.fidelity.events``). Nothing is saved.
 
     Raises FidelityError (or a subclass) with a message that says what would work.
     """
@@ -65,6 +77,10 @@ def measure_kv_fidelity(
         max_chunks=None if max_chunks is None else _whole(max_chunks),
         corpus=_path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
+        until_sure=until_sure,
+        precision=_real(precision),
+        max_kl=_real(max_kl),
+        max_flips=_real(max_flips),
     )
     for event in events(settings):
         if on_event is not None:
@@ -80,6 +96,11 @@ def measure_kv_fidelity(
 def _whole(value: int) -> int:
     """NumPy's integers as Python's; anything else is left for the settings to refuse."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _real(value: float | None) -> float | None:
+    """NumPy's numbers as Python's; anything else is left for the settings to refuse."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
 def _path_words(name: str, value: str | PathLike[str]) -> str:

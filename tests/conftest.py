@@ -23,6 +23,7 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has a data folder of its own; nothing lands in the user's."""
     folder = tmp_path / "data-home"
     monkeypatch.setenv("MQF_TUI_DATA_DIR", str(folder))
+    monkeypatch.setenv("MQF_TUI_CONFIG_DIR", str(tmp_path / "config-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,13 @@ def test_free_memory_is_the_kernels() -> None:
     assert kernel["MemAvailable"] / 2 < device.free_memory() < kernel["MemTotal"]
 
 
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
+def test_all_memory_is_the_kernels() -> None:
+    (total,) = re.findall(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())
+    found = device.cpu_device("libopenblas.so.0")
+    assert device.all_memory() == found.all_memory_bytes == int(total) * 1024
+
+
 def test_a_device_is_prepared_once() -> None:
     assert device._prepared() is device._prepared()
     assert device.prepare().memory_bytes != 0
@@ -140,24 +148,28 @@ def test_metal_may_use_its_working_set_and_keeps_it_resident(monkeypatch: pytest
         "max_recommended_working_set_size": 48_000,
     }
     metal = Metal(monkeypatch, info, metal=True)
-    assert device._prepared.__wrapped__() == device.Device("Apple M9", False, None, 48_000)
+    assert device._prepared.__wrapped__() == device.Device(
+        "Apple M9", False, None, 48_000, all_memory_bytes=64_000
+    )
     assert metal.limits == [48_000]
 
 
 @pytest.mark.parametrize(
-    ("info", "expected"),
+    ("info", "expected", "all_memory"),
     [
-        ({"device_name": "NVIDIA H900", "total_memory": 141_000, "free_memory": 90_000}, 90_000),
-        ({"device_name": "NVIDIA H900", "total_memory": 141_000}, 141_000),
-        ({"device_name": "NVIDIA H900", "memory_size": 5000}, 5000),
-        ({"device_name": "NVIDIA H900"}, 777),
+        ({"device_name": "NVIDIA H900", "total_memory": 141_000, "free_memory": 90_000}, 90_000, 141_000),
+        ({"device_name": "NVIDIA H900", "total_memory": 141_000}, 141_000, 141_000),
+        ({"device_name": "NVIDIA H900", "memory_size": 5000}, 5000, 5000),
+        ({"device_name": "NVIDIA H900"}, 777, 0),
     ],
 )
 def test_other_accelerators_wire_nothing(
-    monkeypatch: pytest.MonkeyPatch, info: dict[str, str | int], expected: int
+    monkeypatch: pytest.MonkeyPatch, info: dict[str, str | int], expected: int, all_memory: int
 ) -> None:
     other = Metal(monkeypatch, info, metal=False)
-    assert device._prepared.__wrapped__() == device.Device("NVIDIA H900", False, None, expected)
+    assert device._prepared.__wrapped__() == device.Device(
+        "NVIDIA H900", False, None, expected, all_memory_bytes=all_memory
+    )
     assert other.limits == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mqf_tui.console.judging import ended, judged
 from mqf_tui.console.output import say
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
@@ -36,6 +37,10 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
         max_chunks=options.max_chunks,
         corpus=options.corpus,
         trust_remote_code=options.trust_remote_code,
+        until_sure=options.until_sure,
+        precision=options.precision,
+        max_kl=options.max_kl,
+        max_flips=options.max_flips,
     )
 
 
@@ -58,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
     match last:
         case Finished(report=report, positions=positions):
             _deliver(report, positions, options)
-            return 0
+            if report.stopping is not None:
+                sys.stderr.write(f"{ended(report, report.stopping)}\n")
+            return judged(report, options.fail_on)
         case Stopped(report=report, positions=positions):
             if report is not None:
                 _deliver(report, positions, options)

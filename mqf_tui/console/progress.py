@@ -54,10 +54,11 @@ class Progress:
         assert self._plan is not None
         n, total = event.n_positions, self._plan.n_positions
         speed = n / event.seconds if event.seconds else 0.0
-        left = duration((total - n) / speed) if speed else "?"
+        left = (duration((total - n) / speed) if speed else "?") + " left"
+        left += " at most" if self._plan.settings.stops_early else ""
         numbers = (
             f"{n / total:4.0%}  KL {kl(self._kl_sum / n)}  flips {percent(self._flips / n)}  "
-            f"{speed:,.0f} positions/s  {left} left"
+            f"{speed:,.0f} positions/s  {left}"
         )
         # A narrow terminal loses the bar before it loses a number.
         room = min(BAR_WIDTH, shutil.get_terminal_size().columns - len(numbers) - 2)

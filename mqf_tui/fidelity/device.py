@@ -7,23 +7,28 @@ import functools
 import sys
 from dataclasses import dataclass, replace
 
+from mqf_tui.reports.text import counted
+
 # Debian, Fedora and Arch, in turn. MLX's CPU wheels carry the reference BLAS; symbols that are
 # already in the process win over it, and float32 products become about 70 times faster.
 BLAS_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so")
 
 # Metal's word for it, CUDA's, then whole sizes.
 MEMORY_KEYS = ("max_recommended_working_set_size", "free_memory", "total_memory", "memory_size")
+ALL_MEMORY_KEYS = ("memory_size", "total_memory")
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where the measurement runs. ``memory_bytes`` is what it may use; ``blas`` only on a Linux CPU."""
+    """Where the measurement runs. ``memory_bytes`` is what it may use, ``all_memory_bytes`` what there is
+    (0: not known); ``blas`` only on a Linux CPU."""
 
     name: str
     is_cpu: bool
     blas: str | None
     memory_bytes: int
     warnings: tuple[str, ...] = ()
+    all_memory_bytes: int = 0
 
 
 def prepare() -> Device:
@@ -41,9 +46,14 @@ def _prepared() -> Device:
     if mx.default_device() == mx.cpu:
         return cpu_device(blas, late=late)
     info = accelerator_info()
-    limit = next((int(info[key]) for key in MEMORY_KEYS if info.get(key)), 0) or free_memory()
+    limit = _first(info, MEMORY_KEYS) or free_memory()
     raise_wired_limit(limit)
-    return Device(str(info.get("device_name") or "GPU"), False, None, limit)
+    name = str(info.get("device_name") or "GPU")
+    return Device(name, False, None, limit, all_memory_bytes=_first(info, ALL_MEMORY_KEYS))
+
+
+def _first(info: dict[str, str | int], keys: tuple[str, ...]) -> int:
+    return next((int(info[key]) for key in keys if info.get(key)), 0)
 
 
 def cpu_device(blas: str | None, *, late: bool = False) -> Device:
@@ -57,12 +67,13 @@ def cpu_device(blas: str | None, *, late: bool = False) -> Device:
             )
         elif late:
             warnings.append("MLX was imported before OpenBLAS could be loaded; this may run slowly")
-    import platform
-
     import psutil
 
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    return Device(f"CPU ({platform.machine()}, {cores} cores)", True, blas, free_memory(), tuple(warnings))
+    from mqf_tui.fidelity.provenance import chip
+
+    cores = counted(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, "core")
+    name = f"CPU ({chip()}, {cores})"
+    return Device(name, True, blas, free_memory(), tuple(warnings), all_memory())
 
 
 def load_blas() -> str | None:
@@ -81,6 +92,13 @@ def free_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def all_memory() -> int:
+    """Bytes of main memory."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def reset_peak_memory() -> None:

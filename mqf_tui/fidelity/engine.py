@@ -24,16 +24,16 @@ from mqf_tui.fidelity.events import (
     Stopped,
 )
 from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting, kv_bytes
+from mqf_tui.fidelity.load import Load
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.verdict import KV_POLICY
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.stopping import Sureness
     from mqf_tui.fidelity.vocabulary import Vocabulary
-    from mqf_tui.reports.schema import Report
+    from mqf_tui.reports.schema import Report, Stopping
 
 
 def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterator[Event]:
@@ -87,6 +87,7 @@ class _Measurement:
         self.seconds = 0.0
         self.bytes_measured: tuple[float, float] | None = None
         self.sureness: Sureness | None = None
+        self.load = Load()
 
     def run(self) -> Iterator[Event]:
         self.settings.check()
@@ -157,6 +158,7 @@ class _Measurement:
             compute=loading.compute_words(facts, device),
             cache=variants.cache_name(settings),
             kv_bytes=kv_bytes(facts, settings, 4 if device.is_cpu or facts.dtype == "float32" else 2),
+            memory_bytes=device.all_memory_bytes,
             warnings=device.warnings + chunks.warnings,
         )
 
@@ -169,7 +171,7 @@ class _Measurement:
         if self.settings.stops_early:
             from mqf_tui.fidelity.stopping import Sureness
 
-            self.sureness = Sureness(self.settings.thresholds or KV_POLICY, self.settings.precision)
+            self.sureness = Sureness(self.settings.policy, self.settings.precision)
         for index in range(n_chunks):
             scorer = ChunkScorer(
                 model,
@@ -182,6 +184,8 @@ class _Measurement:
                 token_class=chunks.token_class[index],
             )
             step, positions, before = 0, None, len(self.pieces)
+            held = self.control.waited
+            self.load.begin()
             scored = iter(scorer)
             while True:
                 self.control.wait()
@@ -194,21 +198,29 @@ class _Measurement:
                 self.n_positions += len(positions)
                 yield StepScored(index, step, positions, self.n_positions, self.seconds)
                 step += 1
+            if self.control.waited == held:  # what others do in a pause slows nothing down
+                self.load.end()
             if scorer.variant is not None and step:
                 self.bytes_measured = bytes_per_token(scorer.reference), bytes_per_token(scorer.variant)
             if self.control.stopped and self.n_positions < self._planned():
                 self._check_drift()
                 yield self.stopped()
                 return
-            yield ChunkFinished(index, n_chunks)
-            if self.sureness is not None:
-                self.sureness.add(Positions.concatenate(self.pieces[before:]))
-                if self.sureness.settled and _round_ends(chunks.part, index):
-                    break
+            stopping = self._looked_at(self.pieces[before:])
+            yield ChunkFinished(index, n_chunks, stopping)
+            if stopping is not None and stopping.settled and _round_ends(chunks.part, index):
+                break
         self._check_drift()
         report = self._report()
         assert report is not None
         yield Finished(report, self.positions())
+
+    def _looked_at(self, chunk: list[Positions]) -> Stopping | None:
+        """What the stopping rule says after this chunk; None where there is none."""
+        if self.sureness is None:
+            return None
+        self.sureness.add(Positions.concatenate(chunk))
+        return self.sureness.stopping()
 
     def _check_drift(self) -> None:
         if self.pieces and not any(piece.kl.any() or piece.flip.any() for piece in self.pieces):
@@ -252,6 +264,7 @@ class _Measurement:
             self.seconds,
             self.bytes_measured,
             sureness=self.sureness,
+            load=self.load,
             partial=partial,
             reason=reason,
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.errors import FidelityError
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.fidelity.settings import KVSettings
-    from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report
+    from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report, Stopping
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be scored, known after loading."""
+    """What will be scored, known after loading. ``memory_bytes``: all that the device has (0: unknown)."""
 
     settings: KVSettings
     model: str
@@ -38,6 +38,7 @@ class Plan:
     compute: str
     cache: str
     kv_bytes: KVBytes
+    memory_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -69,10 +70,11 @@ class StepScored:
 
 @dataclass(frozen=True)
 class ChunkFinished:
-    """All steps of a chunk are done."""
+    """All steps of a chunk are done. ``stopping``: what the rule says now, where one may end it early."""
 
     chunk: int
     n_chunks: int
+    stopping: Stopping | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mqf_tui.fidelity.errors import (
     UnsupportedModelError,
     UntrustedCodeError,
 )
-from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_config, read_weights
+from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_config, read_weights, revision
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
 from mqf_tui.reports.schema import KVBytes
 
@@ -29,6 +29,7 @@ class ModelFacts:
     """One model folder. Sizes in bytes; ``context`` in tokens, None where the configuration has none.
 
     ``refusal`` is a sentence where no KV-cache measurement of it can work, whatever the setting.
+    ``revision`` is the commit of a snapshot in the hub's cache; for the hashes see ``headers.Weights``.
     """
 
     folder: Path
@@ -48,6 +49,9 @@ class ModelFacts:
     n_parameters: int
     content_hash: str
     refusal: str | None = None
+    revision: str = ""
+    config_hash: str = ""
+    weights_hash: str = ""
 
     @property
     def weights(self) -> str:
@@ -183,6 +187,9 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         n_parameters=parameters(weights, group, _own_groups(config)),
         content_hash=weights.content_hash,
         refusal=next(_refusals(config, min(heads, kv_heads), layers, head, v_head), None),
+        revision=revision(folder),
+        config_hash=weights.config_hash,
+        weights_hash=weights.weights_hash,
     )
 
 

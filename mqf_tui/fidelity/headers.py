@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ OTHER_FORMATS = {
     ".npz": "NPZ",
 }
 SAMPLE = 65_536
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """All tensors of a model folder; ``size_bytes`` of the files, ``content_hash`` from samples of them."""
+    """All tensors of a model folder; ``size_bytes`` of the files.
+
+    Hashes are the beginnings of SHA-256: ``config_hash`` of config.json, ``weights_hash`` of the index and of
+    samples of the weight files, ``content_hash`` of config.json and the samples together.
+    """
 
     tensors: tuple[Tensor, ...]
     size_bytes: int
     content_hash: str
+    config_hash: str = ""
+    weights_hash: str = ""
 
 
 def folder_name(folder: Path) -> str:
@@ -52,23 +60,44 @@ def folder_name(folder: Path) -> str:
     return readable(path.name)
 
 
+def revision(folder: Path) -> str:
+    """The commit of a snapshot in a Hugging Face cache, which is its folder's name; else nothing."""
+    path = Path(os.path.abspath(folder))
+    snapshot = path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--")
+    return path.name if snapshot and COMMIT.fullmatch(path.name) else ""
+
+
 def read_weights(folder: Path) -> Weights:
     """Read the headers of every weight file; raises BrokenWeightsError, ModelNotFoundError."""
     files = weight_files(folder)
     tensors: list[Tensor] = []
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    config = (folder / "config.json").read_bytes()
+    digest, own = hashlib.sha256(config), hashlib.sha256(_index_bytes(folder))
     size = 0
     for path in files:
         try:
             tensors += read_header(path)
-            digest.update(b"".join(_samples(path)))
+            samples = b"".join(_samples(path))
+            digest.update(samples)
+            own.update(samples)
             size += path.stat().st_size
         except OSError as error:
             raise BrokenWeightsError(
                 f"{path.name} cannot be read ({error.strerror}); check its permissions or download "
                 "the model again."
             ) from error
-    return Weights(tuple(tensors), size, digest.hexdigest()[:12])
+    return Weights(
+        tuple(tensors),
+        size,
+        digest.hexdigest()[:12],
+        hashlib.sha256(config).hexdigest()[:16],
+        own.hexdigest()[:16],
+    )
+
+
+def _index_bytes(folder: Path) -> bytes:
+    index = folder / INDEX
+    return index.read_bytes() if index.exists() else b""
 
 
 def weight_files(folder: Path) -> list[Path]:

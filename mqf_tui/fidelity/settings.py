@@ -22,7 +22,9 @@ class KVSettings:
     """One KV-cache quantization on one corpus. Lengths are in tokens.
 
     ``until_sure`` stops when the verdict is settled; with ``precision``, when the half-width of mean
-    KL's confidence sequence is that share of it. ``thresholds`` None: the default policy.
+    KL's confidence sequence is that share of it. ``thresholds`` None: the user's own where the settings
+    file has any, or else the default; ``max_kl`` (nats) and ``max_flips`` (a share) are the most of it
+    that is still good, and go before both. See ``policy``.
 
     Raises BadSettingError from ``check()`` where a value does not exist.
     """
@@ -38,6 +40,15 @@ class KVSettings:
     until_sure: bool = False
     precision: float | None = None
     thresholds: Thresholds | None = None
+    max_kl: float | None = None
+    max_flips: float | None = None
+
+    @property
+    def policy(self) -> Thresholds:
+        """What the verdict is taken from."""
+        from mqf_tui.fidelity.verdict import KV_POLICY, limited
+
+        return limited(self.thresholds or KV_POLICY, self.max_kl, self.max_flips)
 
     @property
     def stops_early(self) -> bool:
@@ -78,10 +89,38 @@ class KVSettings:
                 f"quantize start {self.quantize_start} leaves no position to score in chunks of "
                 f"{self.chunk_length}; use at most {self.chunk_length - 2}, or longer chunks."
             )
-        if self.precision is not None and not (math.isfinite(self.precision) and 0 < self.precision < 1):
+        self._check_judging()
+
+    def _check_judging(self) -> None:
+        if type(self.until_sure) is not bool:
+            raise BadSettingError(f"until_sure is {self.until_sure!r}; use True or False.")
+        if self.precision is not None and not (is_number(self.precision) and 0 < self.precision < 1):
             raise BadSettingError(
-                f"precision is {self.precision}; use a share of mean KL between 0 and 100 %, such as 5%."
+                f"precision is {self.precision!r}; use a share of mean KL between 0 and 100 %, such as 5% "
+                "or 0.05."
             )
+        if self.max_kl is not None and not (is_number(self.max_kl) and self.max_kl > 0):
+            raise BadSettingError(f"max KL is {self.max_kl!r}; use a mean KL in nats above 0, such as 0.02.")
+        if self.max_flips is not None and not (is_number(self.max_flips) and 0 <= self.max_flips <= 1):
+            raise BadSettingError(
+                f"max flips is {self.max_flips!r}; use a share from 0 to 100 %, such as 1% or 0.01."
+            )
+
+
+def share_word(share: float) -> str:
+    """A share as an option takes it, and gives it back exactly: ``5%`` or ``0.07142857142857142``."""
+    word = f"{100 * share:.6g}"
+    return f"{word}%" if float(word) / 100 == share else repr(float(share))
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number of Python's, and not a truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 def _listed(values: tuple[int, ...]) -> str:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mqf_tui import __version__
 from mqf_tui.fidelity.corpora import corpus_names
+from mqf_tui.fidelity.doubts import doubts
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.provenance import versions
+from mqf_tui.fidelity.settings import KVSettings, share_word
 from mqf_tui.fidelity.statistics import Summary, summarise
-from mqf_tui.fidelity.verdict import KV_POLICY
-from mqf_tui.reports.schema import SCHEMA_VERSION, VERDICTS, Confidence, Report, Versions
+from mqf_tui.reports.schema import SCHEMA_VERSION, VERDICTS, Confidence, Report
 from mqf_tui.reports.text import readable
 
 if TYPE_CHECKING:
+    from mqf_tui.fidelity.load import Load
     from mqf_tui.fidelity.stopping import Sureness
 
 
@@ -33,18 +32,22 @@ def build_report(
     bytes_measured: tuple[float, float] | None,
     *,
     sureness: Sureness | None = None,
+    load: Load | None = None,
     partial: bool = False,
     reason: str | None = None,
 ) -> Report:
     """The report of at least one scored position; ``seconds`` is scoring time, pauses left out.
 
     ``sureness``: what ended, or would have ended, the measurement early; its intervals are then given.
+    ``load``: what else the machine did meanwhile. ``reason``: why a partial measurement broke off.
     """
     settings = plan.settings
-    policy = settings.thresholds or KV_POLICY
+    policy = settings.policy
     summary = summarise(positions, settings.chunk_length, settings.quantize_start, policy)
     if sureness is not None and sureness.n_chunks:
         summary = _as_looked_at(summary, sureness)
+    stopping = sureness.stopping() if sureness else None
+    found = doubts(plan, positions, n_chunks=summary.n_chunks, partial=partial, stopping=stopping, load=load)
     reference, variant = bytes_measured or (None, None)
     low, high = summary.flip_interval or (None, None)
     return Report(
@@ -53,6 +56,10 @@ def build_report(
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         model=facts.name,
         model_hash=facts.content_hash,
+        model_revision=facts.revision,
+        config_hash=facts.config_hash,
+        weights_hash=facts.weights_hash,
+        weights_bytes=facts.size_bytes,
         architecture=facts.architecture,
         weights=facts.weights,
         kv_bits=settings.kv_bits,
@@ -80,25 +87,21 @@ def build_report(
         verdict=summary.verdict,
         confidence=summary.confidence,
         thresholds=policy,
-        stopping=sureness.stopping() if sureness else None,
+        stopping=stopping,
         kv_bytes_per_token=plan.kv_bytes.model_copy(
             update={"reference_measured": reference, "variant_measured": variant}
         ),
         corpus=plan.corpus,
         device=plan.device,
+        memory_bytes=plan.memory_bytes or None,
         compute=plan.compute,
         cache=plan.cache,
         peak_memory_bytes=peak_memory_bytes(),
         seconds=seconds,
         positions_per_second=len(positions) / seconds if seconds else 0.0,
-        versions=Versions(
-            mqf_tui=__version__,
-            mlx=version("mlx"),
-            mlx_lm=version("mlx-lm"),
-            python=platform.python_version(),
-        ),
+        versions=versions(),
         command=command(settings, plan.n_chunks, facts.name),
-        warnings=[*plan.warnings, *_doubts(summary.n_chunks), *([reason] if reason else [])],
+        warnings=[*plan.warnings, *found, *([reason] if reason else [])],
     )
 
 
@@ -116,13 +119,6 @@ def _as_looked_at(summary: Summary, sureness: Sureness) -> Summary:
     return replace(found, confidence=Confidence(**shares, method="anytime"))
 
 
-def _doubts(n_chunks: int) -> Iterator[str]:
-    if n_chunks == 1:
-        yield "only one chunk: no interval can be given"
-    elif n_chunks < 5:
-        yield f"only {n_chunks} chunks: the intervals are wide and rough"
-
-
 def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     """The command line that measures the same again; files and folders by their last part only."""
     corpus = readable(settings.corpus).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
@@ -130,7 +126,21 @@ def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     words += ["--kv-group-size", str(settings.kv_group_size), "--chunk-length", str(settings.chunk_length)]
     words += ["--max-chunks", str(n_chunks), "--quantize-start", str(settings.quantize_start)]
     words += ["--corpus", _as_path(corpus, settings.corpus, corpus_names())]
-    return shlex.join([*words, "--trust-remote-code"] if settings.trust_remote_code else words)
+    return shlex.join([*words, *_further(settings)])
+
+
+def _further(settings: KVSettings) -> Iterator[str]:
+    """The options that are rarely given."""
+    if settings.trust_remote_code:
+        yield "--trust-remote-code"
+    if settings.until_sure:
+        yield "--until-sure"
+    if settings.precision is not None:
+        yield from ("--precision", share_word(settings.precision))
+    if settings.max_kl is not None:
+        yield from ("--max-kl", repr(float(settings.max_kl)))
+    if settings.max_flips is not None:
+        yield from ("--max-flips", share_word(settings.max_flips))
 
 
 def _as_path(word: str, given: str, names: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.bootstrap import REPLICATES, SEED
+from mqf_tui.fidelity.settings import share_word
 from mqf_tui.reports.schema import VERDICTS, Confidence, Thresholds, Verdict
 
 # Each pair: the most that is still good, the most that is still marginal.
@@ -15,6 +16,24 @@ KV_POLICY = Thresholds(policy="kv-1", kl_mean=(0.01, 0.10), kl_p99=(0.10, 1.00),
 WEIGHTS_POLICY = Thresholds(
     policy="weights-1 (provisional)", kl_mean=(0.01, 0.20), kl_p99=(0.10, 1.50), flip_rate=(0.05, 0.25)
 )
+
+
+def limited(policy: Thresholds, max_kl: float | None, max_flips: float | None) -> Thresholds:
+    """The policy with another most-that-is-good of mean KL (nats) or flips (a share); its name says so.
+
+    Where that is more than the most that is marginal, the latter is raised to it.
+    """
+    limits: dict[str, Any] = {}
+    words: list[str] = []
+    if max_kl is not None:
+        limits["kl_mean"] = float(max_kl), max(float(max_kl), policy.kl_mean[1])
+        words.append(f"--max-kl {max_kl:g}")
+    if max_flips is not None:
+        limits["flip_rate"] = float(max_flips), max(float(max_flips), policy.flip_rate[1])
+        words.append(f"--max-flips {share_word(max_flips)}")
+    if not words:
+        return policy
+    return policy.model_copy(update=limits | {"policy": f"{policy.policy} with {' '.join(words)}"})
 
 
 def verdict(kl_mean: float, kl_p99: float, flip_rate: float, policy: Thresholds = KV_POLICY) -> Verdict:

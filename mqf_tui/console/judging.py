@@ -1,0 +1,45 @@
+"""The last words about a finished measurement: how it ended, and whether its verdict is a failure."""
+
+from __future__ import annotations
+
+import sys
+
+from mqf_tui.reports.schema import VERDICTS, Report, Stopping
+from mqf_tui.reports.text import counted, kl, percent
+
+FAILED_VERDICT = 4
+
+
+def ended(report: Report, stopping: Stopping) -> str:
+    """After how much of the text a measurement was sure, or that it was not."""
+    known = "the verdict"
+    if stopping.precision is not None:
+        known = f"mean KL to within {percent(stopping.precision)}"
+    planned = counted(report.n_chunks_planned, "chunk")
+    if stopping.settled:
+        return f"{known} was settled after {report.n_chunks:,} of {planned}"
+    return f"{planned} did not settle {known}"
+
+
+def judged(report: Report, fail_on: str | None) -> int:
+    """The exit code; where it is not 0, standard error says which numbers are to blame."""
+    if fail_on not in VERDICTS or VERDICTS.index(report.verdict) < VERDICTS.index(fail_on):
+        return 0
+    sys.stderr.write(f"mqf-tui: {_blame(report, VERDICTS.index(fail_on) - 1)}\n")
+    return FAILED_VERDICT
+
+
+def _blame(report: Report, level: int) -> str:
+    """The numbers that are past the limit of a level (an index into VERDICTS)."""
+    policy = report.thresholds
+    numbers = (
+        ("mean KL", report.kl.mean, policy.kl_mean[level], kl),
+        ("p99 of KL", report.kl.p99, policy.kl_p99[level], kl),
+        ("flips", report.flip_rate, policy.flip_rate[level], percent),
+    )
+    past = [
+        f"{name} {word(value)} (at most {word(limit)} is {VERDICTS[level]})"
+        for name, value, limit, word in numbers
+        if value is None or not value <= limit  # NaN is past every limit
+    ]
+    return f"the verdict is {report.verdict} by {policy.policy}: {', '.join(past)}."
