@@ -62,6 +62,16 @@ class Place:
         path.mkdir()
         return path
 
+    def settings(self, content: str | bytes) -> list[str]:
+        """A measurement by a user with this settings file."""
+        path = Path(os.environ["MQF_TUI_CONFIG_DIR"]) / "settings.toml"
+        path.parent.mkdir()
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return self.kv()
+
+    def verdict(self, content: str) -> list[str]:
+        return self.settings(f"[verdict]\n{content}\n")
+
     def runs(self, *names: str, content: str | None = None) -> None:
         for name in names:
             folder = Path(os.environ["MQF_TUI_DATA_DIR"]) / "runs" / name
@@ -137,12 +147,116 @@ def damaged_run(p: Place) -> list[str]:
     return ["runs", "show", "20260101-a"]
 
 
+def settings_folder(p: Place) -> list[str]:
+    (Path(os.environ["MQF_TUI_CONFIG_DIR"]) / "settings.toml").mkdir(parents=True)
+    return p.kv()
+
+
 def data_file(p: Place) -> list[str]:
     Path(os.environ["MQF_TUI_DATA_DIR"]).touch()
     return ["runs", "list"]
 
 
+LIMITS = (
+    r"settings.toml cannot be used: {} is .*; use two .*, good first and no more than marginal, such as \["
+)
+JUDGING: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
+    **{
+        f"precision of {given}": (lambda p, given=given: p.kv(f"--precision={given}"), 2, says)
+        for given, says in {
+            "-5%": r"precision is -0.05; use a share .* such as 5% or 0.05",
+            "0%": "precision is 0.0; use a share of mean KL between 0 and 100 %",
+            "100%": "precision is 1.0; use a share",
+            "150%": "precision is 1.5; use a share",
+            "nan": "precision is nan; use a share",
+            "inf": "precision is inf; use a share",
+            "five": "'five' is no share; use 5% or 0.05; see `mqf-tui kv --help`",
+            "%": "'%' is no share",
+            "": "'' is no share",
+        }.items()
+    },
+    **{
+        f"most KL of {given}": (lambda p, given=given: p.kv("--max-kl", given), 2, says)
+        for given, says in {
+            "-1": "max KL is -1.0; use a mean KL in nats above 0, such as 0.02",
+            "0": "max KL is 0.0; use a mean KL",
+            "nan": "max KL is nan; use a mean KL",
+            "1e999": "max KL is inf; use a mean KL",
+            "1%": "argument --max-kl: invalid float value: '1%'",
+        }.items()
+    },
+    **{
+        f"most flips of {given}": (lambda p, given=given: p.kv(f"--max-flips={given}"), 2, says)
+        for given, says in {
+            "-1%": "max flips is -0.01; use a share from 0 to 100 %, such as 1% or 0.01",
+            "200%": "max flips is 2.0; use a share from 0 to 100 %",
+            "nan%": "max flips is nan; use a share",
+            "some": "'some' is no share; use 5% or 0.05",
+        }.items()
+    },
+    "precision without a value": (lambda p: p.kv("--precision"), 2, "--precision: expected one argument"),
+    "fail on good": (lambda p: p.kv("--fail-on", "good"), 2, "invalid choice: 'good'"),
+    "settings are a folder": (
+        settings_folder,
+        2,
+        r"settings.toml cannot be read \(Is a directory\); make it",
+    ),
+    "settings are no TOML": (lambda p: p.settings("[verdict"), 2, r"it is not valid TOML \(.*\); mend it"),
+    "settings are not text": (
+        lambda p: p.settings(b"\xff\xfe["),
+        2,
+        r"not UTF-8 text \(byte 0\); save it as UTF-8",
+    ),
+    "settings are too deep": (lambda p: p.settings("a = " + "[" * 99_999), 2, "it is not valid TOML"),
+    "unknown table": (lambda p: p.settings("[verdcit]"), 2, "unknown key 'verdcit'; there is only verdict"),
+    "hostile table": (lambda p: p.settings('"\\u001b[2J\\n" = 1'), 2, "it has an unknown key"),
+    "no table": (lambda p: p.settings("verdict = 3"), 2, r"verdict is 3; make it a table .*\[verdict\]"),
+    "unknown limit": (
+        lambda p: p.verdict("mean_kl = [0.1, 0.2]"),
+        2,
+        r"\[verdict\] has an unknown key 'mean_kl'; there is only policy, kl_mean, kl_p99, flip_rate",
+    ),
+    "a policy of nothing": (
+        lambda p: p.verdict('policy = "mine"'),
+        2,
+        r"sets no limit; give it one of kl_mean",
+    ),
+    "a policy by number": (
+        lambda p: p.verdict("policy = 7\nkl_p99 = [1, 2]"),
+        2,
+        "policy is 7; use a name of 1",
+    ),
+    "a policy without a name": (
+        lambda p: p.verdict('policy = "\\t"\nkl_p99 = [1, 2]'),
+        2,
+        "use a name of 1 to 40",
+    ),
+    "a policy in the default's name": (
+        lambda p: p.verdict('policy = "kv-1"\nkl_p99 = [1, 2]'),
+        2,
+        "policy is 'kv-1', which names the default; choose another name",
+    ),
+    **{
+        f"limit {line}": (lambda p, line=line: p.verdict(line), 2, LIMITS.format(line.split()[0]))
+        for line in (
+            "kl_mean = 0.01",
+            "kl_mean = [0.01]",
+            "kl_mean = [0.01, 0.1, 1]",
+            "kl_mean = ['0.01', '0.1']",
+            "kl_mean = [true, true]",
+            "kl_p99 = [0.2, 0.1]",
+            "kl_p99 = [-0.1, 0.1]",
+            "kl_p99 = [0.1, nan]",
+            "kl_p99 = [0.1, inf]",
+            f"kl_p99 = [0, 1{'0' * 400}]",
+            "flip_rate = [1, 5]",
+            "flip_rate = {good = 0.01}",
+        )
+    },
+}
+
 CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
+    **JUDGING,
     "no such folder": (
         lambda p: p.kv(model="/no/such/folder"),
         2,

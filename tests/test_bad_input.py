@@ -167,11 +167,17 @@ def public() -> Iterator[Path]:
         ("model/config.json", "config.json of model cannot be read (Permission denied)"),
         ("model/model.safetensors", "model.safetensors cannot be read (Permission denied)"),
         ("text/notes.txt", "notes.txt cannot be read (Permission denied); check its permissions"),
+        ("settings.toml", "settings.toml cannot be read (Permission denied); make it readable or remove it"),
         ("text", "notes.txt cannot be read (Permission denied); check its permissions"),
     ],
 )
 def test_no_permission(
-    what: str, says: str, place: Place, public: Path, capfd: pytest.CaptureFixture[str]
+    what: str,
+    says: str,
+    place: Place,
+    public: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Imported now: the other user may not be able to read this Python.
     from mqf_tui.console import measuring
@@ -182,6 +188,8 @@ def test_no_permission(
     assert engine
     shutil.copytree(place.tiny, public / "model")
     (public / "text").mkdir()
+    (public / "settings.toml").write_text("")
+    monkeypatch.setenv("MQF_TUI_CONFIG_DIR", str(public))
     shutil.copy(place.notes, public / "text" / "notes.txt")
     (public / what).chmod(0)
     try:
