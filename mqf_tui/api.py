@@ -99,8 +99,8 @@ def _whole(value: int) -> int:
 
 
 def _real(value: float | None) -> float | None:
-    """NumPy's numbers as Python's; anything else is left for the settings to refuse."""
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+    """NumPy's fractions as Python's; anything else is left for the settings to refuse."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value
 
 
 def _path_words(name: str, value: str | PathLike[str]) -> str:
