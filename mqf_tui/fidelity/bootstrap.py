@@ -91,5 +91,6 @@ def _quantiles(
 
 def bootstrap_interval(replicates: NDArray[np.float64], level: float = LEVEL) -> Interval:
     """The percentile interval of one statistic's replicates (B,); bears infinities."""
-    low, high = np.quantile(replicates, [0.5 - level / 2, 0.5 + level / 2], method="inverted_cdf")
+    tail = round((1 - level) / 2, 12)  # 0.025 and not a rounding more, which would be another rank
+    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)

@@ -24,7 +24,7 @@ def flips_summary(positions: Positions, clusters: Clusters) -> Flips:
     change = gained.astype(np.float64) - lost
     return Flips(
         confident=_rate(flip & (positions.prob_ref >= CONFIDENT), clusters),
-        near_tie=_rate(flip & (positions.margin < NEAR_TIE), clusters),
+        near_tie=_rate(flip & (positions.margin.astype(np.float64) < NEAR_TIE), clusters),
         lost=n_lost,
         gained=n_gained,
         changed=int((flip & ~right_ref & ~right_quant).sum()),
