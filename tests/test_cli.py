@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mqf_tui import __version__
+from mqf_tui import __version__, cli
 from mqf_tui.cli import main
 from mqf_tui.library.runs import list_runs, load_run, save_run
 from tests import makers
@@ -54,7 +54,7 @@ def run(words: list[str], environment: dict[str, str]) -> subprocess.CompletedPr
 def test_a_measurement_from_beginning_to_end(kv: list[str], environment: dict[str, str]) -> None:
     done = run(kv, environment)
     assert done.returncode == 0
-    assert done.stdout.startswith("### tiny-llama: 4-bit KV cache, group 64, stress\n\n**bad**: mean KL ")
+    assert done.stdout.startswith("### tiny-llama: 4-bit KV cache, group 64, stress\n\n**bad")
     saved = SAVED.fullmatch(done.stderr)
     assert saved is not None
     shown = run(["runs", "show", saved[1]], environment)
@@ -240,11 +240,36 @@ def test_a_terminal_shows_progress(
     assert "\x1b" not in (tmp_path / "stdout").read_text()
 
 
+def test_progress_says_that_it_may_end_earlier(
+    kv: list[str], terminal: Callable[[list[str]], Terminal]
+) -> None:
+    shown = terminal([*kv, "--until-sure", "--no-save"])
+    assert shown.finish() == 0
+    assert re.search(r"positions/s  .* left at most", shown.seen)
+    assert shown.seen.endswith("2 chunks did not settle the verdict\r\n")
+
+
+def test_a_demo_that_may_fail_prints_its_report_even_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(cli, "_app", lambda options: opened.append(options) or 0)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    words = ["demo", "--max-chunks", "1", "--chunk-length", "64"]
+    assert main(words) == 0
+    assert len(opened) == 1
+    assert main([*words, "--kv-bits", "2", "--fail-on", "bad"]) == 4
+    assert len(opened) == 1
+    assert capsys.readouterr().out.startswith("### demo: 2-bit")
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_keeps_what_was_scored(
     sign: signal.Signals, long_kv: list[str], terminal: Callable[[list[str]], Terminal], tmp_path: Path
 ) -> None:
-    shown = terminal(long_kv)
+    # Bad as it is, what was interrupted is no verdict on the whole.
+    shown = terminal([*long_kv, "--fail-on", "marginal"])
     shown.until(lambda seen: "positions/s" in seen)
     shown.process.send_signal(sign)
     assert shown.finish() == 130
@@ -254,7 +279,7 @@ def test_an_interrupt_keeps_what_was_scored(
     assert saved.report.partial
     assert 0 < saved.report.n_positions == len(saved.positions())
     assert saved.report.n_chunks < saved.report.n_chunks_planned
-    assert "(partial: " in (tmp_path / "stdout").read_text().split("\n")[2]
+    assert "partial" in (tmp_path / "stdout").read_text().split("\n")[2].lower()
 
 
 def test_a_second_interrupt_keeps_it_too(
