@@ -70,7 +70,7 @@ def screen_text(app: MqfTuiApp) -> str:
 async def test_from_models_to_a_saved_run(size: tuple[int, int]) -> None:
     async with running(size) as (app, pilot):
         await at_models(app, pilot)
-        assert "llama" in text_of(app, "#facts-text")
+        await until(pilot, lambda: "llama" in text_of(app, "#facts-text"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         # 8 -> 4 bits, and 5 chunks of 128 tokens
@@ -244,7 +244,7 @@ async def test_arrows_move_in_the_list_and_among_the_settings(
         await pilot.press("up", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         assert "org/tiny" in text_of(app, "#about")
-        await pilot.press("down", "down", "down", "down", "down", "right", "right", "down")
+        await pilot.press(*["down"] * 6, "right", "right", "down")
         assert app.focused is app.screen.query_one("#file")
         await pilot.press("up")
         assert app.focused is app.screen.query_one("#corpus")
@@ -285,7 +285,7 @@ async def test_only_valid_choices_can_be_chosen() -> None:
         assert isinstance(app.screen, SetupScreen)
         await pilot.press("down", "7")
         assert app.screen.query_one("#chunks", Choice).value == 7
-        await pilot.press("down", "2", "9", "9")
+        await pilot.press("down", "down", "2", "9", "9")
         await until(pilot, lambda: "leaves no position" in text_of(app, "#estimate"))
         await pilot.press("enter")
         await pilot.pause(0.2)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from mqf_tui.app.tally import HISTOGRAM_EDGES, Tally, tally_of
+from mqf_tui.fidelity.intervals import Clusters
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.statistics import summarise
+from mqf_tui.fidelity.stopping import Sureness
+from mqf_tui.fidelity.verdict import KV_POLICY
+from mqf_tui.reports.schema import Thresholds
 from tests import makers
 
 
@@ -21,6 +28,16 @@ def pieces(positions: Positions, size: int) -> list[Positions]:
     ]
 
 
+def fed(positions: Positions, size: int, **options: Any) -> Tally:
+    """A tally that was fed in steps that end with each chunk, as the engine feeds it."""
+    tally = Tally(len(positions), **options)
+    for chunk in np.unique(positions.chunk):
+        for piece in pieces(positions.where(positions.chunk == chunk), size):
+            tally.add(piece)
+        tally.finish_chunk()
+    return tally
+
+
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 def test_steps_add_up_to_the_whole(size: int) -> None:
     positions = makers.positions(n_chunks=4, per_chunk=100)
@@ -33,14 +50,91 @@ def test_steps_add_up_to_the_whole(size: int) -> None:
     kl = positions.kl.astype(np.float64)
     assert n.n == 400
     assert n.numbers.kl_mean == pytest.approx(kl.mean())
-    assert n.numbers.kl_median == pytest.approx(np.quantile(kl, 0.5))
     assert n.numbers.kl_p99 == pytest.approx(np.quantile(kl, 0.99))
     assert n.numbers.flip_rate == pytest.approx(np.mean(positions.top1_ref != positions.top1_quant))
-    assert n.numbers.perplexity_quant == pytest.approx(np.exp(positions.nll_quant.astype(np.float64).mean()))
+    of_both = [np.exp(nll.astype(np.float64).mean()) for nll in (positions.nll_ref, positions.nll_quant)]
+    assert n.numbers.perplexity_delta == pytest.approx(of_both[1] - of_both[0])
     assert n.histogram.sum() == 400
     logs = np.clip(np.log10(np.maximum(kl, 1e-300)), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
     np.testing.assert_array_equal(n.histogram, np.histogram(logs, HISTOGRAM_EDGES)[0])
     assert np.nanmean(n.trace) == pytest.approx(kl.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 64, 1000])
+def test_intervals_are_those_of_the_finished_summary(size: int) -> None:
+    positions = makers.positions(n_chunks=12, per_chunk=90)
+    n = fed(positions, size).running()
+    assert n is not None
+    s = summarise(positions, 91)
+    assert s.perplexity.delta_ci is not None
+    assert n.numbers.kl_interval == pytest.approx((s.kl.ci_low, s.kl.ci_high))
+    assert n.numbers.flip_interval == pytest.approx(s.flip_interval)
+    assert n.numbers.perplexity_interval == pytest.approx(s.perplexity.delta_ci)
+    assert n.verdict == s.verdict
+
+
+def test_p99_interval_is_near_one_from_many_plain_draws() -> None:
+    positions = makers.positions(n_chunks=12, per_chunk=90)
+    n = fed(positions, 64).running()
+    assert n is not None
+    assert n.numbers.p99_interval is not None
+    by_chunk = positions.kl.reshape(12, 90).astype(np.float64)
+    rng = np.random.default_rng(8)
+    found = [np.quantile(by_chunk[rng.integers(0, 12, 11)], 0.99) for _ in range(4000)]
+    low, high = np.quantile(found, [0.025, 0.975])
+    # 200 draws place an end within a few per cent of ranks.
+    assert np.quantile(found, 0.004) <= n.numbers.p99_interval[0] <= np.quantile(found, 0.07)
+    assert np.quantile(found, 0.93) <= n.numbers.p99_interval[1] <= np.quantile(found, 0.996)
+    assert low < n.numbers.kl_p99 < high
+
+
+def test_confidence_is_the_share_of_plain_draws_of_whole_chunks() -> None:
+    positions = makers.positions(n_chunks=12, per_chunk=90)
+    kl = positions.kl.reshape(12, 90).astype(np.float64)
+    limit = float(kl.mean())  # as likely above as below
+    policy = Thresholds(policy="mine", kl_mean=(limit, 9), kl_p99=(9, 9), flip_rate=(1, 1))
+    n = fed(positions, 64, policy=policy).running()
+    assert n is not None
+    assert n.confidence is not None
+    rng = np.random.default_rng(8)
+    good = np.mean([kl[rng.integers(0, 12, 11)].mean() <= limit for _ in range(4000)])
+    assert n.confidence.good == pytest.approx(good, abs=0.12)
+    assert n.confidence.good + n.confidence.marginal == pytest.approx(1)
+
+
+def test_there_is_no_confidence_before_two_chunks_ended() -> None:
+    positions = makers.positions(n_chunks=1, per_chunk=90)
+    n = fed(positions, 64).running()
+    assert n is not None
+    assert n.confidence is None
+    assert n.numbers.p99_interval is None
+
+
+def test_resampling_grows_rare_with_the_number_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    real = Clusters.of
+    monkeypatch.setattr(Clusters, "of", lambda chunk: drawn.append(len(chunk)) or real(chunk))
+    fed(makers.positions(n_chunks=200, per_chunk=3), 64)
+    # All of it is at most some twenty times the last, however many chunks there are.
+    assert sum(drawn) <= 22 * 600
+    assert drawn[:3] == [6, 9, 12]
+    assert drawn[-1] >= 600 / 1.06
+
+
+def test_the_stopping_rule_is_asked_and_its_intervals_are_shown() -> None:
+    positions = makers.positions(n_chunks=12, per_chunk=90)
+    rule, same = Sureness(KV_POLICY), Sureness(KV_POLICY)
+    n = fed(positions, 7, sureness=rule).running()
+    for chunk in range(12):
+        same.add(positions.where(positions.chunk == chunk))
+    assert n is not None
+    assert n.looked is not None
+    assert n.looked.possible == same.possible
+    assert n.looked.settled == same.settled
+    assert n.numbers.kl_interval == pytest.approx(same.kl_interval)
+    assert n.numbers.flip_interval == pytest.approx(same.flip_interval)
+    low, high = same.kl_interval
+    assert n.looked.half_width == pytest.approx((high - low) / 2 / positions.kl.mean(), rel=1e-5)
 
 
 def test_half_way_leaves_the_rest_of_the_trace_open() -> None:

@@ -16,7 +16,17 @@ from mqf_tui import api
 from mqf_tui.app.tally import Running, Tally
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, MeasurementError
-from mqf_tui.fidelity.events import Event, Failed, Finished, Loading, Plan, Started, StepScored, Stopped
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Plan,
+    Started,
+    StepScored,
+    Stopped,
+)
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.runs import SavedRun, save_run
@@ -80,19 +90,30 @@ class Measurement:
             case Loading(what=what, share=share):
                 self._update(doing=what, share=share)
             case Started(plan=plan):
-                self._tally = Tally(plan.n_positions)
+                self._tally = Tally.of_plan(plan)
                 self._update(state="scoring", plan=plan, doing="scoring")
             case StepScored():
                 with self._lock:
                     if self._tally is not None:
                         self._tally.add(event.positions)
                 self._update(n_positions=event.n_positions, chunk=event.chunk, seconds=event.seconds)
+            case ChunkFinished():
+                self._finish_chunk()
             case Finished(report=report, positions=positions):
                 self._end("finished", report, positions)
             case Stopped(report=report, positions=positions):
                 self._end("stopped", report, positions, exit_code=INTERRUPTED)
             case Failed(error=error, report=report, positions=positions):
                 self._end("failed", report, positions, problem=str(error), exit_code=error.exit_code)
+
+    def _finish_chunk(self) -> None:
+        # The lock is held only to publish: resampling must not hold up a frame.
+        if self._tally is None:
+            return
+        self._tally.finish_chunk()
+        with self._lock:
+            self._read = -1, None
+        self._update()
 
     def _end(
         self,

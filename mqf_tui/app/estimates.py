@@ -32,6 +32,8 @@ def estimate(facts: ModelFacts, settings: KVSettings, runs: list[SavedRun]) -> E
         room = _builtin_chunks(facts, settings.chunk_length)
         words = "" if chunks and chunks < 0.8 * room else "about "
         chunks = min(chunks, room) if chunks else room
+    if settings.stops_early:
+        words = "up to "
     positions = chunks * (settings.chunk_length - 1 - settings.quantize_start) if chunks else None
     speed = _speed(facts, runs)
     rate = (speed or USUAL_SPEED) / max(1, facts.n_parameters)

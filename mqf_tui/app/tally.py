@@ -8,64 +8,116 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mqf_tui.fidelity.intervals import Interval, interval_of_sums, percentile, rate_interval, within
+from mqf_tui.fidelity.bootstrap import ClusterBootstrap, bootstrap_interval
+from mqf_tui.fidelity.events import Plan
+from mqf_tui.fidelity.intervals import (
+    Clusters,
+    Interval,
+    interval_of_sums,
+    percentile,
+    rate_interval,
+    within,
+)
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.statistics import perplexity
-from mqf_tui.fidelity.verdict import verdict
-from mqf_tui.reports.schema import Verdict
+from mqf_tui.fidelity.stopping import Sureness
+from mqf_tui.fidelity.verdict import KV_POLICY, confidence, verdict
+from mqf_tui.reports.schema import Confidence, Thresholds, Verdict
 
 TRACE_BINS = 400
 HISTOGRAM_EDGES = np.linspace(-8.0, 2.0, 61)  # log10 of nats
+REPLICATES = 200  # enough for a number that moves; the report draws more
+GROWTH = 1.05  # the chunks are resampled when there are so many times more than the last time
 
 
 class Numbers(NamedTuple):
-    """What is shown in large. KL and its interval in nats, rates as shares."""
+    """What is shown in large. KL and its intervals in nats, rates as shares; NaN where not known."""
 
     kl_mean: float
     kl_interval: Interval | None
-    kl_median: float
     kl_p99: float
+    p99_interval: Interval | None
     flip_rate: float
     flip_interval: Interval | None
-    perplexity_ref: float
-    perplexity_quant: float
+    perplexity_delta: float
+    perplexity_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the stopping rule says after a whole chunk.
+
+    ``possible``: the verdicts that are not ruled out, best first. ``half_width``: that of mean KL's
+    confidence sequence as a share of mean KL; ``wanted``: the share at which to stop, None where the
+    verdict decides.
+    """
+
+    settled: bool
+    possible: tuple[Verdict, ...]
+    half_width: float
+    wanted: float | None
 
 
 @dataclass(frozen=True)
 class Running:
     """The numbers so far. ``histogram`` counts log10 KL between HISTOGRAM_EDGES (60,); ``trace`` is the
-    mean KL of equal stretches of the planned positions, NaN where not scored yet."""
+    mean KL of equal stretches of the planned positions, NaN where not scored yet. ``confidence`` is as of
+    the last time the chunks were resampled; None before the second chunk's end."""
 
     n: int
     numbers: Numbers
     histogram: NDArray[np.int64]
     trace: NDArray[np.float64]
     verdict: Verdict
+    confidence: Confidence | None = None
+    looked: Looked | None = None
 
 
 class Tally:
-    """Adds up the positions of ``n_planned`` as they come; one writer, any number of readers."""
+    """Adds up the positions of ``n_planned`` as they come; one writer, any number of readers.
 
-    def __init__(self, n_planned: int) -> None:
+    ``add`` and ``running`` must not overlap; ``resample`` may be called by the writer beside ``running``.
+    """
+
+    def __init__(
+        self, n_planned: int, policy: Thresholds = KV_POLICY, sureness: Sureness | None = None
+    ) -> None:
+        self._policy, self._sureness = policy, sureness
         self._n = 0
         self._kl = np.empty(n_planned, np.float32)
-        self._by_chunk: dict[int, tuple[int, float, int]] = {}  # positions, sum of KL, flips
-        self._nll = np.zeros(2)
+        self._flip = np.empty(n_planned, np.bool_)
+        self._chunk = np.empty(n_planned, np.int32)
+        # Of each chunk: positions, sum of KL, flips, sums of both NLLs.
+        self._by_chunk: dict[int, NDArray[np.float64]] = {}
         self._histogram = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
         bins = min(TRACE_BINS, n_planned)
         self._sums, self._counts = np.zeros(bins), np.zeros(bins, np.int64)
+        self._open: list[Positions] = []  # the steps of the chunk under way, for the stopping rule
+        self._resampled = 0
+        self._drawn: tuple[Interval, Confidence] | None = None
+        self._looked: Looked | None = None
+        self._sequences: tuple[Interval, Interval] | None = None
+
+    @classmethod
+    def of_plan(cls, plan: Plan) -> Tally:
+        """A tally of what is planned."""
+        settings = plan.settings
+        policy = settings.policy
+        sureness = Sureness(policy, settings.precision) if settings.stops_early else None
+        return cls(plan.n_positions, policy, sureness)
 
     def add(self, positions: Positions) -> None:
         """Take in the next positions, in order."""
         first, last = self._n, self._n + len(positions)
-        self._kl[first:last] = positions.kl
         flips = positions.flip
+        self._kl[first:last] = positions.kl
+        self._flip[first:last] = flips
+        self._chunk[first:last] = positions.chunk
+        columns = (np.ones(len(positions)), positions.kl, flips, positions.nll_ref, positions.nll_quant)
         for chunk in np.unique(positions.chunk).tolist():
             here = positions.chunk == chunk
-            n, kl, flipped = self._by_chunk.get(chunk, (0, 0.0, 0))
-            kl += float(positions.kl[here].sum(dtype=np.float64))
-            self._by_chunk[chunk] = n + int(here.sum()), kl, flipped + int(flips[here].sum())
-        self._nll += positions.nll_ref.sum(dtype=np.float64), positions.nll_quant.sum(dtype=np.float64)
+            sums = np.array([column[here].sum(dtype=np.float64) for column in columns])
+            self._by_chunk[chunk] = self._by_chunk.get(chunk, 0.0) + sums
         with np.errstate(divide="ignore"):
             logs = np.clip(np.log10(positions.kl), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
         self._histogram += np.histogram(logs, HISTOGRAM_EDGES)[0]
@@ -73,32 +125,97 @@ class Tally:
         np.add.at(self._sums, where, positions.kl)
         np.add.at(self._counts, where, 1)
         self._n = last
+        if self._sureness is not None:
+            self._open.append(positions)
+
+    def finish_chunk(self) -> None:
+        """A chunk has all its positions: ask the stopping rule, and resample where enough are new.
+
+        The number of chunks grows by a share between two resamplings, so that all of them together cost no
+        more than a fixed number of the last one.
+        """
+        if self._sureness is not None and self._open:
+            self._sureness.add(Positions.concatenate(self._open))
+            self._open = []
+            self._look(self._sureness)
+        n_chunks = len(self._by_chunk)
+        if n_chunks > 1 and n_chunks >= GROWTH * self._resampled:
+            self._resampled = n_chunks
+            self._drawn = self._resample()
+
+    def _resample(self) -> tuple[Interval, Confidence]:
+        kl, flips = self._kl[: self._n], self._flip[: self._n]
+        draws = ClusterBootstrap(Clusters.of(self._chunk[: self._n]), REPLICATES)
+        p99s = draws.percentiles(kl, [0.99])[:, 0]
+        sure = confidence(draws.means(kl), p99s, draws.means(flips), self._policy)
+        return bootstrap_interval(p99s), sure.model_copy(update={"replicates": REPLICATES})
+
+    def _look(self, sureness: Sureness) -> None:
+        stopping, (low, high) = sureness.stopping(), sureness.kl_interval
+        with np.errstate(invalid="ignore", divide="ignore"):
+            half = float(np.float64(high - low) / 2 / self._kl[: self._n].mean(dtype=np.float64))
+        self._looked = Looked(stopping.settled, sureness.possible, half, stopping.precision)
+        self._sequences = sureness.kl_interval, sureness.flip_interval
 
     def running(self) -> Running | None:
         """The numbers so far, or None before the first position."""
         n = self._n
         if n == 0:
             return None
-        kl = self._kl[:n]
-        counts, sums, flips = np.array(list(self._by_chunk.values()), np.float64).T
-        mean, p99, flip_rate = float(sums.sum() / n), percentile(kl, 0.99), float(flips.sum() / n)
+        numbers = self._numbers()
         with np.errstate(invalid="ignore"):
             trace = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
-        numbers = Numbers(
-            kl_mean=mean,
-            kl_interval=within(interval_of_sums(sums, counts), 0.0, np.inf),
-            kl_median=percentile(kl, 0.5),
-            kl_p99=p99,
-            flip_rate=flip_rate,
-            flip_interval=rate_interval(flips, counts),
-            perplexity_ref=perplexity(np.array([self._nll[0] / n])),
-            perplexity_quant=perplexity(np.array([self._nll[1] / n])),
+        return Running(
+            n,
+            numbers,
+            self._histogram.copy(),
+            trace,
+            verdict(numbers.kl_mean, numbers.kl_p99, numbers.flip_rate, self._policy),
+            self._drawn[1] if self._drawn else None,
+            self._looked,
         )
-        return Running(n, numbers, self._histogram.copy(), trace, verdict(mean, p99, flip_rate))
+
+    def _numbers(self) -> Numbers:
+        n = self._n
+        counts, kl, flips, nll_ref, nll_quant = np.array(list(self._by_chunk.values())).T
+        if self._sureness is None:
+            kl_interval = within(interval_of_sums(kl, counts), 0.0, np.inf)
+            flip_interval = rate_interval(flips, counts)
+        else:
+            # Where intervals decide when to stop, only those hold that bear being looked at.
+            kl_interval, flip_interval = self._sequences or (None, None)
+        delta, delta_interval = perplexity_change(nll_ref, nll_quant, counts)
+        return Numbers(
+            kl_mean=float(kl.sum() / n),
+            kl_interval=kl_interval,
+            kl_p99=percentile(self._kl[:n], 0.99),
+            p99_interval=self._drawn[0] if self._drawn else None,
+            flip_rate=float(flips.sum() / n),
+            flip_interval=flip_interval,
+            perplexity_delta=delta,
+            perplexity_interval=delta_interval,
+        )
+
+
+def perplexity_change(
+    nll_ref: NDArray[np.float64], nll_quant: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[float, Interval | None]:
+    """PPL(Q) - PPL(P) and its interval from the NLL sums and the positions of each chunk, all (G,).
+
+    The delta method, as in ``fidelity.statistics``: near its mean the difference is linear in the NLLs.
+    """
+    n = counts.sum()
+    p, q = (perplexity(np.array([sums.sum() / n])) for sums in (nll_ref, nll_quant))
+    with np.errstate(invalid="ignore", over="ignore"):
+        linear = q * nll_quant - p * nll_ref
+        slope = interval_of_sums(linear, counts)
+        delta = q - p
+        shift = delta - float(linear.sum() / n)
+    return delta, None if slope is None else (slope[0] + shift, slope[1] + shift)
 
 
 def tally_of(positions: Positions) -> Tally:
-    """A tally of finished positions."""
+    """A tally of finished positions; nothing is resampled."""
     tally = Tally(max(1, len(positions)))
     tally.add(positions)
     return tally

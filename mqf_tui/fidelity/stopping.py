@@ -72,8 +72,14 @@ class Sureness:
     @property
     def verdict(self) -> Verdict | None:
         """The verdict that is settled, None where two or more are still possible."""
+        possible = self.possible
+        return possible[0] if len(possible) == 1 else None
+
+    @property
+    def possible(self) -> tuple[Verdict, ...]:
+        """The verdicts that are not ruled out, best first."""
         least, most = zip(*(self._levels(*row) for row in self._limits()), strict=True)
-        return VERDICTS[max(least)] if max(least) == max(most) else None
+        return VERDICTS[max(least) : max(most) + 1]
 
     @property
     def kl_interval(self) -> Interval:

@@ -16,8 +16,10 @@ from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
+from mqf_tui.app.words import sure_words, undecided_words
+from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.verdict import KV_POLICY
+from mqf_tui.fidelity.stopping import LEAST_CHUNKS
 from mqf_tui.reports.text import duration, inert
 
 SECONDS_A_FRAME = 0.1
@@ -37,7 +39,10 @@ class LiveScreen(BaseScreen):
     HELP = (
         "# Live\n\n**KL**: how far the variant's next-token distribution is from the reference's, in nats; "
         "0 is equal. **p99**: one position in a hundred is worse. **Flips**: positions whose most likely "
-        "token changes.\n\n"
+        "token changes. Under each number stands its 95 % interval, clustered by chunk.\n\n"
+        "The verdict **so far** comes with the share of resampled chunks that give it. Where the measurement "
+        "stops when sure, the intervals of mean KL and flips are wider: they hold however often one looks."
+        "\n\n"
         "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -79,15 +84,16 @@ class LiveScreen(BaseScreen):
         self._drawn = snapshot.version, snapshot.paused
         numbers = self._measurement.numbers()
         if numbers is not None and snapshot.plan is not None:
-            self._show_numbers(numbers, snapshot.plan.n_positions)
+            self._show_numbers(numbers, snapshot.plan)
         self._show_status(snapshot, numbers)
         if not snapshot.running:
             self._ended(snapshot)
 
-    def _show_numbers(self, n: Running, n_planned: int) -> None:
-        self.query_one(Tiles).show(n.numbers, KV_POLICY)
-        self.query_one(Histogram).show(n.histogram)
-        self.query_one(Trace).show(n.trace, n_planned)
+    def _show_numbers(self, n: Running, plan: Plan) -> None:
+        limits = plan.settings.policy
+        self.query_one(Tiles).show(n.numbers, limits)
+        self.query_one(Histogram).show(n.histogram, limits)
+        self.query_one(Trace).show(n.trace, plan.n_positions, limits)
 
     def _show_status(self, s: Snapshot, numbers: Running | None) -> None:
         bar, status = self.query_one(ProgressBar), self.query_one("#status", Static)
@@ -105,10 +111,15 @@ class LiveScreen(BaseScreen):
             text.append("paused  ", style=f"bold {self.app.theme_variables['warning']}")
         text.append(f"chunk {s.chunk + 1}/{s.plan.n_chunks}, {s.n_positions:,}/{total:,} positions, ")
         text.append(f"{speed:,.0f}/s, {left} left")
+        if s.plan.settings.stops_early:
+            text.append(" at most")
         if numbers is not None:
             colour = COLOURS[numbers.verdict]
-            text.append("  so far: ")
-            text.append(numbers.verdict, style=f"bold {self.app.theme_variables[colour]}")
+            text.append("\nso far: ")
+            words = sure_words(numbers.verdict, numbers.confidence)
+            text.append(words, style=f"bold {self.app.theme_variables[colour]}")
+        if s.plan.settings.stops_early:
+            text.append("\n" + undecided_words(numbers.looked if numbers else None, LEAST_CHUNKS))
         status.update(text)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -13,15 +13,17 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.sections import Section, pair, sections
 from mqf_tui.app.tally import Numbers, tally_of
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
+from mqf_tui.app.words import policy_words, setting_words, stopped_words, sure_words
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
-from mqf_tui.reports.schema import KVBytes, Report
-from mqf_tui.reports.text import counted, duration, inert, interval, kl, percent, size
+from mqf_tui.reports.schema import Report
+from mqf_tui.reports.text import inert
 
 
 class ResultScreen(BaseScreen):
@@ -29,9 +31,10 @@ class ResultScreen(BaseScreen):
 
     TITLE: ClassVar[str | None] = "Result"
     HELP = (
-        "# Result\n\nThe **verdict** passes a level when mean KL, p99 KL and flips all do. Intervals are "
-        "95 %, clustered by chunk. y copies the Markdown report through your terminal; `mqf-tui runs show` "
-        "prints it."
+        "# Result\n\nThe **verdict** passes a level when mean KL, p99 KL and flips all do; beside it stands "
+        "the share of resampled chunks that give the same. Intervals are 95 %, clustered by chunk. Lines "
+        "with ! are doubts about this very measurement. ↑ and ↓ scroll to the tables.\n\n"
+        "y copies the Markdown report through your terminal; `mqf-tui runs show` prints it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "Copy Markdown"),
@@ -50,16 +53,21 @@ class ResultScreen(BaseScreen):
         self._problem = problem
 
     def compose(self) -> ComposeResult:
-        """From the verdict down to the versions."""
+        """Verdict, doubts and large numbers first; then pictures, tables, provenance."""
         r = self._report
         yield TitleBar(str(self.TITLE))
         with VerticalScroll():
             yield Static(self._headline(), id="setting")
+            yield Static(_doubts(r, self.app.theme_variables["warning"]), id="doubts")
             yield Tiles()
             with Horizontal(id="plots"):
-                yield Histogram(id="histogram")
-                yield Depth(r.kl_by_depth, id="depth")
-            yield Static(_details(r), id="details")
+                if r.origin is None:
+                    yield Histogram(id="histogram")
+                if r.kl_by_depth:
+                    yield Depth(r.kl_by_depth, r.thresholds, id="depth")
+            for section in sections(r):
+                yield Static(_title(section), classes="section")
+                yield Static(_table(section), classes="figures")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -67,28 +75,20 @@ class ResultScreen(BaseScreen):
         if not self.query(Tiles):
             return  # the app was left while this screen was being put up: its widgets are gone
         r = self._report
-        numbers = Numbers(
-            r.kl.mean,
-            _pair(r.kl.ci_low, r.kl.ci_high),
-            _number(r.kl.median),
-            _number(r.kl.p99),
-            r.flip_rate,
-            _pair(r.flip_ci_low, r.flip_ci_high),
-            r.perplexity_ref,
-            r.perplexity_quant,
-        )
-        self.query_one(Tiles).show(numbers, r.thresholds)
+        self.query_one("#doubts").display = bool(r.warnings)
+        self.query_one("#plots").display = bool(self.query("#plots > *"))
+        self.query_one(Tiles).show(_numbers(r), r.thresholds, none="no interval")
         if self._problem:
             self.notify(self._problem, severity="error", timeout=30, markup=False)
         self.query_one(VerticalScroll).focus()
-        if self._run is not None:
+        if self._run is not None and r.origin is None:
             try:
                 numbers = tally_of(self._run.positions()).running()
             except FidelityError as error:
                 self.notify(str(error), severity="error", markup=False)
                 return
             if numbers is not None:
-                self.query_one(Histogram).show(numbers.histogram)
+                self.query_one(Histogram).show(numbers.histogram, r.thresholds)
 
     def action_copy(self) -> None:
         """Hand the Markdown to the terminal's clipboard."""
@@ -97,65 +97,56 @@ class ResultScreen(BaseScreen):
 
     def _headline(self) -> Text:
         r = self._report
+        colours = self.app.theme_variables
+        colour = colours[COLOURS[r.verdict]]
         text = Text()
-        text.append(
-            f" {r.verdict.upper()} ", style=f"bold reverse {self.app.theme_variables[COLOURS[r.verdict]]}"
-        )
-        mode = "stress" if r.mode == "stress" else f"deployment from {r.quantize_start}"
-        text.append(f"  {inert(r.model)}", style="bold")
-        text.append(f"  {r.setting}, {mode}")
+        text.append(f" {r.verdict.upper()} ", style=f"bold reverse {colour}")
+        text.append(f"  {sure_words(r.verdict, r.confidence)}", style=f"bold {colour}")
         if r.partial:
-            text.append("  PARTIAL", style=f"bold {self.app.theme_variables['warning']}")
-        text.append(f"\n{'saved as ' + self._run.id if self._run else 'not saved'}", style="dim")
+            text.append("  PARTIAL", style=f"bold {colours['warning']}")
+        if r.origin is not None:
+            text.append(f"  IMPORTED from {inert(r.origin.tool)}", style=f"bold {colours['warning']}")
+        text.append(f"\n{inert(r.model)}", style="bold")
+        text.append(f"  {setting_words(r)}")
+        saved = f"saved as {inert(self._run.id)}" if self._run else "not saved"
+        text.append(f"\n{saved}", style="dim")
+        text.append(f"\n{policy_words(r.thresholds)}", style="dim")
+        if r.stopping is not None:
+            text.append(f"\n{stopped_words(r.stopping)}")
         return text
 
 
-def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
-    return None if low is None or high is None else (low, high)
+def _numbers(r: Report) -> Numbers:
+    change = r.perplexity.delta_ci if r.perplexity else None
+    return Numbers(
+        kl_mean=r.kl.mean,
+        kl_interval=pair(r.kl.ci_low, r.kl.ci_high),
+        kl_p99=math.nan if r.kl.p99 is None else r.kl.p99,
+        p99_interval=r.kl.p99_ci,
+        flip_rate=r.flip_rate,
+        flip_interval=pair(r.flip_ci_low, r.flip_ci_high),
+        perplexity_delta=r.perplexity_delta,
+        perplexity_interval=change,
+    )
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _doubts(r: Report, colour: str) -> Text:
+    return Text("\n").join(Text(f"! {inert(warning)}", style=colour) for warning in r.warnings)
 
 
-def _details(r: Report) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for part in r.by_part if len(r.by_part) > 1 else ():
-        words = f"KL {kl(part.kl_mean)}"
-        if part.ci_low is not None:
-            words += f" ({interval(part.ci_low, part.ci_high)})"
-        table.add_row(
-            inert(part.name), f"{words}, flips {percent(part.flip_rate)}, {counted(part.n_chunks, 'chunk')}"
-        )
-    rows = [
-        *([("KV cache", _kv_words(r.kv_bytes_per_token))] if r.kv_bytes_per_token else []),
-        (
-            "scored",
-            f"{r.n_positions:,} positions, {r.n_chunks} of {r.n_chunks_planned} chunks, "
-            f"{duration(r.seconds)}, {r.positions_per_second:,.0f}/s, peak {size(r.peak_memory_bytes)}",
-        ),
-        (
-            "corpus",
-            f"{inert(r.corpus.name)} {r.corpus.content_hash}, chunks of {r.corpus.chunk_length} tokens",
-        ),
-        ("device", f"{r.device}, {r.compute}"),
-        ("versions", f"mqf-tui {r.versions.mqf_tui}, mlx {r.versions.mlx}, mlx-lm {r.versions.mlx_lm}"),
-        ("again", inert(r.command)),
-    ]
-    for name, value in rows:
-        table.add_row(name, Text(inert(value)))
-    for warning in r.warnings:
-        table.add_row("note", Text(inert(warning)))
+def _title(section: Section) -> Text:
+    return Text(section.title, style="bold")
+
+
+def _table(section: Section) -> Table:
+    """Names may fold in a narrow terminal, numbers may not."""
+    table = Table(box=None, show_header=bool(section.columns), padding=(0, 1, 0, 0), header_style="dim")
+    numbers = len(section.columns) - 1
+    for place, name in enumerate(section.columns or ("", "")):
+        if place == 0:
+            table.add_column(name, style="dim", no_wrap=not section.columns)
+        else:
+            table.add_column(name, justify="right" if numbers else "left", no_wrap=bool(numbers > 0))
+    for row in section.rows:
+        table.add_row(*map(Text, row))
     return table
-
-
-def _kv_words(kv: KVBytes) -> str:
-    words = []
-    if kv.reference_16bit and kv.variant_16bit and kv.number_bytes != 2:
-        words.append(f"{size(kv.reference_16bit)} → {size(kv.variant_16bit)} per token (16-bit)")
-    words.append(f"{size(kv.reference)} → {size(kv.variant)} per token as run ({8 * kv.number_bytes}-bit)")
-    if kv.reference_measured and kv.variant_measured:
-        words.append(f"{size(kv.reference_measured)} → {size(kv.variant_measured)} measured")
-    return ", ".join(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import ClassVar
 
@@ -13,13 +14,29 @@ from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
+from mqf_tui.app.sections import known, pair
 from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
+from mqf_tui.app.words import short_words
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun, broken_runs, list_runs
-from mqf_tui.reports.text import inert, kl, percent
+from mqf_tui.reports.schema import Report
+from mqf_tui.reports.text import UNKNOWN, inert, kl, percent
 
-COLUMNS = ("", "verdict", "model", "setting", "mode", "KL mean", "p99", "flips", "corpus", "when")
+# From left to right; the number says in which order they go where there is no room (0: never).
+COLUMNS = {
+    "": 0,
+    "verdict": 0,
+    "model": 0,
+    "setting": 0,
+    "KL mean": 0,
+    "flips": 5,
+    "p99": 2,
+    "corpus": 1,
+    "tags": 4,
+    "when": 3,
+}
+PADDING = 2  # of a cell, both sides together
 
 
 class RunTable(DataTable[Text]):
@@ -28,13 +45,24 @@ class RunTable(DataTable[Text]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
 
 
+def fitting(widths: dict[str, int], room: int) -> list[str]:
+    """The columns that find room, of these widths; the least important ones are left out."""
+    shown = [name for name in COLUMNS if name in widths]
+    for name in sorted((n for n in shown if COLUMNS[n]), key=lambda n: COLUMNS[n]):
+        if sum(widths[n] + PADDING for n in shown) <= room:
+            break
+        shown.remove(name)
+    return shown
+
+
 class RunsScreen(BaseScreen):
     """A table, newest first."""
 
     TITLE: ClassVar[str | None] = "Runs"
     HELP = (
         "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side. "
-        "◐ is a partial run: it was stopped before its end."
+        "◐ is a partial run: it was stopped before its end; ↓ one that was imported. Beside the verdict "
+        "stands how sure it is, beside mean KL half of its 95 % interval."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", key_display="␣"),
@@ -57,7 +85,6 @@ class RunsScreen(BaseScreen):
 
     def on_mount(self) -> None:
         """Read the runs."""
-        self.query_one(DataTable).add_columns(*COLUMNS)
         self.query_one(DataTable).focus()
         self.action_reload()
 
@@ -80,30 +107,43 @@ class RunsScreen(BaseScreen):
         for name, why in broken:
             self.notify(inert(f"{name} cannot be read: {why}"), severity="warning", markup=False)
 
+    def on_resize(self) -> None:
+        """Show the columns that the new width has room for."""
+        self._fill()
+
     def _fill(self) -> None:
         table = self.query_one(DataTable)
         row = table.cursor_row
-        table.clear()
-        for run in self._runs:
-            table.add_row(*self._cells(run), key=run.id)
+        rows = {run.id: self._cells(run) for run in self._runs}
+        widths = {
+            name: max([len(name), *(cells[name].cell_len for cells in rows.values())])
+            for name in COLUMNS
+            if name != "tags" or any(cells["tags"] for cells in rows.values())
+        }
+        shown = fitting(widths, self.size.width - 2)
+        table.clear(columns=True)
+        table.add_columns(*shown)
+        for run_id, cells in rows.items():
+            table.add_row(*(cells[name] for name in shown), key=run_id)
         if self._runs:
             table.move_cursor(row=min(row, len(self._runs) - 1))
 
-    def _cells(self, run: SavedRun) -> tuple[Text, ...]:
+    def _cells(self, run: SavedRun) -> dict[str, Text]:
         r = run.report
         colour = self.app.theme_variables[COLOURS[r.verdict]]
-        words = (
-            _short(inert(r.model.rsplit("/", 1)[-1])),
-            f"{r.kv_bits}-bit g{r.kv_group_size}",
-            r.mode or "" if not r.quantize_start else f"from {r.quantize_start}",
-            kl(r.kl.mean),
-            kl(r.kl.p99),
-            percent(r.flip_rate),
-        )
-        verdict = Text(r.verdict + (" ◐" if r.partial else ""), style=f"bold {colour}")
-        when = _local(r.created)
-        mark = Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " ")
-        return (mark, verdict, *map(Text, words), Text(inert(r.corpus.name)), Text(when))
+        marks = (" ◐" if r.partial else "") + (" ↓" if r.origin is not None else "")
+        return {
+            "": Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " "),
+            "verdict": Text(short_words(r.verdict, r.confidence) + marks, style=f"bold {colour}"),
+            "model": Text(_short(inert(r.model.rsplit("/", 1)[-1]))),
+            "setting": Text(r.short_setting),
+            "KL mean": Text(_plus_minus(r)),
+            "flips": Text(percent(r.flip_rate) if known(r.flip_rate) else UNKNOWN),
+            "p99": Text(kl(r.kl.p99)),
+            "corpus": Text(_short(inert(r.corpus.name))),
+            "tags": Text(""),
+            "when": Text(_local(r.created)),
+        }
 
     @on(DataTable.RowSelected)
     def open(self) -> None:
@@ -140,6 +180,19 @@ class RunsScreen(BaseScreen):
         return self._runs[row] if 0 <= row < len(self._runs) else None
 
 
+def _plus_minus(r: Report) -> str:
+    """Mean KL and half its interval, in the same number of digits."""
+    ci = pair(r.kl.ci_low, r.kl.ci_high)
+    mean = kl(r.kl.mean)
+    if ci is None or not math.isfinite(r.kl.mean):
+        return mean
+    # An interval that ends at 0 was cut there: its upper half is the half width.
+    half = ci[1] - r.kl.mean
+    if "e" in mean:
+        return f"{mean} ± {half:.0e}"
+    return f"{mean} ± {half:.{len(mean.partition('.')[2])}f}"
+
+
 def _local(created: str) -> str:
     try:
         return datetime.fromisoformat(created).astimezone().strftime("%Y-%m-%d %H:%M")
@@ -147,5 +200,5 @@ def _local(created: str) -> str:
         return inert(created[:16])
 
 
-def _short(name: str, most: int = 22) -> str:
+def _short(name: str, most: int = 20) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"

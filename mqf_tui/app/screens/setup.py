@@ -27,6 +27,8 @@ FILE = "a file"
 CHUNK_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 CHUNKS = (5, 10, 20, 40)
 STARTS = (128, 256, 384)
+WHEN_SURE = "sure"
+PRECISIONS = (5, 2)  # per cent
 
 
 class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -51,7 +53,9 @@ class SetupScreen(BaseScreen):
         "# Set-up\n\n↑/↓ or Tab go from setting to setting, ←/→ choose. Struck-out values do not work for "
         "this model. Where a line says so, digits type a number of your own.\n\n"
         "**Stress** quantizes the cache from the first token on. **Deployment** keeps the first positions in "
-        "full precision, then converts the whole cache, as `--quantized-kv-start` of mlx-lm does."
+        "full precision, then converts the whole cache, as `--quantized-kv-start` of mlx-lm does.\n\n"
+        "**Stop**: when sure, or within some per cent, ends the measurement before its last chunk where the "
+        "numbers allow it. The rule bears being asked after every chunk. Choose many chunks, or all, with it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start"),
@@ -78,6 +82,7 @@ class SetupScreen(BaseScreen):
                 "chunk length", _lengths(facts), min(512, facts.context or 512), own="a length", id="length"
             )
             yield Choice("chunks", _chunks(), 10, own="a number", id="chunks")
+            yield Choice("stop", _stops(), None, id="stop")
             yield Choice("mode", _modes(), 0, own="the first position to quantize", id="start")
             yield Choice("corpus", _corpora(), "builtin", id="corpus")
             yield FileLine(placeholder="path of a UTF-8 text file", id="file")
@@ -156,7 +161,7 @@ class SetupScreen(BaseScreen):
     def _settings(self) -> KVSettings:
         corpus = self._value("corpus")
         path = os.path.abspath(os.path.expanduser(self.query_one("#file", Input).value.strip()))
-        chunks = self._value("chunks")
+        chunks, stop = self._value("chunks"), self._value("stop")
         name = self._model.name
         return KVSettings(
             model=name if self._model.source != "folder" else str(self._facts.folder),
@@ -166,6 +171,8 @@ class SetupScreen(BaseScreen):
             chunk_length=_number(self._value("length")),
             max_chunks=chunks if isinstance(chunks, int) else None,
             corpus=path if corpus == FILE else str(corpus),
+            until_sure=stop == WHEN_SURE,
+            precision=stop / 100 if isinstance(stop, int) else None,
         )
 
 
@@ -216,6 +223,15 @@ def _lengths(facts: ModelFacts) -> list[Option]:
 def _chunks() -> list[Option]:
     some = [Option(n, str(n), "more chunks, tighter intervals") for n in CHUNKS]
     return [*some, Option(None, "all", "every chunk of the corpus")]
+
+
+def _stops() -> list[Option]:
+    within = "as soon as mean KL is known to within ±{} % of itself"
+    return [
+        Option(None, "at the end", "every chunk asked for is scored; the tightest intervals"),
+        Option(WHEN_SURE, "when sure", "as soon as one verdict is left; wrong in at most 5 % of runs"),
+        *(Option(share, f"within {share} %", within.format(share)) for share in PRECISIONS),
+    ]
 
 
 def _modes() -> list[Option]:

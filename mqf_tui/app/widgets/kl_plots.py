@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from mqf_tui.app.tally import HISTOGRAM_EDGES
 from mqf_tui.app.widgets.plot import Plot
 from mqf_tui.fidelity.verdict import KV_POLICY
-from mqf_tui.reports.schema import DepthBucket
+from mqf_tui.reports.schema import DepthBucket, Thresholds
 
-GOOD, MARGINAL = (math.log10(limit) for limit in KV_POLICY.kl_mean)
+ZONES = ("success", "warning", "error")
 
 
-def zone(log_kl: float) -> str:
+def zone(log_kl: float, limits: Thresholds) -> str:
     """Name of the theme's colour for a log10 KL: where it lies against the limits of the mean."""
-    return "success" if log_kl <= GOOD else "warning" if log_kl <= MARGINAL else "error"
+    value = 10.0**log_kl
+    return ZONES[sum(value > limit for limit in limits.kl_mean)]
 
 
 def power(exponent: int) -> str:
@@ -35,10 +36,11 @@ class Histogram(Plot):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._counts: NDArray[np.int64] | None = None
+        self._limits = KV_POLICY
 
-    def show(self, counts: NDArray[np.int64]) -> None:
+    def show(self, counts: NDArray[np.int64], limits: Thresholds = KV_POLICY) -> None:
         """Draw these counts between HISTOGRAM_EDGES."""
-        self._counts = counts
+        self._counts, self._limits = counts, limits
         self.refresh()
 
     def plot(self, figure: Any) -> bool:
@@ -50,8 +52,10 @@ class Histogram(Plot):
         filled = np.flatnonzero(counts)
         first, last = min(filled[0], 18), max(filled[-1], 47)
         shown = slice(int(first), int(last) + 1)
-        for name in ("success", "warning", "error"):
-            picked = [i for i in range(shown.start, shown.stop) if zone(float(centres[i])) == name]
+        for name in ZONES:
+            picked = [
+                i for i in range(shown.start, shown.stop) if zone(float(centres[i]), self._limits) == name
+            ]
             if picked:
                 heights = counts[picked].tolist()
                 figure.draw(
@@ -91,10 +95,11 @@ class Trace(LogSeries):
         super().__init__(**options)
         self._trace: NDArray[np.float64] | None = None
         self._n_planned = 0
+        self._limits = KV_POLICY
 
-    def show(self, trace: NDArray[np.float64], n_planned: int) -> None:
+    def show(self, trace: NDArray[np.float64], n_planned: int, limits: Thresholds = KV_POLICY) -> None:
         """Draw mean KL (bins,), NaN where not scored yet."""
-        self._trace, self._n_planned = trace, n_planned
+        self._trace, self._n_planned, self._limits = trace, n_planned, limits
         self.refresh()
 
     def plot(self, figure: Any) -> bool:
@@ -106,8 +111,8 @@ class Trace(LogSeries):
             return False
         logs = np.log10(np.maximum(self._trace[scored], 1e-8))
         places = (scored + 0.5) * self._n_planned / len(self._trace)
-        names = np.array([zone(float(v)) for v in logs])
-        for name in ("success", "warning", "error"):
+        names = np.array([zone(float(v), self._limits) for v in logs])
+        for name in ZONES:
             here = names == name
             if here.any():
                 points = places[here].tolist(), logs[here].tolist()
@@ -124,9 +129,11 @@ class Depth(LogSeries):
 
     BORDER_TITLE = "KL by depth in the chunk"
 
-    def __init__(self, buckets: Sequence[DepthBucket], **options: Any) -> None:
+    def __init__(
+        self, buckets: Sequence[DepthBucket], limits: Thresholds = KV_POLICY, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._buckets = buckets
+        self._buckets, self._limits = buckets, limits
 
     def plot(self, figure: Any) -> bool:
         """One bar a part, coloured by zone."""
@@ -137,7 +144,7 @@ class Depth(LogSeries):
         floor = max(-8, math.floor(float(logs.min())))
         for place, value in enumerate(logs.tolist(), 1):
             bar = [place], [floor], [value]
-            figure.draw(figure.bar(*bar, width=0.7, marker=self.marker("█", zone(value))))
+            figure.draw(figure.bar(*bar, width=0.7, marker=self.marker("█", zone(value, self._limits))))
         figure.ruler("x").lim(0.4, len(buckets) + 0.6)
         figure.ruler("x").ticks(list(range(1, len(buckets) + 1)), [str(b.start) for b in buckets])
         self.log_axis(figure, logs)

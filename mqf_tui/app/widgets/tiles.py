@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -11,7 +13,7 @@ from mqf_tui.app.tally import Numbers
 from mqf_tui.app.widgets.tile import Tile
 from mqf_tui.fidelity.intervals import Interval
 from mqf_tui.reports.schema import Thresholds, Verdict
-from mqf_tui.reports.text import kl, perplexity
+from mqf_tui.reports.text import UNKNOWN
 
 # The theme's colour for each verdict.
 COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
@@ -25,44 +27,40 @@ class Tiles(Horizontal):
 
     def compose(self) -> ComposeResult:
         """Four tiles."""
-        for name in ("mean", "p99", "flips", "perplexity"):
-            yield Tile(name, id=name)
+        for name, title in (("mean", "KL mean"), ("p99", "KL p99"), ("flips", "flips"), ("perplexity",) * 2):
+            yield Tile(title, id=name)
 
-    def show(self, n: Numbers, limits: Thresholds) -> None:
-        """Fill the tiles; colours say which verdict each number alone would give."""
-        exponent = exponent_of(n.kl_mean)
-        self._tile("mean").show(
-            f"KL mean{times(exponent)}",
-            scaled(n.kl_mean, exponent),
-            _between(n.kl_interval, exponent),
-            level(n.kl_mean, limits.kl_mean),
-        )
-        exponent = exponent_of(n.kl_p99)
-        median = f"median {kl(n.kl_median)}"
-        self._tile("p99").show(
-            f"KL p99{times(exponent)}",
-            scaled(n.kl_p99, exponent),
-            median,
-            level(n.kl_p99, limits.kl_p99),
-        )
-        low, high = n.flip_interval or (0.0, 0.0)
-        note = f"{100 * low:.2f} to {100 * high:.2f} %" if n.flip_interval else "no interval yet"
-        self._tile("flips").show(
-            "flips", f"{100 * n.flip_rate:.2f}%", note, level(n.flip_rate, limits.flip_rate)
-        )
-        delta = n.perplexity_quant - n.perplexity_ref
-        exponent = exponent_of(delta, 0.1)
-        sign = "+" if delta > 0 else ""
+    def show(self, n: Numbers, limits: Thresholds, *, none: str = "no interval yet") -> None:
+        """Fill the tiles; colours say which verdict each number alone would give. ``none``: in place of
+        an interval that there is not."""
+        for name, title, value, interval, pair in (
+            ("mean", "KL mean", n.kl_mean, n.kl_interval, limits.kl_mean),
+            ("p99", "KL p99", n.kl_p99, n.p99_interval, limits.kl_p99),
+        ):
+            exponent = exponent_of(value)
+            note = _between(interval, lambda v, e=exponent: scaled(v, e), none)
+            self._tile(name).show(title + times(exponent), scaled(value, exponent), note, level(value, pair))
+        rate = f"{100 * n.flip_rate:.2f}%" if math.isfinite(n.flip_rate) else UNKNOWN
+        note = _between(n.flip_interval, lambda v: f"{100 * v:.2f}", none, " %")
+        self._tile("flips").show("flips", rate, note, level(n.flip_rate, limits.flip_rate))
+        # The change is often less than its error: the power is that of the largest number shown.
+        largest = max((n.perplexity_delta, *(n.perplexity_interval or ())), key=abs)
+        exponent = exponent_of(largest, 0.1)
         # Perplexity alone gives no verdict: it may fall by chance where the distribution is wrecked.
-        note = f"{perplexity(n.perplexity_ref)}→{perplexity(n.perplexity_quant)}"
-        self._tile("perplexity").show(f"perplexity{times(exponent)}", sign + scaled(delta, exponent), note)
+        self._tile("perplexity").show(
+            f"perplexity{times(exponent)}",
+            signed(n.perplexity_delta, exponent),
+            _between(n.perplexity_interval, lambda v: signed(v, exponent), none),
+        )
 
     def _tile(self, name: str) -> Tile:
         return self.query_one(f"#{name}", Tile)
 
 
-def level(value: float, limits: tuple[float, float]) -> Verdict:
-    """Which verdict one number alone would give."""
+def level(value: float, limits: tuple[float, float]) -> Verdict | Literal[""]:
+    """Which verdict one number alone would give; none where it is not known."""
+    if math.isnan(value):
+        return ""
     return "good" if value <= limits[0] else "marginal" if value <= limits[1] else "bad"
 
 
@@ -76,10 +74,15 @@ def exponent_of(value: float, least: float = 0.01) -> int:
 def scaled(value: float, exponent: int) -> str:
     """Three significant digits of value / 10^exponent."""
     if not math.isfinite(value):
-        return str(value)
+        return UNKNOWN if math.isnan(value) else str(value)
     mantissa = value / 10.0**exponent
     digits = 2 if mantissa == 0 else 2 - math.floor(math.log10(abs(mantissa)))
     return f"{mantissa:.{min(max(digits, 0), 4)}f}"
+
+
+def signed(value: float, exponent: int) -> str:
+    """``scaled`` with a plus sign before what is more than 0."""
+    return ("+" if value > 0 else "") + scaled(value, exponent)
 
 
 def times(exponent: int) -> str:
@@ -87,7 +90,8 @@ def times(exponent: int) -> str:
     return f" ×10{str(exponent).translate(SUPERSCRIPTS)}" if exponent else ""
 
 
-def _between(interval: Interval | None, exponent: int) -> str:
-    if interval is None:
-        return "no interval yet"
-    return f"{scaled(interval[0], exponent)} to {scaled(interval[1], exponent)}"
+def _between(interval: Interval | None, word: Callable[[float], str], none: str, unit: str = "") -> str:
+    # At first a confidence sequence spans all that can be, which says nothing.
+    if interval is None or not all(map(math.isfinite, interval)) or interval == (0.0, 1.0):
+        return none
+    return f"{word(interval[0])} to {word(interval[1])}{unit}"
