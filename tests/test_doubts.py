@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mqf_tui import api
+from mqf_tui.fidelity import engine
+from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.doubts import BUSY, ENOUGH_CHUNKS, carrying_half, doubts
-from mqf_tui.fidelity.events import Plan
+from mqf_tui.fidelity.events import Finished, Plan
 from mqf_tui.fidelity.load import Counters, Load, read_counters
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
@@ -188,6 +192,44 @@ def test_a_busy_machine() -> None:
     assert "close them" in doubt
     at_the_limit = load(Counters(0, 0, 0), Counters(100 * BUSY, 100, 0))
     assert doubts(plan(), EVEN, n_chunks=40, load=at_the_limit) == []
+
+
+class Held(Control):
+    """Held for a second in its first chunk, or so it says."""
+
+    def wait(self) -> None:
+        self.waited = 1.0
+
+
+@pytest.mark.parametrize(("control", "spans"), [(Control(), 3), (Held(), 2)])
+def test_the_engine_looks_once_a_chunk_and_leaves_pauses_out(
+    control: Control, spans: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    class Recorded(Load):
+        def begin(self) -> None:
+            looked.append("begin")
+            super().begin()
+
+        def end(self) -> None:
+            looked.append("end")
+            super().end()
+
+    def read() -> Counters:
+        """Ten processor seconds between two looks, seven of them others'."""
+        n = float(len(looked))
+        return Counters(9 * n, 10 * n, 2 * n)
+
+    monkeypatch.setattr(engine, "Load", lambda: Recorded(read))
+    folder = makers.model_folder(tmp_path / "tiny-llama")
+    corpus = str(makers.text_file(tmp_path / "notes.txt"))
+    settings = KVSettings(str(folder), kv_bits=4, chunk_length=300, max_chunks=3, corpus=corpus)
+    *_, last = api.events(settings, control)
+    assert isinstance(last, Finished)
+    assert (looked.count("begin"), looked.count("end")) == (3, spans)
+    (busy,) = (doubt for doubt in last.report.warnings if "busy" in doubt)
+    assert "other programs took 70% of its processor time" in busy
 
 
 def test_memory_that_was_short() -> None:
