@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mqf_tui.fidelity import device
@@ -12,6 +13,10 @@ from mqf_tui.fidelity import device
 # Test modules import mlx while they are collected, before any fixture runs, and OpenBLAS can only be
 # loaded ahead of it.
 device.prepare()
+
+# No test may depend on how fast the machine is.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

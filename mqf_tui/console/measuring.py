@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mqf_tui.console.judging import ended, judged
-from mqf_tui.console.output import say
+from mqf_tui.console.output import say, write_file
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
@@ -88,18 +88,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _deliver(report: Report, positions: Positions, options: argparse.Namespace) -> None:
-    from mqf_tui.reports.json_report import to_json
-    from mqf_tui.reports.markdown import to_markdown
+    from mqf_tui.reports.formats import render
 
-    text = to_json(report) if options.format == "json" else to_markdown(report)
-    text = text.rstrip("\n") + "\n"
     # First the run: a report that cannot be printed can be shown again from it.
     try:
         if not options.no_save:
             _save(report, positions)
     finally:
+        text = render(options.format, report, positions)
         if options.output is not None:
-            _write(Path(options.output), text)
+            write_file(Path(options.output), text)
         else:
             # The reader may go away (`| head`, or the same Ctrl+C): the run's own exit code stands.
             with suppress(BrokenPipeError):
@@ -111,13 +109,6 @@ def _save(report: Report, positions: Positions) -> None:
 
     run = save_run(report, positions)
     sys.stderr.write(f"saved as run {run.id} (mqf-tui runs show {run.id})\n")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SaveError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error
 
 
 def _check_writable(path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Standard output that fails with a sentence."""
+"""Standard output and files that fail with a sentence."""
 
 from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 from mqf_tui.fidelity.errors import SaveError
 
@@ -27,3 +28,12 @@ def say(text: str) -> None:
         raise SaveError(
             f"the output could not be written ({error.strerror}); make room there or send it elsewhere."
         ) from error
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write ``text`` into a file, in place of what it held; raises SaveError."""
+    try:
+        # CSV's own line ends must stay as they are.
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise SaveError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error

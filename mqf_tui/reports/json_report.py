@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 from pydantic import ValidationError
 
 from mqf_tui.reports.schema import Report
 
+_UNSEEN = re.compile(r"[\x7f-\U0010ffff]")
+
 
 def to_json(report: Report) -> str:
-    """The report as JSON text; infinities and NaN as strings. Keys that an older file lacks stay away."""
-    return report.model_dump_json(indent=2, exclude_unset=True) + "\n"
+    """The report as JSON text; infinities and NaN as strings. Keys that an older file lacks stay away.
+
+    Characters that could drive a terminal or turn a line round stand as their escapes.
+    """
+    text = report.model_dump_json(indent=2, exclude_unset=True)
+    return _UNSEEN.sub(_escaped, text) + "\n"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029":
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
 def from_json(text: str | bytes) -> Report:

@@ -1,102 +1,91 @@
-"""The report as Markdown, made to be pasted into an issue or a model card."""
+"""The report as Markdown, made to be pasted into an issue: what matters in sight, the rest folded."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from mqf_tui.reports.escaping import fenced, said
+from mqf_tui.reports.markdown_details import details, groups, table
+from mqf_tui.reports.rows import bounds, figures, known, spread
 from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import change, counted, inert, interval, kl, percent, perplexity, size
+from mqf_tui.reports.text import counted, kl, percent, stopping_words, verdict_words
 
 
 def to_markdown(report: Report) -> str:
-    """One title, the verdict, one table, depth and parts, provenance, the command."""
-    return "\n\n".join(_blocks(report)) + "\n"
+    """Title, verdict, doubts, one table, the parts, the command; depth, kinds of text, origin folded."""
+    return "\n\n".join((f"### {title(report)}", *body(report))) + "\n"
+
+
+def title(report: Report) -> str:
+    """What was measured: ``org/model: 4-bit KV cache, group 64, stress``."""
+    words = [f"{said(report.model) or 'unnamed model'}: {report.setting}"]
+    if report.mode == "stress":
+        words.append("stress")
+    elif report.mode == "deployment":
+        words.append(f"deployment from position {report.quantize_start}")
+    if report.variant_model:
+        words.append(f"in {said(report.variant_model)}")
+    return ", ".join(words)
+
+
+def body(report: Report) -> Iterator[str]:
+    """All blocks below the title."""
+    yield " ".join((headline(report), *_ending(report)))
+    yield " ".join((*_material(report), thresholds(report)))
+    if report.warnings:
+        yield "\n>\n".join(f"> ⚠ {said(warning)}" for warning in report.warnings)
+    yield table(("", "value", "95 % interval"), figures(report), align="lrr")
+    if len(report.by_part) > 1:
+        yield groups("part", ((said(part.name), part) for part in report.by_part))
+    if report.command:
+        yield fenced(report.command, "sh")
+    yield from details(report)
 
 
 def headline(report: Report) -> str:
     """The verdict in a sentence."""
-    said = f"**{report.verdict}**: mean KL {kl(report.kl.mean)} nats, p99 {kl(report.kl.p99)}, "
-    said += f"flips {percent(report.flip_rate)}"
+    k = report.kl
+    words = [f"mean KL {spread(k.mean, bounds(k.ci_low, k.ci_high), kl)} nats"]
+    if known(k.p99):
+        words.append(f"p99 {kl(k.p99)}")
+    if known(report.flip_rate):
+        ends = bounds(report.flip_ci_low, report.flip_ci_high)
+        words.append(f"flips {spread(report.flip_rate, ends, percent)}")
+    return f"**{verdict_words(report)}**: {', '.join(words)}."
+
+
+def _ending(report: Report) -> Iterator[str]:
+    """What else one must know before one believes the verdict."""
     if report.partial:
-        said += f" (partial: {report.n_chunks} of {report.n_chunks_planned} chunks begun)"
-    return said + "."
+        yield f"**Partial**: {report.n_chunks} of {counted(report.n_chunks_planned, 'chunk')} begun."
+    if stopped := stopping_words(report):
+        yield f"{stopped[0].upper()}{stopped[1:]}; the intervals of mean KL and flips allow for the looking."
+    if origin := report.origin:
+        words = " ".join(word for word in (said(origin.tool), said(origin.version)) if word)
+        rest = ", ".join(word for word in (said(origin.form), said(origin.file)) if word)
+        yield f"Imported from {words}" + (f" ({rest})." if rest else ".")
 
 
-def _blocks(report: Report) -> Iterator[str]:
-    yield f"### {_cell(report.model)}: {report.setting}, {_mode(report)}"
-    yield headline(report)
-    yield "\n".join(_table(report))
-    if report.kl_by_depth:
-        yield "\n".join(_depth(report))
-    if len(report.by_part) > 1:
-        yield "\n".join(_parts(report))
-    yield _provenance(report)
-    if report.warnings:
-        yield "\n".join(f"> {_cell(warning)}" for warning in report.warnings)
-    yield f"```sh\n{inert(report.command)}\n```"
-
-
-def _mode(report: Report) -> str:
-    return "stress" if report.mode == "stress" else f"deployment from position {report.quantize_start}"
-
-
-def _table(report: Report) -> Iterator[str]:
-    r = report
-    yield "| | value | 95 % interval |"
-    yield "| --- | ---: | ---: |"
-    yield f"| KL mean (nats) | {kl(r.kl.mean)} | {interval(r.kl.ci_low, r.kl.ci_high)} |"
-    yield f"| KL median, p90, p95 | {kl(r.kl.median)}, {kl(r.kl.p90)}, {kl(r.kl.p95)} | |"
-    yield f"| KL p99, max | {kl(r.kl.p99)}, {kl(r.kl.max)} | |"
-    yield f"| top-1 flips | {percent(r.flip_rate)} | {interval(r.flip_ci_low, r.flip_ci_high, rate=True)} |"
-    yield (
-        f"| perplexity | {perplexity(r.perplexity_ref)} → {perplexity(r.perplexity_quant)} "
-        f"({change(r.perplexity_delta)}) | |"
-    )
-    kv = r.kv_bytes_per_token
-    if kv is None:
-        return
-    if kv.reference_16bit and kv.variant_16bit:
-        yield f"| KV cache per token (16-bit) | {_bytes(kv.reference_16bit, kv.variant_16bit)} | |"
-    if kv.number_bytes != 2 or not kv.reference_16bit:
-        here = f", as run ({8 * kv.number_bytes}-bit)" if kv.number_bytes != 2 else ""
-        yield f"| KV cache per token{here} | {_bytes(kv.reference, kv.variant)} | |"
-
-
-def _bytes(full: float, packed: float) -> str:
-    share = f" ({packed / full:.0%})" if full else ""
-    return f"{size(full)} → {size(packed)}{share}"
-
-
-def _depth(report: Report) -> Iterator[str]:
-    yield "| depth | " + " | ".join(f"{b.start}–{b.end - 1}" for b in report.kl_by_depth) + " |"
-    yield "| --- |" + " ---: |" * len(report.kl_by_depth)
-    yield "| KL mean | " + " | ".join(kl(b.kl_mean) for b in report.kl_by_depth) + " |"
-
-
-def _parts(report: Report) -> Iterator[str]:
-    yield "| part | chunks | KL mean | 95 % interval | flips |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
-    for p in report.by_part:
-        yield (
-            f"| {_cell(p.name)} | {p.n_chunks} | {kl(p.kl_mean)} "
-            f"| {'—' if p.ci_low is None else interval(p.ci_low, p.ci_high)} "
-            f"| {percent(p.flip_rate)} |"
-        )
-
-
-def _provenance(report: Report) -> str:
-    c, v = report.corpus, report.versions
-    return _cell(
-        f"{counted(report.n_positions, 'position')} in {counted(report.n_chunks, 'chunk')} of "
-        f"{c.chunk_length} tokens of {c.name} "
-        f"({c.content_hash}, tokens {c.token_hash}, BOS {c.bos_policy}, join {c.join}) · "
-        f"model {report.model_hash}, {report.architecture}, {report.weights} · "
-        f"{report.device}, {report.compute} · "
-        f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}, Python {v.python}"
+def thresholds(report: Report) -> str:
+    """Which thresholds the verdict was taken from, in a sentence."""
+    limits = report.thresholds
+    pairs = zip(limits.kl_mean, limits.kl_p99, (100 * share for share in limits.flip_rate), strict=True)
+    good, most = pairs
+    return (
+        f"Thresholds {said(limits.policy)}: good up to mean KL {good[0]:g}, p99 {good[1]:g}, "
+        f"flips {good[2]:g} %; marginal up to {most[0]:g}, {most[1]:g}, {most[2]:g} %."
     )
 
 
-def _cell(text: str) -> str:
-    # Every sign that could end a cell or begin a link, an image, code or HTML.
-    return re.sub(r"([\\|`*\[\]])", r"\\\1", inert(text)).replace("<", "&lt;")
+def _material(report: Report) -> Iterator[str]:
+    """How much of which text was scored, as far as it is known."""
+    words: list[str] = []
+    if report.n_positions:
+        words.append(counted(report.n_positions, "position"))
+    if report.n_chunks:
+        length = f" of {report.corpus.chunk_length} tokens" if report.corpus.chunk_length else ""
+        words.append(f"{counted(report.n_chunks, 'chunk')}{length}")
+    measured = " in ".join(words)
+    name = said(report.corpus.name)
+    if measured or name:
+        yield " of ".join(word for word in (measured, name) if word) + "."

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mqf_tui.reports.schema import Confidence, Report, Verdict
 
 UNKNOWN = "—"
+EDGE = 0.10  # a second verdict at least that likely makes a run stand on the edge between the two
+
+
+class Judged(Protocol):
+    """A verdict and how sure it is: a report, or the numbers of a measurement that still runs."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Good, marginal or bad."""
+        ...
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """How sure that is, where it is known."""
+        ...
 
 
 def kl(value: float | None) -> str:
@@ -76,6 +95,81 @@ def interval(low: float | None, high: float | None, *, rate: bool = False) -> st
         return "no interval"
     word = percent if rate else kl
     return f"{word(low)} to {word(high)}"
+
+
+def points(share: float) -> str:
+    """A signed difference of two shares in percentage points: ``-2.74 pp``."""
+    if not math.isfinite(share):
+        return str(share)
+    rounded = round(100 * share, 2)
+    return f"{rounded:+.2f} pp" if rounded else "0.00 pp"
+
+
+def ratio(value: float) -> str:
+    """A ratio near 1, or its logarithm near 0, with four decimals: ``1.2276``."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.3g}" if abs(value) >= 1e4 else f"{value:.4f}"
+
+
+def p_value(p: float) -> str:
+    """``p = 0.032``, ``p < 0.0001``."""
+    if not math.isfinite(p):
+        return f"p = {p}"
+    if p < 1e-4:
+        return "p < 0.0001"
+    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+
+
+def likely(share: float) -> str:
+    """A probability in whole per cent that never claims to be certain: ``98 %``, ``over 99 %``."""
+    if not math.isfinite(share):
+        return UNKNOWN
+    if share > 0.99:
+        return "over 99 %"
+    return f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %"
+
+
+def on_edge(report: Judged) -> tuple[Verdict, Verdict] | None:
+    """The two likeliest verdicts, the better one first, where the second has a share of EDGE or more."""
+    c = report.confidence
+    if c is None:
+        return None
+    shares: dict[Verdict, float] = {"good": c.good, "marginal": c.marginal, "bad": c.bad}
+    order = list(shares)
+    first, second, _ = sorted(shares, key=lambda verdict: -shares[verdict])
+    if shares[second] < EDGE:
+        return None
+    return (first, second) if order.index(first) < order.index(second) else (second, first)
+
+
+def sureness(report: Judged) -> str:
+    """How sure the verdict is: ``98 %``, ``at least 95 %`` where it was settled; empty where not known."""
+    c = report.confidence
+    if c is None:
+        return ""
+    share = c.of(report.verdict)
+    return f"at least {100 * share:.3g} %" if c.method == "anytime" else likely(share)
+
+
+def verdict_words(report: Judged) -> str:
+    """``good, 98 %``, or ``on the edge between good and marginal (good, 62 %)``."""
+    said = ", ".join(word for word in (report.verdict, sureness(report)) if word)
+    edge = on_edge(report)
+    return f"on the edge between {edge[0]} and {edge[1]} ({said})" if edge else said
+
+
+def stopping_words(report: Report) -> str:
+    """How a measurement that goes on until it is sure ended, as a clause; empty where it was none."""
+    s = report.stopping
+    if s is None:
+        return ""
+    within = "" if s.precision is None else f" known to within {100 * s.precision:.3g} %"
+    what, reached = ("the verdict", " settled") if s.rule == "verdict" else ("mean KL", within or " settled")
+    if not s.settled:
+        return f"{what} was not{reached} after {counted(s.n_chunks, 'chunk')}"
+    planned = max(report.n_chunks_planned, s.n_chunks)
+    return f"stopped after {s.n_chunks} of {counted(planned, 'chunk')}, when {what} was{reached}"
 
 
 def inert(text: str) -> str:
