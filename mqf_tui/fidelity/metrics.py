@@ -9,7 +9,7 @@ import numpy as np
 
 
 class StepMetrics(NamedTuple):
-    """Arrays of shape (T,), of MLX or of NumPy. KL, NLLs and entropy in nats, float32; top-1 are ids.
+    """Arrays of shape (T,), of MLX or of NumPy. KL, NLLs and entropy in nats; top-1 are ids.
 
     ``prob_*``: the probability of each run's own top-1. ``margin``: the reference's top-1 less its second
     probability. ``delta_p``: the target's probability, variant less reference. ``in_top5``: fewer than
@@ -35,23 +35,38 @@ def position_metrics(ref: mx.array, quant: mx.array, targets: mx.array) -> StepM
     On a CPU the reductions are NumPy's, over the same memory: MLX's exponential is not vectorized
     there and takes twenty times as long (see benchmarks/README.md).
     """
+    return _reduced(ref, quant, targets, ruled_out=False)
+
+
+def masked(ref: mx.array, quant: mx.array) -> tuple[Any, Any]:
+    """KL and the reference's entropy, both (T,), where logits of −inf are allowed.
+
+    p = 0 adds nothing, p > 0 with q = 0 gives a KL of +inf. Slower than ``position_metrics``; only steps
+    with rows that came out NaN there need it. A NaN logit stays NaN.
+    """
+    found = _reduced(ref, quant, mx.zeros(len(ref), mx.int32), ruled_out=True)
+    return found.kl, found.entropy
+
+
+def _reduced(ref: mx.array, quant: mx.array, targets: mx.array, *, ruled_out: bool) -> StepMetrics:
     r, q = ref.astype(mx.float32), quant.astype(mx.float32)
     if mx.default_device() != mx.cpu:
-        return reduced(mx, r, q, targets)
+        return reduced(mx, r, q, targets, ruled_out=ruled_out)
     mx.eval(r, q, targets)
     # Infinities and NaN among the logits are the caller's to judge, not NumPy's to warn of.
     with np.errstate(all="ignore"):
-        return reduced(np, np.asarray(r), np.asarray(q), np.asarray(targets))
+        return reduced(np, np.asarray(r), np.asarray(q), np.asarray(targets), ruled_out=ruled_out)
 
 
-def reduced(xp: Any, r: Any, q: Any, targets: Any) -> StepMetrics:
+def reduced(xp: Any, r: Any, q: Any, targets: Any, *, ruled_out: bool = False) -> StepMetrics:
     """The metrics of float32 logits r and q (T, V), computed with the array library ``xp``.
 
         KL(P ‖ Q) = Σ_v softmax(r)_v (r_v − q_v) − lse(r) + lse(q)
 
     over the whole vocabulary, each lse taken from its row's maximum. The sum is a row dot product (many
     times faster than multiply-and-sum); identical logits give exactly 0. KL is never negative, so the
-    last rounding below 0 is cut. A row with a logit of −inf comes out NaN here: see ``masked``.
+    last rounding below 0 is cut. A row with a logit of −inf comes out NaN, unless ``ruled_out`` leaves
+    tokens that the reference rules out out of the sums.
     """
 
     def at(array: Any, ids: Any) -> Any:
@@ -61,11 +76,15 @@ def reduced(xp: Any, r: Any, q: Any, targets: Any) -> StepMetrics:
     max_r, max_q = at(r, top_r), at(q, top_q)
     shifted = r - max_r
     weights = xp.exp(shifted)
-    total_r, total_q = xp.sum(weights, axis=-1), xp.sum(xp.exp(q - max_q), axis=-1)
-    log_r, log_q = xp.log(total_r), xp.log(total_q)
-    # 50,000 terms summed in float32 would cost a small KL its third digit; a GPU has no float64.
+    # 50,000 terms summed in float32 would cost a small KL its second digit; a GPU has no float64.
     exact = {"dtype": np.float64} if xp is np else {}
-    dot = xp.einsum("tv,tv->t", weights, r - q, **exact) / total_r
+    total_r, total_q = xp.sum(weights, axis=-1, **exact), xp.sum(xp.exp(q - max_q), axis=-1, **exact)
+    log_r, log_q = xp.log(total_r), xp.log(total_q)
+    difference = r - q
+    if ruled_out:
+        nothing = weights == 0
+        difference, shifted = (xp.where(nothing, xp.zeros_like(x), x) for x in (difference, shifted))
+    dot = xp.einsum("tv,tv->t", weights, difference, **exact) / total_r
     kl = dot - (max_r - max_q)[:, 0] - log_r + log_q
     entropy = log_r - xp.einsum("tv,tv->t", weights, shifted, **exact) / total_r
     nll_ref, nll_quant = log_r + (max_r - at(r, targets))[:, 0], log_q + (max_q - at(q, targets))[:, 0]
@@ -93,20 +112,3 @@ def _second(xp: Any, weights: Any, top: Any) -> Any:
     else:
         weights = mx.put_along_axis(weights, top[:, None], nought, axis=-1)
     return xp.max(weights, axis=-1)
-
-
-def masked(ref: mx.array, quant: mx.array) -> tuple[mx.array, mx.array]:
-    """KL and the reference's entropy, both (T,), where logits of −inf are allowed.
-
-    p = 0 adds nothing, p > 0 with q = 0 gives a KL of +inf. Slower than ``position_metrics``; only rows
-    that came out NaN there need it. A NaN logit stays NaN.
-    """
-    r = ref.astype(mx.float32)
-    q = quant.astype(mx.float32)
-    log_p = r - mx.logsumexp(r, axis=-1, keepdims=True)
-    log_q = q - mx.logsumexp(q, axis=-1, keepdims=True)
-    p = mx.exp(log_p)
-    kl = mx.sum(mx.where(p > 0, p * (log_p - log_q), mx.zeros_like(p)), axis=-1)
-    entropy = -mx.sum(mx.where(p > 0, p * log_p, mx.zeros_like(p)), axis=-1)
-    broken = mx.any(mx.isnan(r) | mx.isnan(q), axis=-1)
-    return mx.where(broken, mx.full(kl.shape, float("nan")), mx.maximum(kl, 0)), entropy
