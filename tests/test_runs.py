@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,6 +21,8 @@ from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.library.runs import broken_runs, data_dir, list_runs, load_run, save_run
 from tests import makers
 
+FILES = ("files.json", "positions.npz", "report.json", "report.md")
+
 
 def put(root: Path, name: str, **changes: Any) -> Path:
     """A run's folder written by hand, as another version of the program might leave it."""
@@ -36,9 +39,12 @@ def everything(root: Path) -> list[str]:
 def test_a_saved_run_reads_back(tmp_path: Path) -> None:
     report, positions = makers.report(), makers.positions()
     saved = save_run(report, positions, tmp_path)
-    assert everything(tmp_path / "runs") == sorted(
-        [saved.id, *(f"{saved.id}/{name}" for name in ("positions.npz", "report.json", "report.md"))]
-    )
+    assert everything(tmp_path / "runs") == sorted([saved.id, *(f"{saved.id}/{name}" for name in FILES)])
+    hashes = json.loads((saved.folder / "files.json").read_text())["sha256"]
+    assert hashes == {
+        name: hashlib.sha256((saved.folder / name).read_bytes()).hexdigest()
+        for name in ("positions.npz", "report.json")
+    }
     assert saved.id.startswith("20260304-050607-tiny-llama-4bit-")
     assert json.loads((saved.folder / "report.json").read_text()) == makers.report_data()
     assert (saved.folder / "report.md").read_text().startswith("### org/tiny-llama: 4-bit")
@@ -94,7 +100,7 @@ STEPS = ["pathlib.Path.mkdir", "pathlib.Path.open", "pathlib.Path.rename", "os.f
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")]
 )
-@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
 @pytest.mark.parametrize("step", STEPS)
 def test_no_half_run_when_a_step_fails(
     step: str, call: int, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,15 +159,15 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(
 ) -> None:
     real, calls = os.fsync, []
 
-    def fourth_fails(descriptor: int) -> None:
+    def last_fails(descriptor: int) -> None:
         calls.append(descriptor)
-        if len(calls) == 4:
+        if len(calls) == len(FILES) + 1:
             raise OSError(22, "Invalid argument")
         real(descriptor)
 
-    monkeypatch.setattr(os, "fsync", fourth_fails)
+    monkeypatch.setattr(os, "fsync", last_fails)
     saved = save_run(makers.report(), makers.positions(), tmp_path)
-    assert len(calls) == 4
+    assert len(calls) == len(FILES) + 1
     assert load_run(saved.id, tmp_path).positions().part_names == ("prose", "code")
 
 
@@ -169,7 +175,7 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small-disk"
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("this user cannot mount a small disk")
     yield folder

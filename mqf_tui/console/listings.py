@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import csv
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 from mqf_tui.console.output import say
+from mqf_tui.fidelity.errors import BadSettingError
+
+if TYPE_CHECKING:
+    from mqf_tui.library.runs import SavedRun
 
 
 def models(form: str) -> int:
@@ -49,52 +59,176 @@ def models(form: str) -> int:
     return 0
 
 
-def runs(form: str) -> int:
-    """List the saved runs, newest first; damaged ones are named on standard error."""
-    from mqf_tui.library.runs import broken_runs, list_runs
-    from mqf_tui.reports.text import inert, kl, percent
+def runs(options: argparse.Namespace) -> int:
+    """List the saved runs that the options choose, newest first; damaged ones are named on standard error."""
+    from mqf_tui.library.runs import all_runs
+    from mqf_tui.reports.text import inert
 
-    saved = list_runs()
-    for name, why in broken_runs():
+    chosen = _Filter.of(options)
+    saved, broken = all_runs()
+    for name, why in broken:
         sys.stderr.write(f"mqf-tui: run {inert(name)} cannot be read: {inert(why)}\n")
-    if form == "json":
-        rows = [{"id": run.id, **run.report.model_dump(mode="json")} for run in saved]
-        say(json.dumps(rows, indent=2) + "\n")
-        return 0
-    if not saved:
-        say("no runs yet; `mqf-tui demo` makes one.\n")
-        return 0
-    table = [("RUN", "MODEL", "BITS", "GROUP", "KL MEAN", "FLIPS", "VERDICT")]
     for run in saved:
-        r = run.report
-        verdict = r.verdict + (" (partial)" if r.partial else "")
-        table.append(
-            (
-                inert(run.id),
-                inert(r.model),
-                str(r.kv_bits),
-                str(r.kv_group_size),
-                kl(r.kl.mean),
-                percent(r.flip_rate),
-                verdict,
+        if run.labels.problem is not None:
+            sys.stderr.write(
+                f"mqf-tui: tags and note of run {inert(run.id)} cannot be read: {inert(run.labels.problem)}\n"
             )
-        )
+    found = [run for run in saved if chosen.takes(run)]
+    if options.format == "json":
+        rows = [
+            {
+                **run.report.model_dump(mode="json"),
+                "id": run.id,
+                "tags": list(run.tags),
+                "note": run.note,
+                "imported": run.report.origin is not None,
+            }
+            for run in found
+        ]
+        say(json.dumps(rows, indent=2) + "\n")
+    elif options.format == "csv":
+        say(_csv(found))
+    elif not saved:
+        say("no runs yet; `mqf-tui demo` makes one.\n")
+    elif not found:
+        say(f"none of {len(saved)} runs fits; leave out some of the filters.\n")
+    else:
+        _print([_HEADER, *map(_row, found)])
+    return 0
+
+
+def deleted(options: argparse.Namespace) -> int:
+    """List what is in the trash, deleted last first; the same filters hold for what can be read."""
+    from mqf_tui.library.trash import deleted_runs
+    from mqf_tui.reports.text import inert, verdict_words
+
+    chosen = _Filter.of(options)
+    found = [gone for gone in deleted_runs() if isinstance(gone.run, str) or chosen.takes(gone.run)]
+    if options.format != "table":
+        rows = [
+            {
+                "id": gone.id,
+                "deleted": gone.deleted.isoformat(),
+                "gone_after": gone.gone_after.isoformat(),
+                "model": "" if isinstance(gone.run, str) else gone.run.report.model,
+                "verdict": "" if isinstance(gone.run, str) else gone.run.report.verdict,
+            }
+            for gone in found
+        ]
+        say(json.dumps(rows, indent=2) + "\n" if options.format == "json" else _plain_csv(rows))
+        return 0
+    if not found:
+        say("the trash is empty.\n")
+        return 0
+    table = [("RUN", "MODEL", "SETTING", "VERDICT", "DELETED", "GONE AFTER")]
+    for gone in found:
+        days = f"{gone.deleted.astimezone():%Y-%m-%d}", f"{gone.gone_after.astimezone():%Y-%m-%d}"
+        if isinstance(gone.run, str):
+            table.append((inert(gone.id), "cannot be read", "", "", *days))
+            continue
+        r = gone.run.report
+        table.append((inert(gone.id), inert(r.model), r.short_setting, verdict_words(r), *days))
     _print(table)
     return 0
 
 
-def show(run_id: str, form: str) -> int:
-    """Print one saved run."""
-    from mqf_tui.library.runs import load_run
-    from mqf_tui.reports.json_report import to_json
-    from mqf_tui.reports.markdown import to_markdown
+@dataclass(frozen=True)
+class _Filter:
+    """Which runs to list; days are those of UTC, as in the ids."""
 
-    report = load_run(run_id).report
-    say((to_json(report) if form == "json" else to_markdown(report)).rstrip("\n") + "\n")
-    return 0
+    model: str
+    verdict: str | None
+    tag: str | None
+    since: date | None
+    until: date | None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> _Filter:
+        """The filter that the options name; raises BadSettingError."""
+        since, until = _date("--since", options.since), _date("--until", options.until)
+        if since and until and since > until:
+            raise BadSettingError(f"--since {since} is after --until {until}; swap the two.")
+        return cls((options.model or "").casefold(), options.verdict, options.tag, since, until)
+
+    def takes(self, run: SavedRun) -> bool:
+        """Whether to list a run."""
+        r = run.report
+        return (
+            (self.model in r.model.casefold() or self.model in r.variant_model.casefold())
+            and self.verdict in (None, r.verdict)
+            and (self.tag is None or self.tag in run.tags)
+            and self._dated(r.created)
+        )
+
+    def _dated(self, created: str) -> bool:
+        if self.since is None and self.until is None:
+            return True
+        try:
+            when = datetime.fromisoformat(created)
+            day = (when.astimezone(UTC) if when.tzinfo else when).date()
+        except (ValueError, OverflowError):
+            return False
+        return (self.since or date.min) <= day <= (self.until or date.max)
+
+
+def _date(option: str, word: str | None) -> date | None:
+    if word is None:
+        return None
+    try:
+        return date.fromisoformat(word)
+    except ValueError:
+        raise BadSettingError(f"{option} {word!r} is no date; write it as 2026-11-25.") from None
+
+
+_HEADER = ("RUN", "MODEL", "SETTING", "KL MEAN", "FLIPS", "VERDICT", "TAGS", "FROM")
+
+
+def _row(run: SavedRun) -> tuple[str, ...]:
+    from mqf_tui.reports.text import inert, kl, percent, verdict_words
+
+    r = run.report
+    return (
+        inert(run.id),
+        inert(r.variant_model or r.model),
+        r.short_setting,
+        kl(r.kl.mean),
+        percent(r.flip_rate),
+        verdict_words(r) + (" (partial)" if r.partial else ""),
+        " ".join(map(inert, run.tags)),
+        f"imported from {inert(r.origin.tool)}" if r.origin else "",
+    )
+
+
+def _csv(found: Sequence[SavedRun]) -> str:
+    """The columns of a report as CSV, with tags and note behind them."""
+    from mqf_tui.reports.csv_report import to_csv
+
+    rows = list(csv.reader(io.StringIO(to_csv([run.report for run in found], [run.id for run in found]))))
+    labels = [("tags", "note"), *((" ".join(run.tags), run.note) for run in found)]
+    return _written([row + [_cell(text) for text in more] for row, more in zip(rows, labels, strict=True)])
+
+
+def _plain_csv(rows: Sequence[dict[str, str]]) -> str:
+    header = ("id", "deleted", "gone_after", "model", "verdict")
+    return _written([header, *([_cell(row[name]) for name in header] for row in rows)])
+
+
+def _written(rows: Iterable[Iterable[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _cell(text: str) -> str:
+    from mqf_tui.reports.text import inert
+
+    # A spreadsheet would take these for the beginning of a formula.
+    plain = inert(text)
+    return f"'{plain}" if plain.lstrip().startswith(tuple("=+-@＝＋－＠")) else plain
 
 
 def _print(table: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in table)
+    shown = [i for i in range(len(table[0])) if i == 0 or any(row[i] for row in table[1:])]
+    widths = {i: max(len(row[i]) for row in table) for i in shown}
+    lines = ("  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in table)
     say("\n".join(lines) + "\n")

@@ -1,20 +1,27 @@
-"""Saved runs: one folder each, with report.json, report.md and positions.npz. There is never half a run."""
+"""Saved runs: one folder each. There is never half a run.
+
+A folder holds report.json, report.md, positions.npz (not where the report was imported), files.json (the
+SHA-256 of the first and the third; ``verifying`` reads it) and, once the user wrote any, labels.json.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import SaveError
+from mqf_tui.library.files import TEMPORARY, subfolders, sync_folder, write_synced
+from mqf_tui.library.labels import Labels, read_labels
 from mqf_tui.reports.json_report import from_json, to_json
 from mqf_tui.reports.markdown import to_markdown
 from mqf_tui.reports.schema import Report
@@ -22,7 +29,9 @@ from mqf_tui.reports.schema import Report
 if TYPE_CHECKING:
     from mqf_tui.fidelity.positions import Positions
 
-TEMPORARY = ".writing-"
+REPORT_FILE, TEXT_FILE, POSITIONS_FILE = "report.json", "report.md", "positions.npz"
+HASHES_FILE = "files.json"
+HASHES_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -32,15 +41,36 @@ class SavedRun:
     id: str
     folder: Path
     report: Report
+    labels: Labels = field(default_factory=Labels)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The user's tags."""
+        return self.labels.tags
+
+    @property
+    def note(self) -> str:
+        """The user's note, empty where there is none."""
+        return self.labels.note
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether there is a file of positions; imported reports come without one."""
+        return (self.folder / POSITIONS_FILE).is_file()
 
     def positions(self) -> Positions:
-        """The per-position numbers; raises SaveError where the file is damaged."""
+        """The per-position numbers; raises SaveError where the file is damaged, or there is none."""
         import numpy as np
 
         from mqf_tui.fidelity.positions import ARRAYS, Positions
 
+        if self.report.origin is not None and not self.has_positions:
+            raise SaveError(
+                f"run {self.id} was imported from {self.report.origin.tool} without its positions; measure "
+                "it here to have them."
+            )
         try:
-            with np.load(self.folder / "positions.npz", allow_pickle=False) as stored:
+            with np.load(self.folder / POSITIONS_FILE, allow_pickle=False) as stored:
                 names = tuple(str(name) for name in stored["part_names"])
                 columns = {name: stored[name] for name in ARRAYS if name in stored}
                 texts = json.loads(stored["texts"].tobytes()) if "entropy" in stored else {}
@@ -61,38 +91,66 @@ def data_dir() -> Path:
     )
 
 
-def save_run(report: Report, positions: Positions, root: Path | None = None) -> SavedRun:
-    """Write a run under a temporary name, sync it, rename it. Raises SaveError, leaving nothing behind."""
-    runs = (root or data_dir()) / "runs"
-    temporary = runs / f"{TEMPORARY}{secrets.token_hex(6)}"
+def save_run(report: Report, positions: Positions | None, root: Path | None = None) -> SavedRun:
+    """Save one run: see ``save_runs``."""
+    return save_runs([(report, positions)], root)[0]
+
+
+def save_runs(
+    runs: Sequence[tuple[Report, Positions | None]], root: Path | None = None
+) -> tuple[SavedRun, ...]:
+    """Write each run under a temporary name, sync it, and when all are there rename them.
+
+    None for the positions: the report was imported. Raises SaveError, leaving nothing of any of them behind.
+    """
+    home = (root or data_dir()) / "runs"
+    temporaries = [home / f"{TEMPORARY}{secrets.token_hex(6)}" for _ in runs]
+    saved: list[SavedRun] = []
     try:
-        temporary.mkdir(parents=True)
-        for name, content in _files(report, positions):
-            _write_synced(temporary / name, content)
-        run_id = _free_id(runs, report)
-        target = runs / run_id
-        temporary.rename(target)
-        _sync_folder(runs)
+        for temporary, (report, positions) in zip(temporaries, runs, strict=True):
+            _write_run(temporary, report, positions)
+        for temporary, (report, _) in zip(temporaries, runs, strict=True):
+            run_id = _free_id(home, report)
+            saved.append(SavedRun(run_id, home / run_id, report))
+            temporary.rename(home / run_id)
+        sync_folder(home)
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for run, temporary in zip(saved, temporaries, strict=False):
+            # Out of sight first: removing a folder takes several steps.
+            with contextlib.suppress(OSError):
+                run.folder.rename(temporary)
+        for temporary in temporaries:
+            shutil.rmtree(temporary, ignore_errors=True)
         if not isinstance(error, OSError):
             raise
         raise SaveError(
-            f"the run could not be saved in {runs} ({error.strerror or error}); make room there or set "
+            f"the run could not be saved in {home} ({error.strerror or error}); make room there or set "
             "MQF_TUI_DATA_DIR to another folder."
         ) from error
-    return SavedRun(run_id, target, report)
+    return tuple(saved)
+
+
+def all_runs(root: Path | None = None) -> tuple[list[SavedRun], list[tuple[str, str]]]:
+    """All readable runs, newest first; and name of each unreadable run, and why."""
+    runs: list[SavedRun] = []
+    broken: list[tuple[str, str]] = []
+    for folder in run_folders(root):
+        run = try_load(folder)
+        if isinstance(run, SavedRun):
+            runs.append(run)
+        else:
+            broken.append((folder.name, run))
+    return sorted(runs, key=lambda run: (run.report.created, run.id), reverse=True), broken
 
 
 def list_runs(root: Path | None = None) -> list[SavedRun]:
     """All readable runs, newest first."""
-    found = [run for run in (_try_load(folder) for folder in _folders(root)) if isinstance(run, SavedRun)]
-    return sorted(found, key=lambda run: (run.report.created, run.id), reverse=True)
+    return all_runs(root)[0]
 
 
 def broken_runs(root: Path | None = None) -> list[tuple[str, str]]:
     """Name of each unreadable run, and why."""
-    return [(folder.name, run) for folder in _folders(root) if isinstance(run := _try_load(folder), str)]
+    return all_runs(root)[1]
 
 
 def load_run(run_id: str, root: Path | None = None) -> SavedRun:
@@ -102,7 +160,18 @@ def load_run(run_id: str, root: Path | None = None) -> SavedRun:
         if saved:
             return saved[0]
         raise SaveError("there are no runs yet; `mqf-tui demo` makes one.")
-    folders = {folder.name: folder for folder in _folders(root)}
+    folder = find_run(run_id, root)
+    run = try_load(folder)
+    if isinstance(run, str):
+        raise SaveError(f"run {folder.name} cannot be read: {run}.")
+    return run
+
+
+def find_run(run_id: str, root: Path | None = None) -> Path:
+    """The folder of a run, readable or not, by its id, the beginning of it, or ``last``; raises SaveError."""
+    if run_id == "last":
+        return load_run(run_id, root).folder
+    folders = {folder.name: folder for folder in run_folders(root)}
     matches = (
         [run_id] if run_id in folders else [name for name in folders if run_id and name.startswith(run_id)]
     )
@@ -112,13 +181,44 @@ def load_run(run_id: str, root: Path | None = None) -> SavedRun:
         raise SaveError(
             f"{len(matches)} runs begin with {run_id!r}; name more of it ({sorted(matches)[0]}, …)."
         )
-    run = _try_load(folders[matches[0]])
-    if isinstance(run, str):
-        raise SaveError(f"run {matches[0]} cannot be read: {run}.")
-    return run
+    return folders[matches[0]]
 
 
-def _files(report: Report, positions: Positions) -> Iterator[tuple[str, bytes]]:
+def run_folders(root: Path | None = None) -> list[Path]:
+    """The folders of all runs, readable or not; raises SaveError."""
+    return subfolders((root or data_dir()) / "runs")
+
+
+def try_load(folder: Path) -> SavedRun | str:
+    """The run in a folder, or why it cannot be read."""
+    try:
+        report = from_json((folder / REPORT_FILE).read_bytes())
+    except OSError as error:
+        return f"{REPORT_FILE}: {error.strerror}"
+    except ValueError as error:
+        return str(error)
+    return SavedRun(folder.name, folder, report, read_labels(folder))
+
+
+def _write_run(folder: Path, report: Report, positions: Positions | None) -> None:
+    folder.mkdir(parents=True)
+    hashes: dict[str, str] = {}
+    for name, content in _files(report, positions):
+        write_synced(folder / name, content)
+        if name != TEXT_FILE:
+            hashes[name] = hashlib.sha256(content).hexdigest()
+    record = {"version": HASHES_VERSION, "sha256": hashes}
+    write_synced(folder / HASHES_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _files(report: Report, positions: Positions | None) -> Iterator[tuple[str, bytes]]:
+    if positions is not None:
+        yield POSITIONS_FILE, _packed(positions)
+    yield TEXT_FILE, to_markdown(report).encode()
+    yield REPORT_FILE, to_json(report).encode()
+
+
+def _packed(positions: Positions) -> bytes:
     import numpy as np
 
     from mqf_tui.fidelity.positions import ARRAYS
@@ -129,51 +229,16 @@ def _files(report: Report, positions: Positions) -> Iterator[tuple[str, bytes]]:
     texts = np.frombuffer(json.dumps(dict(positions.texts)).encode("ascii"), np.uint8)
     names = np.array(positions.part_names, dtype=np.str_)
     np.savez_compressed(buffer, **arrays, part_names=names, texts=texts)
-    yield "positions.npz", buffer.getvalue()
-    yield "report.md", to_markdown(report).encode()
-    yield "report.json", to_json(report).encode()
+    return buffer.getvalue()
 
 
 def _free_id(runs: Path, report: Report) -> str:
-    stamp = re.sub(r"\D", "", report.created[:19])
-    model = re.sub(r"[^A-Za-z0-9.]+", "-", report.model.rsplit("/", 1)[-1]).strip("-.")[:40] or "model"
+    stamp = re.sub(r"[^0-9]", "", report.created[:19])
+    name = (report.variant_model or report.model).rsplit("/", 1)[-1]
+    model = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40] or "model"
+    words = [stamp[:8], stamp[8:14], model, f"{report.kv_bits}bit" if report.kv_bits else ""]
+    words.append("weights" if report.kind == "weights" else "")
     while True:
-        run_id = f"{stamp[:8]}-{stamp[8:]}-{model}-{report.kv_bits}bit-{secrets.token_hex(2)}"
+        run_id = "-".join([*filter(None, words), secrets.token_hex(2)])
         if not (runs / run_id).exists():
             return run_id
-
-
-def _folders(root: Path | None) -> list[Path]:
-    runs = (root or data_dir()) / "runs"
-    try:
-        return sorted(p for p in runs.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise SaveError(f"{runs} cannot be read ({error.strerror}); check its permissions.") from error
-
-
-def _try_load(folder: Path) -> SavedRun | str:
-    try:
-        return SavedRun(folder.name, folder, from_json((folder / "report.json").read_bytes()))
-    except OSError as error:
-        return f"report.json: {error.strerror}"
-    except ValueError as error:
-        return str(error)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some file systems cannot sync a folder; the run is there all the same.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

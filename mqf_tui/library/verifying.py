@@ -1,0 +1,238 @@
+"""Is a run still what was saved? Its files, their hashes, the schema, and every number recomputed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mqf_tui import __version__
+from mqf_tui.fidelity.errors import SaveError, brief
+from mqf_tui.library.runs import (
+    HASHES_FILE,
+    POSITIONS_FILE,
+    REPORT_FILE,
+    TEXT_FILE,
+    SavedRun,
+    try_load,
+)
+from mqf_tui.reports.schema import SCHEMA_VERSION, Report
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.positions import Positions
+    from mqf_tui.fidelity.statistics import Summary
+
+# Sums of the same float64 values may differ in the last digits from one processor to another.
+TOLERANCE = 1e-9
+BOOTSTRAPPED = ("median_ci", "p90_ci", "p95_ci", "p99_ci", "p999_ci")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What differs (none: all is well) and what could not be checked, one sentence each."""
+
+    id: str
+    differences: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+def verify(folder: Path) -> Verification:
+    """Check the run in a folder; damage is reported, never raised."""
+    differences = list(_missing_and_changed(folder))
+    unchecked: list[str] = []
+    run = try_load(folder)
+    if isinstance(run, str):
+        return Verification(folder.name, (*differences, f"{REPORT_FILE} breaks the schema: {run}"))
+    if not (folder / HASHES_FILE).is_file():
+        unchecked.append("hashes (not recorded by the version that saved it)")
+    if run.labels.problem is not None:
+        differences.append(f"labels.json cannot be read: {run.labels.problem}")
+    differences += _contradictions(run.report)
+    if run.has_positions:
+        try:
+            differences += _recomputed(run, unchecked)
+        except SaveError:
+            differences.append(f"{POSITIONS_FILE} cannot be read")
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # A report that was changed by hand may ask for anything, such as chunks of 10^30 tokens.
+            differences.append(f"the numbers cannot be recomputed by what the report says: {brief(error)}")
+    elif run.report.origin is not None:
+        unchecked.append(f"numbers (imported from {run.report.origin.tool} without positions)")
+    else:
+        differences.append(f"{POSITIONS_FILE} is missing")
+    return Verification(folder.name, tuple(dict.fromkeys(differences)), tuple(unchecked))
+
+
+def _missing_and_changed(folder: Path) -> Iterator[str]:
+    if not (folder / TEXT_FILE).is_file():
+        yield f"{TEXT_FILE} is missing"
+    try:
+        record = json.loads((folder / HASHES_FILE).read_bytes())
+        hashes = record["sha256"]
+        if not isinstance(hashes, dict) or not hashes:
+            raise ValueError
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        yield f"{HASHES_FILE} cannot be read"
+        return
+    for name in (POSITIONS_FILE, REPORT_FILE):
+        try:
+            content = (folder / name).read_bytes()
+        except FileNotFoundError:
+            if name in hashes:
+                yield f"{name} is missing"
+            continue
+        except OSError as error:
+            yield f"{name} cannot be read: {error.strerror}"
+            continue
+        if name not in hashes:
+            yield f"{name} was not there when the run was saved"
+        elif hashlib.sha256(content).hexdigest() != hashes[name]:
+            yield f"{name} has changed since the run was saved (SHA-256)"
+
+
+def _contradictions(report: Report) -> Iterator[str]:
+    """What a report says against itself; needs no positions."""
+    from mqf_tui.fidelity.verdict import verdict
+
+    if report.kl.p99 is not None:
+        found = verdict(report.kl.mean, report.kl.p99, report.flip_rate, report.thresholds)
+        if found != report.verdict:
+            yield f"verdict: {report.verdict} in the report, {found} by its thresholds and figures"
+
+
+def _recomputed(run: SavedRun, unchecked: list[str]) -> Iterator[str]:
+    from mqf_tui.fidelity.statistics import summarise
+
+    report, positions = run.report, run.positions()
+    if len(positions) == 0:
+        yield f"{POSITIONS_FILE} holds no positions"
+        return
+    if report.schema_version > SCHEMA_VERSION:
+        unchecked.append("what a newer version measures")
+    summary = summarise(
+        positions, max(2, report.corpus.chunk_length), report.quantize_start, report.thresholds
+    )
+    expected = _expected(summary)
+    _settle_intervals(expected, report, positions, unchecked)
+    differing = list(_differing(report.model_dump(exclude_unset=True), expected, ""))
+    yield from differing
+    if differing and report.versions.mqf_tui not in ("", __version__):
+        unchecked.append(
+            f"whether {report.versions.mqf_tui}, the version that saved it, computes as {__version__} does"
+        )
+
+
+def _expected(summary: Summary) -> dict[str, Any]:
+    """The report's own keys with what the positions say."""
+    low, high = summary.flip_interval or (None, None)
+    found: dict[str, Any] = {
+        "kl": summary.kl.model_dump(),
+        "kl_by_depth": [bucket.model_dump() for bucket in summary.by_depth],
+        "by_part": [part.model_dump() for part in summary.by_part],
+        "by_entropy": [part.model_dump() for part in summary.by_entropy],
+        "by_token_class": [part.model_dump() for part in summary.by_token_class],
+        "flip_rate": summary.flip_rate,
+        "flip_ci_low": low,
+        "flip_ci_high": high,
+        "flips": summary.flips and summary.flips.model_dump(),
+        "delta_p": summary.delta_p.model_dump(),
+        "perplexity_ref": summary.perplexity_ref,
+        "perplexity_quant": summary.perplexity_quant,
+        "perplexity_delta": summary.perplexity_delta,
+        "perplexity": summary.perplexity.model_dump(),
+        "n_positions": summary.n_positions,
+        "n_chunks": summary.n_chunks,
+        "verdict": summary.verdict,
+        "confidence": summary.confidence and summary.confidence.model_dump(),
+    }
+    return found
+
+
+def _settle_intervals(
+    expected: dict[str, Any], report: Report, positions: Positions, unchecked: list[str]
+) -> None:
+    """Put the intervals that this report must have into ``expected``, or leave out what cannot be said."""
+    from mqf_tui.fidelity.bootstrap import REPLICATES, SEED
+
+    if report.schema_version < 2 and report.flip_rate in (0.0, 1.0):
+        # Version 1 gave an interval of no width where every chunk agreed.
+        del expected["flip_ci_low"], expected["flip_ci_high"]
+    if report.stopping is not None:
+        _settle_stopping(expected, report, positions, unchecked)
+    sure = report.confidence
+    drawn = sure is None or sure.method != "bootstrap" or (sure.seed, sure.replicates) == (SEED, REPLICATES)
+    if not drawn:
+        unchecked.append("bootstrap intervals (drawn with another seed)")
+        del expected["confidence"]
+        for name in BOOTSTRAPPED:
+            del expected["kl"][name]
+
+
+def _settle_stopping(
+    expected: dict[str, Any], report: Report, positions: Positions, unchecked: list[str]
+) -> None:
+    from mqf_tui.fidelity.stopping import METHOD, Sureness
+
+    stopping = report.stopping
+    assert stopping is not None
+    for_sequence = ("flip_ci_low", "flip_ci_high", "confidence")
+    if stopping.method != METHOD or not 0 < stopping.alpha < 1:
+        unchecked.append("intervals (by another stopping rule)")
+        for name in for_sequence:
+            del expected[name]
+        del expected["kl"]["ci_low"], expected["kl"]["ci_high"]
+        return
+    if stopping.n_chunks < 1:
+        return
+    sureness = Sureness(report.thresholds, stopping.precision, stopping.alpha)
+    chunks = sorted(set(positions.chunk.tolist()))
+    for chunk in chunks[: stopping.n_chunks]:
+        sureness.add(positions.where(positions.chunk == chunk))
+    expected["kl"]["ci_low"], expected["kl"]["ci_high"] = sureness.kl_interval
+    expected["flip_ci_low"], expected["flip_ci_high"] = sureness.flip_interval
+    expected["stopping"] = {"settled": sureness.settled, "n_chunks": sureness.n_chunks}
+    if sureness.verdict == report.verdict:
+        shares = {"good": 0.0, "marginal": 0.0, "bad": 0.0, report.verdict: 1 - sureness.alpha}
+        expected["confidence"] = {**shares, "method": "anytime"}
+
+
+def _differing(said: Any, expected: Any, where: str) -> Iterator[str]:
+    """Where ``said`` differs from ``expected``; keys that only one of them has are passed over."""
+    if isinstance(said, Mapping) and isinstance(expected, Mapping):
+        for key, value in expected.items():
+            if key in said:
+                yield from _differing(said[key], value, f"{where}.{key}" if where else str(key))
+    elif _is_list(said) and _is_list(expected):
+        if len(said) != len(expected):
+            yield f"{where}: {len(said)} entries in the report, {len(expected)} by the positions"
+            return
+        for index, (one, other) in enumerate(zip(said, expected, strict=True)):
+            yield from _differing(one, other, f"{where}[{index}]")
+    elif not _same(said, expected):
+        yield f"{where}: {_word(said)} in the report, {_word(expected)} by the positions"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if _is_number(one) and _is_number(other):
+        if math.isnan(one) or math.isnan(other):
+            return math.isnan(one) and math.isnan(other)
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-12)
+    return bool(one == other)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _word(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else "nothing" if value is None else str(value)
