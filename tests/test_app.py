@@ -84,7 +84,7 @@ async def test_from_models_to_a_saved_run(size: tuple[int, int]) -> None:
         r = run.report
         assert (r.kv_bits, r.kv_group_size, r.corpus.chunk_length, r.n_chunks) == (4, 64, 128, 5)
         assert not r.partial
-        assert run.id in text_of(app, "#setting")
+        assert run.id in text_of(app, "#judging")
         shown = screen_text(app)
         assert r.verdict.upper() in shown
         assert "demo" in shown
@@ -204,7 +204,7 @@ async def test_unwritable_data_folder_is_told_and_the_result_shown(
     async with running(settings=settings, autostart=True) as (app, pilot):
         await until(pilot, lambda: isinstance(app.screen, ResultScreen) and app.screen.is_mounted)
         await pilot.pause(0.2)
-        assert "not saved" in text_of(app, "#setting")
+        assert "not saved" in text_of(app, "#judging")
 
 
 async def test_filter_and_paths(tmp_path: Path) -> None:

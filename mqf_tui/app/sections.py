@@ -5,14 +5,16 @@ What a report does not have (version 1, imports from other tools) is left out, r
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mqf_tui.reports.schema import Bounds, Estimate, Group, KVBytes, Report, Versions
-from mqf_tui.reports.text import counted, duration, inert, kl, percent, perplexity, size
+from mqf_tui.reports.rows import between, bounds, figures
+from mqf_tui.reports.schema import Group, KVBytes, Report, Versions
+from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, points, size
 
 Row = tuple[str, ...]
+GROUPS: Row = ("", "n", "KL mean", "95 %", "flips", "95 %")
+SPREAD = ("min", "1", "5", "50", "95", "99", "max")
 
 
 @dataclass(frozen=True)
@@ -26,82 +28,34 @@ class Section:
 
 def sections(report: Report) -> Iterator[Section]:
     """All that has at least one row."""
-    figures = ("", "value", "95 % interval")
-    groups = ("", "positions", "KL mean", "95 %", "flips", "95 %")
-    by_entropy = [(f"{c.low:.2f}–{c.high:.2f} nats", c) for c in report.by_entropy]
+    entropy = ((f"{c.low:.2f}–{c.high:.2f} nats", c) for c in report.by_entropy)
+    depth = ((f"{b.start:,}–{b.end - 1:,}", b) for b in report.kl_by_depth)
+    parts = ((inert(p.name), p) for p in report.by_part if len(report.by_part) > 1)
+    classes = ((inert(c.name), c) for c in report.by_token_class)
     for found in (
-        Section("KL divergence, nats", figures, tuple(_kl(report))),
-        Section("Flips of the top-1 token", figures, tuple(_flips(report))),
-        Section("Probability of the text's own tokens", figures, tuple(_tokens(report))),
-        Section("By part of the corpus", groups, _by((inert(p.name), p) for p in report.by_part)),
-        Section(
-            "By depth in the chunk", groups, _by((f"{b.start}–{b.end - 1}", b) for b in report.kl_by_depth)
-        ),
-        Section("By the reference's entropy", groups, _by(by_entropy)),
-        Section("By class of token", groups, _by((inert(c.name), c) for c in report.by_token_class)),
+        Section("Over the whole run", ("", "value", "95 % interval"), tuple(map(tuple, figures(report)))),
+        *_spread(report),
+        Section("By part of the corpus", GROUPS, _by(parts)),
+        Section("By depth in the chunk", GROUPS, _by(depth)),
+        Section("By the reference's entropy", GROUPS, _by(entropy)),
+        Section("By class of the next token", GROUPS, _by(classes)),
         Section("Where it comes from", (), tuple(_provenance(report))),
     ):
         if found.rows:
             yield found
 
 
-def _kl(r: Report) -> Iterator[Row]:
-    for name, value, ci in (
-        ("mean", r.kl.mean, pair(r.kl.ci_low, r.kl.ci_high)),
-        ("median", r.kl.median, r.kl.median_ci),
-        ("p90", r.kl.p90, r.kl.p90_ci),
-        ("p95", r.kl.p95, r.kl.p95_ci),
-        ("p99", r.kl.p99, r.kl.p99_ci),
-        ("p99.9", r.kl.p999, r.kl.p999_ci),
-    ):
-        if known(value):
-            yield name, kl(value), _span(ci, kl)
-    if known(r.kl.max):
-        yield "largest", kl(r.kl.max), ""
-    if known(r.kl.worst_share):
-        yield "carried by the worst 1 %", percent(r.kl.worst_share), ""
-
-
-def _flips(r: Report) -> Iterator[Row]:
-    if known(r.flip_rate):
-        yield "all", percent(r.flip_rate), _span(pair(r.flip_ci_low, r.flip_ci_high), percent)
-    f = r.flips
-    if f is None:
-        return
-    yield _row("confident: top-1 had 50 %", f.confident)
-    yield _row("near ties: margin under 5 pp", f.near_tie)
-    yield "text's token lost", f"{f.lost:,}", ""
-    yield "text's token gained", f"{f.gained:,}", ""
-    yield "neither, only changed", f"{f.changed:,}", ""
-    yield "accuracy change", _points(f.accuracy_change.value), _span(f.accuracy_change.ci, _points)
-    yield "lost against gained", f"p = {f.mcnemar_p:.2g}", "McNemar, exact"
-    yield _row("old top-1 still in the top 5", f.top5_agreement)
-    yield "longest run in a row", f"{f.longest_run:,}", ""
-
-
-def _tokens(r: Report) -> Iterator[Row]:
-    d, p = r.delta_p, r.perplexity
-    if d is not None:
-        yield "Δp mean", _points(d.mean.value), _span(d.mean.ci, _points)
-        yield "Δp RMS", _points(d.rms.value).lstrip("+"), _span(d.rms.ci, lambda v: _points(v).lstrip("+"))
-        for name, value in d.percentiles.items():
-            word = {"min": "Δp least", "max": "Δp most", "50": "Δp median"}.get(name, f"Δp {name} %")
-            if name in ("min", "1", "5", "50", "95", "99", "max"):
-                yield word, _points(value), ""
-    for name, value, ci in (
-        ("perplexity, reference", r.perplexity_ref, p and p.ref_ci),
-        ("perplexity, variant", r.perplexity_quant, p and p.quant_ci),
-    ):
-        if known(value):
-            yield name, perplexity(value), _span(ci, perplexity)
-    if known(r.perplexity_delta):
-        yield "perplexity change", _signed(r.perplexity_delta), _span(p and p.delta_ci, _signed)
-    if p is None:
-        return
-    yield "perplexity ratio", f"{p.ratio.value:.4f}", _span(p.ratio.ci, lambda v: f"{v:.4f}")
-    yield "ln of the ratio", f"{p.ln_ratio.value:+.4f}", _span(p.ln_ratio.ci, lambda v: f"{v:+.4f}")
-    if known(p.nll_correlation):
-        yield "correlation of the NLLs", f"{p.nll_correlation:.4f}", ""
+def _spread(r: Report) -> tuple[Section, ...]:
+    """Δp in percentage points: how the text's own tokens fared, from the worst to the best."""
+    found = r.delta_p.percentiles if r.delta_p else {}
+    names = [name for name in SPREAD if name in found]
+    heads = tuple(name if name in ("min", "max") else f"{name} %" for name in names)
+    row = ("Δp, pp", *(points(found[name]).removesuffix(" pp") for name in names))
+    return (
+        (Section("How the probability of the text's own tokens moved", ("", *heads), (row,)),)
+        if names
+        else ()
+    )
 
 
 def _by(groups: Iterable[tuple[str, Group]]) -> tuple[Row, ...]:
@@ -110,9 +64,9 @@ def _by(groups: Iterable[tuple[str, Group]]) -> tuple[Row, ...]:
             name,
             f"{g.n_positions:,}",
             kl(g.kl_mean),
-            "–" if g.ci_low is None or g.ci_high is None else f"{kl(g.ci_low)}–{kl(g.ci_high)}",
+            between(bounds(g.ci_low, g.ci_high), kl) or UNKNOWN,
             percent(g.flip_rate),
-            f"{100 * g.flip_ci[0]:.2f}–{100 * g.flip_ci[1]:.2f} %" if g.flip_ci else "–",
+            between(g.flip_ci, percent) or UNKNOWN,
         )
         for name, g in groups
     )
@@ -201,30 +155,3 @@ def _kv(kv: KVBytes) -> Iterator[str]:
     yield f"{size(kv.reference)} → {size(kv.variant)} per token as run ({8 * kv.number_bytes}-bit)"
     if kv.reference_measured and kv.variant_measured:
         yield f"{size(kv.reference_measured)} → {size(kv.variant_measured)} measured"
-
-
-def pair(low: float | None, high: float | None) -> Bounds | None:
-    """An interval of its two ends, if there are both."""
-    return None if low is None or high is None else (low, high)
-
-
-def known(value: float | None) -> bool:
-    """Whether there is such a figure; an infinite one is a figure."""
-    return value is not None and not math.isnan(value)
-
-
-def _row(name: str, estimate: Estimate) -> Row:
-    return name, percent(estimate.value), _span(estimate.ci, percent)
-
-
-def _span(ci: Bounds | None, word: Callable[[float], str]) -> str:
-    return "no interval" if ci is None else f"{word(ci[0])} to {word(ci[1])}"
-
-
-def _points(share: float) -> str:
-    """A difference of two shares, in percent points."""
-    return f"{100 * share:+.2f} pp" if share else "0.00 pp"
-
-
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + perplexity(value)

@@ -62,7 +62,7 @@ class Looked:
 class Running:
     """The numbers so far. ``histogram`` counts log10 KL between HISTOGRAM_EDGES (60,); ``trace`` is the
     mean KL of equal stretches of the planned positions, NaN where not scored yet. ``confidence`` is as of
-    the last time the chunks were resampled; None before the second chunk's end."""
+    the last time the chunks were resampled, ``n_resampled`` of them; None before the second one's end."""
 
     n: int
     numbers: Numbers
@@ -70,6 +70,7 @@ class Running:
     trace: NDArray[np.float64]
     verdict: Verdict
     confidence: Confidence | None = None
+    n_resampled: int = 0
     looked: Looked | None = None
 
 
@@ -148,7 +149,7 @@ class Tally:
         draws = ClusterBootstrap(Clusters.of(self._chunk[: self._n]), REPLICATES)
         p99s = draws.percentiles(kl, [0.99])[:, 0]
         sure = confidence(draws.means(kl), p99s, draws.means(flips), self._policy)
-        return bootstrap_interval(p99s), sure.model_copy(update={"replicates": REPLICATES})
+        return bootstrap_interval(p99s, draws.degrees), sure.model_copy(update={"replicates": REPLICATES})
 
     def _look(self, sureness: Sureness) -> None:
         stopping, (low, high) = sureness.stopping(), sureness.kl_interval
@@ -172,6 +173,7 @@ class Tally:
             trace,
             verdict(numbers.kl_mean, numbers.kl_p99, numbers.flip_rate, self._policy),
             self._drawn[1] if self._drawn else None,
+            self._resampled,
             self._looked,
         )
 

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import math
 
-from mqf_tui.app.tally import Looked
-from mqf_tui.reports.schema import VERDICTS, Confidence, Report, Stopping, Thresholds, Verdict
-from mqf_tui.reports.text import inert
+from mqf_tui.app.tally import Looked, Running
+from mqf_tui.reports.schema import Report, Thresholds
+from mqf_tui.reports.text import Judged, counted, inert, likely, verdict_words
 
-EDGE = 0.9  # a verdict less likely than this, whose neighbour has most of the rest, is on the edge
-
-
-def sure_words(verdict: Verdict, confidence: Confidence | None) -> str:
-    """``good, 98 %``; ``on the edge between good and marginal (good 64 %)``; ``good`` over one chunk."""
-    if confidence is None:
-        return verdict
-    share = confidence.of(verdict)
-    if confidence.method == "anytime":
-        return f"{verdict}, at least {_share(share)}"
-    others: list[Verdict] = [v for v in VERDICTS if v != verdict]
-    other = max(others, key=confidence.of)
-    if share >= EDGE or confidence.of(other) < 1 - EDGE:
-        return f"{verdict}, {_share(share)}"
-    first, second = sorted((verdict, other), key=VERDICTS.index)
-    return f"on the edge between {first} and {second} ({verdict} {_share(share)})"
+FEW = 5  # chunks: fewer make the resampled share rough
 
 
-def short_words(verdict: Verdict, confidence: Confidence | None) -> str:
-    """The same for a narrow column: ``good 98 %``."""
-    return verdict if confidence is None else f"{verdict} {_share(confidence.of(verdict)).replace(' %', '%')}"
+def short_words(judged: Judged) -> str:
+    """Verdict and how sure it is for a narrow column: ``good 98%``."""
+    c = judged.confidence
+    return judged.verdict if c is None else f"{judged.verdict} {_short(likely(c.of(judged.verdict)))}"
 
 
-def _share(share: float) -> str:
-    """Whole per cent; never all or nothing, which no sample can say."""
-    return "> 99 %" if share > 0.99 else "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+def _short(words: str) -> str:
+    return words.replace(" %", "%").replace("over ", ">").replace("under ", "<")
+
+
+def so_far_words(running: Running, *, stops_early: bool) -> str:
+    """The verdict of a measurement that still runs.
+
+    Where it stops by itself, the resampled share is left out: looked at after every chunk, it would
+    sooner or later mislead. Over very few chunks the share is rough, and they are named.
+    """
+    if stops_early:
+        return running.verdict
+    few = f" (only {counted(running.n_resampled, 'chunk')})" if 0 < running.n_resampled < FEW else ""
+    return verdict_words(running) + few
 
 
 def undecided_words(looked: Looked | None, least: int) -> str:
@@ -49,21 +46,6 @@ def undecided_words(looked: Looked | None, least: int) -> str:
         return f"only {looked.possible[0]} is left; stops after {least} chunks"
     *others, last = looked.possible
     return f"may still be {', '.join(others)} or {last}; stops when one is left"
-
-
-def stopped_words(stopping: Stopping) -> str:
-    """How a measurement that was to stop by itself came to its end."""
-    chunks = f"{stopping.n_chunks} chunks"
-    if stopping.rule == "verdict":
-        end = f"the verdict was settled after {chunks}" if stopping.settled else f"not settled by {chunks}"
-    else:
-        wanted = f"within ±{100 * (stopping.precision or 0):g} %"
-        end = (
-            f"mean KL is known {wanted} after {chunks}"
-            if stopping.settled
-            else f"mean KL is not {wanted} after {chunks}"
-        )
-    return f"to stop when sure: {end} (wrong in at most {100 * stopping.alpha:g} % of runs)"
 
 
 def policy_words(limits: Thresholds) -> str:

@@ -16,7 +16,7 @@ from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.app.words import sure_words, undecided_words
+from mqf_tui.app.words import so_far_words, undecided_words
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import LEAST_CHUNKS
@@ -116,7 +116,7 @@ class LiveScreen(BaseScreen):
         if numbers is not None:
             colour = COLOURS[numbers.verdict]
             text.append("\nso far: ")
-            words = sure_words(numbers.verdict, numbers.confidence)
+            words = so_far_words(numbers, stops_early=s.plan.settings.stops_early)
             text.append(words, style=f"bold {self.app.theme_variables[colour]}")
         if s.plan.settings.stops_early:
             text.append("\n" + undecided_words(numbers.looked if numbers else None, LEAST_CHUNKS))

@@ -13,17 +13,18 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
-from mqf_tui.app.sections import Section, pair, sections
+from mqf_tui.app.sections import Section, sections
 from mqf_tui.app.tally import Numbers, tally_of
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.app.words import policy_words, setting_words, stopped_words, sure_words
+from mqf_tui.app.words import policy_words, setting_words
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
+from mqf_tui.reports.rows import bounds
 from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import inert
+from mqf_tui.reports.text import inert, stopping_words, verdict_words
 
 
 class ResultScreen(BaseScreen):
@@ -60,8 +61,9 @@ class ResultScreen(BaseScreen):
             yield Static(self._headline(), id="setting")
             yield Static(_doubts(r, self.app.theme_variables["warning"]), id="doubts")
             yield Tiles()
+            yield Static(self._judging(), id="judging")
             with Horizontal(id="plots"):
-                if r.origin is None:
+                if self._run is not None and self._run.has_positions:
                     yield Histogram(id="histogram")
                 if r.kl_by_depth:
                     yield Depth(r.kl_by_depth, r.thresholds, id="depth")
@@ -81,7 +83,7 @@ class ResultScreen(BaseScreen):
         if self._problem:
             self.notify(self._problem, severity="error", timeout=30, markup=False)
         self.query_one(VerticalScroll).focus()
-        if self._run is not None and r.origin is None:
+        if self._run is not None and self._run.has_positions:
             try:
                 numbers = tally_of(self._run.positions()).running()
             except FidelityError as error:
@@ -100,31 +102,38 @@ class ResultScreen(BaseScreen):
         colours = self.app.theme_variables
         colour = colours[COLOURS[r.verdict]]
         text = Text()
-        text.append(f" {r.verdict.upper()} ", style=f"bold reverse {colour}")
-        text.append(f"  {sure_words(r.verdict, r.confidence)}", style=f"bold {colour}")
+        text.append(f" {verdict_words(r).upper()} ", style=f"bold reverse {colour}")
         if r.partial:
             text.append("  PARTIAL", style=f"bold {colours['warning']}")
         if r.origin is not None:
             text.append(f"  IMPORTED from {inert(r.origin.tool)}", style=f"bold {colours['warning']}")
         text.append(f"\n{inert(r.model)}", style="bold")
         text.append(f"  {setting_words(r)}")
-        saved = f"saved as {inert(self._run.id)}" if self._run else "not saved"
-        text.append(f"\n{saved}", style="dim")
-        text.append(f"\n{policy_words(r.thresholds)}", style="dim")
-        if r.stopping is not None:
-            text.append(f"\n{stopped_words(r.stopping)}")
         return text
+
+    def _judging(self) -> Text:
+        """What the verdict was taken from, how the measurement ended, where it is kept."""
+        r = self._report
+        stopped = stopping_words(r)
+        lines = (
+            f"saved as {inert(self._run.id)}" if self._run else "not saved",
+            f"thresholds {policy_words(r.thresholds)}",
+            *([stopped] if stopped else []),
+            *([f"note: {inert(self._run.note)}"] if self._run and self._run.note else []),
+            *([f"tags: {inert(' '.join(self._run.tags))}"] if self._run and self._run.tags else []),
+        )
+        return Text("\n".join(lines), style=self.app.theme_variables["secondary"])
 
 
 def _numbers(r: Report) -> Numbers:
     change = r.perplexity.delta_ci if r.perplexity else None
     return Numbers(
         kl_mean=r.kl.mean,
-        kl_interval=pair(r.kl.ci_low, r.kl.ci_high),
+        kl_interval=bounds(r.kl.ci_low, r.kl.ci_high),
         kl_p99=math.nan if r.kl.p99 is None else r.kl.p99,
         p99_interval=r.kl.p99_ci,
         flip_rate=r.flip_rate,
-        flip_interval=pair(r.flip_ci_low, r.flip_ci_high),
+        flip_interval=bounds(r.flip_ci_low, r.flip_ci_high),
         perplexity_delta=r.perplexity_delta,
         perplexity_interval=change,
     )
@@ -146,7 +155,7 @@ def _table(section: Section) -> Table:
         if place == 0:
             table.add_column(name, style="dim", no_wrap=not section.columns)
         else:
-            table.add_column(name, justify="right" if numbers else "left", no_wrap=bool(numbers > 0))
+            table.add_column(name, justify="right" if numbers > 0 else "left", no_wrap=numbers > 0)
     for row in section.rows:
         table.add_row(*map(Text, row))
     return table

@@ -14,12 +14,12 @@ from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
-from mqf_tui.app.sections import known, pair
 from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import short_words
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.library.runs import SavedRun, broken_runs, list_runs
+from mqf_tui.library.runs import SavedRun, all_runs
+from mqf_tui.reports.rows import bounds, known
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import UNKNOWN, inert, kl, percent
 
@@ -37,12 +37,18 @@ COLUMNS = {
     "when": 3,
 }
 PADDING = 2  # of a cell, both sides together
+SCROLLBAR = 2
+NAME_LENGTHS = (32, 24, 18, 12)  # tried in this order
 
 
 class RunTable(DataTable[Text]):
     """The table, with Enter shown in the footer."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Open"),
+        Binding("home", "scroll_top", "First", show=False),
+        Binding("end", "scroll_bottom", "Last", show=False),
+    ]
 
 
 def fitting(widths: dict[str, int], room: int) -> list[str]:
@@ -62,7 +68,7 @@ class RunsScreen(BaseScreen):
     HELP = (
         "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side. "
         "◐ is a partial run: it was stopped before its end; ↓ one that was imported. Beside the verdict "
-        "stands how sure it is, beside mean KL half of its 95 % interval."
+        "stands how sure it is, beside mean KL half of its 95 % interval, as a share of it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", key_display="␣"),
@@ -92,7 +98,7 @@ class RunsScreen(BaseScreen):
     def action_reload(self) -> None:
         """Read the saved runs again."""
         try:
-            runs, broken = list_runs(), broken_runs()
+            runs, broken = all_runs()
         except FidelityError as error:
             self.app.call_from_thread(self.notify, str(error), severity="error", markup=False)
             return
@@ -114,13 +120,7 @@ class RunsScreen(BaseScreen):
     def _fill(self) -> None:
         table = self.query_one(DataTable)
         row = table.cursor_row
-        rows = {run.id: self._cells(run) for run in self._runs}
-        widths = {
-            name: max([len(name), *(cells[name].cell_len for cells in rows.values())])
-            for name in COLUMNS
-            if name != "tags" or any(cells["tags"] for cells in rows.values())
-        }
-        shown = fitting(widths, self.size.width - 2)
+        rows, shown = self._fitted()
         table.clear(columns=True)
         table.add_columns(*shown)
         for run_id, cells in rows.items():
@@ -128,20 +128,36 @@ class RunsScreen(BaseScreen):
         if self._runs:
             table.move_cursor(row=min(row, len(self._runs) - 1))
 
-    def _cells(self, run: SavedRun) -> dict[str, Text]:
+    def _fitted(self) -> tuple[dict[str, dict[str, Text]], list[str]]:
+        """The cells of each run, and the columns that have room: long names go before flips and tags."""
+        rows: dict[str, dict[str, Text]] = {}
+        shown: list[str] = []
+        for longest in NAME_LENGTHS:
+            rows = {run.id: self._cells(run, longest) for run in self._runs}
+            widths = {
+                name: max([len(name), *(cells[name].cell_len for cells in rows.values())])
+                for name in COLUMNS
+                if name != "tags" or any(cells[name].plain for cells in rows.values())
+            }
+            shown = fitting(widths, self.size.width - SCROLLBAR)
+            if {"flips", "tags"} & widths.keys() <= set(shown):
+                break
+        return rows, shown
+
+    def _cells(self, run: SavedRun, longest: int) -> dict[str, Text]:
         r = run.report
         colour = self.app.theme_variables[COLOURS[r.verdict]]
         marks = (" ◐" if r.partial else "") + (" ↓" if r.origin is not None else "")
         return {
             "": Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " "),
-            "verdict": Text(short_words(r.verdict, r.confidence) + marks, style=f"bold {colour}"),
-            "model": Text(_short(inert(r.model.rsplit("/", 1)[-1]))),
+            "verdict": Text(short_words(r) + marks, style=f"bold {colour}"),
+            "model": Text(_short(inert(r.model.rsplit("/", 1)[-1]), longest)),
             "setting": Text(r.short_setting),
             "KL mean": Text(_plus_minus(r)),
             "flips": Text(percent(r.flip_rate) if known(r.flip_rate) else UNKNOWN),
             "p99": Text(kl(r.kl.p99)),
-            "corpus": Text(_short(inert(r.corpus.name))),
-            "tags": Text(""),
+            "corpus": Text(_short(inert(r.corpus.name), longest)),
+            "tags": Text(_short(inert(" ".join(run.tags)), longest)),
             "when": Text(_local(r.created)),
         }
 
@@ -181,16 +197,13 @@ class RunsScreen(BaseScreen):
 
 
 def _plus_minus(r: Report) -> str:
-    """Mean KL and half its interval, in the same number of digits."""
-    ci = pair(r.kl.ci_low, r.kl.ci_high)
+    """Mean KL and half its interval as a share of it: ``0.264 ±38%``."""
+    ci = bounds(r.kl.ci_low, r.kl.ci_high)
     mean = kl(r.kl.mean)
-    if ci is None or not math.isfinite(r.kl.mean):
+    if ci is None or not 0 < r.kl.mean < math.inf:
         return mean
-    # An interval that ends at 0 was cut there: its upper half is the half width.
-    half = ci[1] - r.kl.mean
-    if "e" in mean:
-        return f"{mean} ± {half:.0e}"
-    return f"{mean} ± {half:.{len(mean.partition('.')[2])}f}"
+    # An interval that ends at 0 was cut there; its upper half was not.
+    return f"{mean} ±{(ci[1] - r.kl.mean) / r.kl.mean:.0%}"
 
 
 def _local(created: str) -> str:
@@ -200,5 +213,5 @@ def _local(created: str) -> str:
         return inert(created[:16])
 
 
-def _short(name: str, most: int = 20) -> str:
+def _short(name: str, most: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 from textual.app import ComposeResult
@@ -38,19 +37,22 @@ class Tiles(Horizontal):
             ("p99", "KL p99", n.kl_p99, n.p99_interval, limits.kl_p99),
         ):
             exponent = exponent_of(value)
-            note = _between(interval, lambda v, e=exponent: scaled(v, e), none)
+            note = span(interval, 10.0**-exponent) or none
             self._tile(name).show(title + times(exponent), scaled(value, exponent), note, level(value, pair))
         rate = f"{100 * n.flip_rate:.2f}%" if math.isfinite(n.flip_rate) else UNKNOWN
-        note = _between(n.flip_interval, lambda v: f"{100 * v:.2f}", none, " %")
+        # At first a confidence sequence spans all that can be, which says nothing.
+        rates = None if n.flip_interval == (0.0, 1.0) else n.flip_interval
+        note = f"{span(rates, 100)} %" if rates else none
         self._tile("flips").show("flips", rate, note, level(n.flip_rate, limits.flip_rate))
         # The change is often less than its error: the power is that of the largest number shown.
         largest = max((n.perplexity_delta, *(n.perplexity_interval or ())), key=abs)
         exponent = exponent_of(largest, 0.1)
+        sign = "+" if n.perplexity_delta > 0 else ""
         # Perplexity alone gives no verdict: it may fall by chance where the distribution is wrecked.
         self._tile("perplexity").show(
             f"perplexity{times(exponent)}",
-            signed(n.perplexity_delta, exponent),
-            _between(n.perplexity_interval, lambda v: signed(v, exponent), none),
+            sign + scaled(n.perplexity_delta, exponent),
+            span(n.perplexity_interval, 10.0**-exponent, "+") or none,
         )
 
     def _tile(self, name: str) -> Tile:
@@ -80,18 +82,17 @@ def scaled(value: float, exponent: int) -> str:
     return f"{mantissa:.{min(max(digits, 0), 4)}f}"
 
 
-def signed(value: float, exponent: int) -> str:
-    """``scaled`` with a plus sign before what is more than 0."""
-    return ("+" if value > 0 else "") + scaled(value, exponent)
-
-
 def times(exponent: int) -> str:
     """`` ×10⁻³`` for a title."""
     return f" ×10{str(exponent).translate(SUPERSCRIPTS)}" if exponent else ""
 
 
-def _between(interval: Interval | None, word: Callable[[float], str], none: str, unit: str = "") -> str:
-    # At first a confidence sequence spans all that can be, which says nothing.
-    if interval is None or not all(map(math.isfinite, interval)) or interval == (0.0, 1.0):
-        return none
-    return f"{word(interval[0])} to {word(interval[1])}{unit}"
+def span(interval: Interval | None, factor: float, sign: str = "-") -> str:
+    """Both ends times ``factor``, with as many decimals as the larger one needs for three digits; empty
+    where there is no finite interval. At most 16 columns, which a tile of a narrow terminal has."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return ""
+    ends = [end * factor for end in interval]
+    largest = max(map(abs, ends))
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), 4) if largest else 0
+    return " to ".join(f"{end:{sign}.{decimals}f}" for end in ends)
