@@ -22,9 +22,14 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._special = {int(i) for i in getattr(self._tokenizer, "all_special_ids", ())}
-        decoder = getattr(getattr(self._tokenizer, "backend_tokenizer", None), "decoder", None)
-        self._bytes = _byte_symbols() if "ByteLevel" in repr(decoder) else None
+        # Added tokens stand as they are written; some are marked special though they have no role.
+        added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
+        self._added = {int(i): str(token) for i, token in added.items()}
+        self._special = {int(i) for i in getattr(tokenizer, "all_special_ids", ())}
+        self._special |= {int(i) for i, token in added.items() if getattr(token, "special", False)}
+        decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+        symbols = "ByteLevel" in repr(decoder) or hasattr(tokenizer, "byte_decoder")
+        self._bytes = _byte_symbols() if symbols else None
 
     def texts(self, ids: NDArray[Any]) -> dict[int, str]:
         """The text of each id that occurs in ``ids``."""
@@ -51,10 +56,12 @@ class Vocabulary:
         return np.where((found == WORD_START) & joined, CONTINUATION, found).astype(np.int8)
 
     def _text(self, token: int) -> str:
-        piece = self._tokenizer.convert_ids_to_tokens(token)
+        piece = self._added.get(token) or self._tokenizer.convert_ids_to_tokens(token)
+        if isinstance(piece, bytes):  # as tokenizers around tiktoken do
+            return piece.decode("utf-8", "surrogateescape")
         if not isinstance(piece, str):
             return ""  # an id that the model knows and the tokenizer does not
-        if token in self._special:
+        if token in self._special or token in self._added:
             return piece
         if self._bytes is not None and all(c in self._bytes for c in piece):
             return bytes(self._bytes[c] for c in piece).decode("utf-8", "surrogateescape")
