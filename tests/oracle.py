@@ -57,11 +57,11 @@ def cut(found: tuple[float, float] | None, low: float, high: float) -> tuple[flo
 
 
 def rate_interval(hits: Sequence[bool], chunk: Sequence[int]) -> tuple[float, float] | None:
-    """Clustered, cut to 0..1; Wilson's where there are only hits or none, nothing with one chunk."""
+    """Clustered, cut to 0..1; Wilson's where every chunk has the same rate, nothing with one chunk."""
     k, n = int(sum(map(bool, hits))), len(hits)
     if len(set(map(int, chunk))) < 2:
         return None
-    if 0 < k < n:
+    if any(sum(map(int, of)) * n != k * len(of) for of in by_chunk(hits, chunk).values()):
         return cut(interval([float(h) for h in hits], chunk), 0.0, 1.0)
     wilson = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     return float(wilson.low), float(wilson.high)
@@ -120,11 +120,12 @@ def _np_quantile(x: np.ndarray, share: float) -> float:
     return quantile(x, share)  # NumPy's interpolation makes NaN of infinities
 
 
-def percentile_interval(values: Iterable[float]) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % order statistics: the least value that so many do not exceed."""
+def percentile_interval(values: Iterable[float], n_chunks: int) -> tuple[float, float]:
+    """Order statistics as far out as the 2.5 % and 97.5 % of Student's t are for the normal distribution."""
     ordered = sorted(values)
-    low, high = (ordered[math.ceil(Fraction(s) * len(ordered)) - 1] for s in ("0.025", "0.975"))
-    return low, high
+    tail = Fraction(round(stats.norm.cdf(stats.t.ppf(0.025, n_chunks - 1)), 12))
+    low, high = (max(math.ceil(share * len(ordered)), 1) - 1 for share in (tail, 1 - tail))
+    return ordered[low], ordered[high]
 
 
 def verdict(kl: float, p99: float, flips: float, policy: dict[str, Any]) -> str:
@@ -271,7 +272,9 @@ def summary(p: Positions, chunk_length: int, first: int, policy: dict[str, Any])
     if len(set(chunk.tolist())) > 1:
         drawn = replicates(c)
         for name, share in names.items():
-            bounds[f"{name}_ci"] = percentile_interval(r[f"{share:g}"] for r in drawn)
+            bounds[f"{name}_ci"] = percentile_interval(
+                (r[f"{share:g}"] for r in drawn), len(set(chunk.tolist()))
+            )
         said = [verdict(r["mean"], r["0.99"], r["flips"], policy) for r in drawn]
         sure = {level: said.count(level) / len(said) for level in ("good", "marginal", "bad")}
         sure |= {"method": "bootstrap", "replicates": REPLICATES, "seed": SEED}

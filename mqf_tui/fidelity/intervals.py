@@ -76,16 +76,23 @@ def standard_error(sums: NDArray[Any], counts: NDArray[Any]) -> float | None:
 def rate_interval(sums: NDArray[Any], counts: NDArray[Any], level: float = LEVEL) -> Interval | None:
     """The interval of a rate from the hits and the count of each chunk, both (G,); within 0 and 1.
 
-    ``interval_of_sums``, except where there is no hit at all (or nothing but hits): then every chunk
-    agrees, that interval would have no width, and Wilson's (1927) is given for n positions instead.
+    ``interval_of_sums``, except where the rate is the same in every chunk (no hit at all, say): that
+    interval would have no width, and Wilson's (1927) is given for n positions instead.
     """
     hits, n = float(sums.sum()), int(counts.sum())
     found = interval_of_sums(sums, counts, level)
-    if found is None or 0 < hits < n:
+    if found is None or not np.array_equal(sums * n, counts * hits):
         return within(found, 0.0, 1.0)
-    z = normal_quantile(0.5 + level / 2)
-    margin = z * z / (n + z * z)
-    return (0.0, margin) if hits == 0 else (1 - margin, 1.0)
+    return wilson(hits, n, level)
+
+
+def wilson(hits: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a rate, from ``n`` independent positions (Wilson 1927)."""
+    z2 = normal_quantile(0.5 + level / 2) ** 2
+    middle = (hits + z2 / 2) / (n + z2)
+    half = float(np.sqrt(z2 * (hits * (n - hits) / n + z2 / 4))) / (n + z2)
+    # At the ends the formula is exact on paper and off by a rounding here.
+    return 0.0 if hits == 0 else middle - half, 1.0 if hits == n else middle + half
 
 
 def p_value(estimate: float, error: float | None, degrees: float) -> float | None:

@@ -219,7 +219,8 @@ def _kl_summary(
     p99s = np.empty(0)
     if draws is not None:
         found = draws.percentiles(kl, list(KL_SHARES.values()))
-        intervals = {f"{n}_ci": bootstrap_interval(found[:, k]) for k, n in enumerate(KL_SHARES)}
+        found_ci = (bootstrap_interval(column, draws.degrees) for column in found.T)
+        intervals = {f"{name}_ci": ci for name, ci in zip(KL_SHARES, found_ci, strict=True)}
         p99s = found[:, list(KL_SHARES).index("p99")]
     low, high = within(clusters.interval(kl), 0.0, np.inf) or (None, None)
     summary = KLSummary(
