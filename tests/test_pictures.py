@@ -24,6 +24,7 @@ from mqf_tui.reports import colours
 from mqf_tui.reports.heatmap import EDGES, TOKENS, WORST
 from mqf_tui.reports.html import POLICY, to_html
 from mqf_tui.reports.json_report import from_json
+from mqf_tui.reports.markup import element
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.svg import to_svg
 from tests import browser, makers
@@ -428,7 +429,7 @@ def test_the_heat_map_shows_the_worst_chunks() -> None:
         assert len(lines) == 4
         top = positions.texts[int(positions.top1_quant[i])].strip()
         assert lines[3].startswith("variant: ")
-        assert lines[3].endswith(f"({100 * float(positions.prob_quant[i]):.2f} %)")
+        assert lines[3].endswith(f"({100 * float(positions.prob_quant[i]):.2f}\u00a0%)")
         assert top in lines[3] or not top.isascii() or "\n" in top
 
 
@@ -571,6 +572,14 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
         assert not re.search(
             r"url\(|@import|<script|<a\b|<link|<base|<iframe|<object|<embed|<foreignObject", bare
         )
+
+
+def test_markup_itself_lets_nothing_through() -> None:
+    bad = "<i>&\"'\n\x1b\u202e\ud800\uffff]]>"
+    made = element("p", bad, title=bad)
+    read = ET.fromstring(made)
+    assert read.text == "<i>&\"'\n]]>"
+    assert read.attrib == {"title": "<i>&\"'\n]]>"}
 
 
 # --- a real browser

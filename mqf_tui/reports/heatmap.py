@@ -31,9 +31,9 @@ def heat_style() -> str:
         ".tokens span,.key span{unicode-bidi:isolate;border-radius:3px;padding:1px 0}\n"
         ".key span{padding:2px 7px;white-space:nowrap}\n"
         ".tokens .cut{padding:1px 2px;box-shadow:inset 0 0 0 1px var(--grid)}\n"
-        ".tokens .f,.key .f{outline:2px solid var(--ink);outline-offset:-1px}\n"
-        ".tokens .s,.key .s{outline:2px solid var(--ink);outline-offset:-1px;font-weight:700;"
-        "text-decoration:underline double;text-underline-offset:3px}\n"
+        # Two rings, so that one of them stands out on every level.
+        ".f,.s{outline:1px solid var(--ink);box-shadow:inset 0 0 0 1px currentcolor}\n"
+        ".s{font-weight:700;text-decoration:underline double;text-underline-offset:3px}\n"
         f"{_levels(HEAT_LIGHT)}@media (prefers-color-scheme:dark){{{_levels(HEAT_DARK)}}}\n"
         # Paper is white, whatever the screen was.
         f"@media print{{{_levels(HEAT_LIGHT)}}}\n"
@@ -69,13 +69,8 @@ def _legend(positions: Positions) -> Markup:
     swatches = [element("span", name, class_=f"k{i}") for i, name in enumerate(names)]
     flips = [element("span", "flip", class_="f")]
     if positions.detailed:
-        flips.append(element("span", f"flip at {percent_word(CONFIDENT)} or more", class_="s"))
+        flips.append(element("span", f"confident flip (top-1 had ≥ {100 * CONFIDENT:g} %)", class_="s"))
     return element("p", "KL in nats: ", *_spaced(swatches), " · ", *_spaced(flips), class_="key")
-
-
-def percent_word(share: float) -> str:
-    """``50 %``."""
-    return f"{100 * share:g} %"
 
 
 def _spaced(words: list[Markup]) -> Iterator[str]:
@@ -139,7 +134,9 @@ def _top(part: Positions, i: int, side: str) -> str:
     """The top-1 of one side and, where it is known, its probability."""
     token = named(int(getattr(part, f"top1_{side}")[i]), part.texts)
     probability = float(getattr(part, f"prob_{side}")[i])
-    return token if math.isnan(probability) else f"{token} ({percent(probability)})"
+    if math.isnan(probability):
+        return token
+    return f"{token} ({percent(probability)})".replace(" %", "\u00a0%")
 
 
 def worst_positions(positions: Positions) -> Iterator[tuple[str, str, str, str, str, str]]:

@@ -16,7 +16,8 @@ h3{{font-size:15px;margin:24px 0 8px;overflow-wrap:anywhere}}
 h3 small,.muted{{color:var(--muted);font-weight:400;font-size:13px}}
 p{{margin:8px 0}}
 .setting{{margin:0 0 16px;overflow-wrap:anywhere}}
-.verdict{{display:inline-block;padding:5px 14px;border-radius:17px;font-weight:600;color:var(--on-verdict)}}
+.verdict{{display:inline-block;margin-right:8px;padding:5px 14px;border-radius:17px;
+font-weight:600;color:var(--on-verdict)}}
 .good{{color:var(--good)}}.marginal{{color:var(--marginal)}}.bad{{color:var(--bad)}}
 .verdict.good{{background:var(--good);color:var(--on-verdict)}}
 .verdict.marginal{{background:var(--marginal);color:var(--on-verdict)}}

@@ -78,4 +78,4 @@ def _em(character: str) -> float:
         return 0.0
     if unicodedata.east_asian_width(character) in "WF":
         return 1.05
-    return 0.95 if character in "mwMW@%" else 0.7 if character.isupper() else 0.61
+    return 0.95 if character in "mwMW@%<>=+~…&" else 0.7 if character.isupper() else 0.61
