@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mqf_tui.cli import parser
@@ -324,6 +324,9 @@ def test_any_text_is_shown_as_it_is_and_does_nothing(text: str) -> None:
 
 
 @given(st.text("`~ \nab", max_size=20))
+@example("```")
+@example("a ````` b")
+@example("`````")
 def test_a_command_cannot_leave_its_block(command: str) -> None:
     page = Page(fenced(command, "sh") + "\n\nafter")
     assert page.blocks["pre"] == [inert(command).strip()]

@@ -15,7 +15,7 @@ from mqf_tui.reports.text import inert
 _PLAIN = re.compile(
     r"[('\"‘“]*[-+−±≤≥]{0,2}[^\W_](?:[-\w.,/+%='’–×²:]*[^\W_:.])?[%×]?[)'\"’”.,;:!?…%]*|[-−+=±≤≥·→—–×%]"
 )
-_LINKS = re.compile(r"www\.|://|mailto:|xmpp:|\bgh-\d|__|:[-+\w]*[a-z_][-+\w]*:", re.IGNORECASE)
+_LINKS = re.compile(r"www\.|://|mailto:|xmpp:|\bgh-\d|:[-+\w]*[a-z_][-+\w]*:", re.IGNORECASE)
 
 
 def said(text: str) -> str:
