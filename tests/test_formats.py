@@ -229,9 +229,10 @@ def test_a_card_is_what_the_hub_reads(real: SavedRun, tmp_path: Path) -> None:
     assert loaded is not None
     name, results = model_index_to_eval_results(loaded["model-index"])
     assert name == "SmolLM2-135M-Instruct-fp16"
-    assert {(r.task_type, r.dataset_name, r.source_name) for r in results} == {
-        ("text-generation", "reference-text.txt", "mqf-tui 0.1.0")
+    assert {(r.task_type, r.dataset_name, r.source_url) for r in results} == {
+        ("text-generation", "reference-text.txt", None)
     }
+    assert {r.dataset_args["measured_with"] for r in results} == {"mqf-tui 0.1.0"}
     found = {r.metric_type: r for r in results}
     assert found["kl_divergence"].metric_value == 0.26388
     assert found["kl_divergence"].metric_args == {"ci_95": [0.163572, 0.364187]}

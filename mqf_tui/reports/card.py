@@ -15,10 +15,10 @@ from mqf_tui.reports.text import inert
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-HOME = "https://pypi.org/project/mqf-tui/"
+# The hub takes a source's name only together with an address.
 SOURCES = {
     "llama.cpp": "https://github.com/ggml-org/llama.cpp",
-    "mlx-quant-fidelity": "https://pypi.org/project/mlx-quant-fidelity/",
+    "mlx-quant-fidelity": "https://github.com/IonDen/mlx-quant-fidelity",
 }
 # Corpora that are data sets of the hub.
 DATASETS = {"wikitext-2": ("Salesforce/wikitext", "wikitext-2-raw-v1")}
@@ -44,6 +44,7 @@ def _results(report: Report) -> Iterator[EvalResult]:
     origin = report.origin
     tool = inert(origin.tool) if origin else "mqf-tui"
     arguments: dict[str, Any] = {
+        "measured_with": f"{tool} {inert(report.versions.mqf_tui)}".strip() if origin is None else tool,
         "chunk_length": c.chunk_length or None,
         "chunks": report.n_chunks or None,
         "positions": report.n_positions or None,
@@ -63,8 +64,8 @@ def _results(report: Report) -> Iterator[EvalResult]:
             metric_name=f"{name} ({report.setting})",
             metric_value=_number(value),
             metric_args={"ci_95": [_number(end) for end in ci]} if ci else None,
-            source_name=f"{tool} {inert(report.versions.mqf_tui)}".strip() if origin is None else tool,
-            source_url=HOME if origin is None else SOURCES.get(tool, HOME),
+            source_name=tool if tool in SOURCES else None,
+            source_url=SOURCES.get(tool),
         )
 
 
