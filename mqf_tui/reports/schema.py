@@ -3,14 +3,14 @@
 All KL values are in nats, rates are shares between 0 and 1, sizes are bytes, intervals are 95 %. Keys
 that a newer version wrote are kept (``extra="allow"``), so loading and saving a report never loses any.
 Fields with a default are those that version 1, or an import from another tool, does not have.
-docs/statistics.md defines every number.
+docs/statistics.md defines every number; docs/report.schema.json is this as a JSON Schema.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 SCHEMA_VERSION = 2
 Verdict = Literal["good", "marginal", "bad"]
@@ -26,7 +26,12 @@ def _write_number(value: float) -> float | str:
     return value if value - value == 0 else str(value)
 
 
-Number = Annotated[float, BeforeValidator(_read_number), PlainSerializer(_write_number, when_used="json")]
+Number = Annotated[
+    float,
+    BeforeValidator(_read_number),
+    PlainSerializer(_write_number, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf", "nan"]}]}, mode="serialization"),
+]
 Bounds = tuple[Number, Number]
 
 
