@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from mqf_tui.fidelity.facts import read_facts
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.summary_report import build_report
+from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES
 from mqf_tui.library.runs import load_run, save_run
 from mqf_tui.reports.json_report import from_json, to_json
 from mqf_tui.reports.markdown import to_markdown
@@ -226,3 +228,35 @@ def test_the_schema_refuses_a_report_without(key: str) -> None:
     data = makers.report_data()
     del data[key]
     assert errors(data) != []
+
+
+POSITIONS = (ROOT / "docs" / "positions.md").read_text(encoding="utf-8")
+
+
+def test_the_described_columns_are_those_of_the_file(tmp_path: Path) -> None:
+    saved = save_run(makers.report(), makers.positions(), tmp_path)
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", POSITIONS, re.MULTILINE)
+    with np.load(saved.folder / "positions.npz") as stored:
+        kinds = {
+            name: "str" if stored[name].dtype.kind == "U" else stored[name].dtype.name for name in stored
+        }
+        size = sum(stored[name].nbytes for name in kinds if name not in ("part_names", "texts"))
+    assert dict(rows) == kinds
+    assert f"{size / len(makers.positions()):g} bytes in memory" in POSITIONS
+    classes = ", ".join(f"{n} {name}" for n, name in enumerate(TOKEN_CLASSES))
+    assert f"Token classes: {classes}." in POSITIONS
+    with np.load(DATA / "reports" / "v1-run" / "positions.npz") as stored:
+        assert [name for name, _ in rows][:9] == [name for name in stored if name != "part_names"]
+
+
+def test_the_way_to_read_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    p = makers.positions()
+    saved = save_run(makers.report(), p, tmp_path)
+    monkeypatch.chdir(saved.folder)
+    (code,) = re.findall(r"```python\n(.*?)```", POSITIONS, re.DOTALL)
+    exec(code, {})
+    shown = capsys.readouterr().out
+    assert repr(p.texts[int(p.token[p.kl.argmax()])]) in shown
+    assert repr(p.kl.max()) in shown
