@@ -101,6 +101,25 @@ def test_models_set_up_live_saved(start, data_home: Path, size: tuple[int, int])
     assert "Result" not in shown
 
 
+def test_stopping_when_sure(start, data_home: Path) -> None:
+    terminal = start()
+    terminal.wait("Models", "demo", "llama")
+    terminal.keys("Enter")
+    terminal.wait("Set-up", "5,110 positions")
+    # 2 bits, all chunks, when sure.
+    terminal.keys(*["Right"] * 5, "Down", "Down", "Down", "Right", "Right", "Right", "Down", "Right")
+    terminal.wait("up to", "as soon as one verdict is left")
+    terminal.keys("Enter")
+    shown = terminal.wait("Result", "AT LEAST 95 %", "when the verdict was settled")
+    [run] = list_runs()
+    assert run.report.n_chunks < run.report.n_chunks_planned
+    assert f"stopped after {run.report.n_chunks} of {run.report.n_chunks_planned} chunks" in shown
+    terminal.keys("End")
+    terminal.wait("Where it comes from", "--until-sure")
+    terminal.keys("q")
+    terminal.wait("EXIT=0")
+
+
 def test_quitting_in_the_middle(start, data_home: Path) -> None:
     terminal = start("demo", "--max-chunks", "30")
     terminal.wait("Live", "so far")

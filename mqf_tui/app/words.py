@@ -58,4 +58,5 @@ def policy_words(limits: Thresholds) -> str:
 def setting_words(report: Report) -> str:
     """The variant and how it was measured, as far as that is known."""
     mode = {"stress": ", stress", "deployment": f", deployment from {report.quantize_start}"}
-    return report.setting + mode.get(report.mode or "", "")
+    variant = f", {inert(report.variant_model)}" if report.variant_model else ""
+    return report.setting + variant + mode.get(report.mode or "", "")

@@ -62,7 +62,7 @@ class LiveScreen(BaseScreen):
         """Tiles above, plots in the middle, progress below."""
         yield TitleBar(str(self.TITLE))
         yield Static(Text(setting_words(self._measurement.snapshot().settings), style="bold"), id="setting")
-        with VerticalScroll(id="body", can_focus=False):
+        with VerticalScroll(id="body"):
             yield Tiles()
             with Horizontal(id="plots"):
                 yield Histogram(id="histogram")
@@ -72,7 +72,8 @@ class LiveScreen(BaseScreen):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to draw."""
+        """Begin to draw; arrows scroll what does not fit."""
+        self.query_one("#body").focus()
         self.set_interval(SECONDS_A_FRAME, self._draw)
 
     def _draw(self) -> None:

@@ -129,20 +129,18 @@ class RunsScreen(BaseScreen):
             table.move_cursor(row=min(row, len(self._runs) - 1))
 
     def _fitted(self) -> tuple[dict[str, dict[str, Text]], list[str]]:
-        """The cells of each run, and the columns that have room: long names go before flips and tags."""
-        rows: dict[str, dict[str, Text]] = {}
-        shown: list[str] = []
-        for longest in NAME_LENGTHS:
-            rows = {run.id: self._cells(run, longest) for run in self._runs}
-            widths = {
-                name: max([len(name), *(cells[name].cell_len for cells in rows.values())])
-                for name in COLUMNS
-                if name != "tags" or any(cells[name].plain for cells in rows.values())
-            }
-            shown = fitting(widths, self.size.width - SCROLLBAR)
-            if {"flips", "tags"} & widths.keys() <= set(shown):
-                break
-        return rows, shown
+        """The cells of each run, and the columns that have room: as many as can be, then long names."""
+        layouts = [self._layout(longest) for longest in NAME_LENGTHS]
+        return max(layouts, key=lambda layout: len(layout[1]))
+
+    def _layout(self, longest: int) -> tuple[dict[str, dict[str, Text]], list[str]]:
+        rows = {run.id: self._cells(run, longest) for run in self._runs}
+        widths = {
+            name: max([len(name), *(cells[name].cell_len for cells in rows.values())])
+            for name in COLUMNS
+            if name != "tags" or any(cells[name].plain for cells in rows.values())
+        }
+        return rows, fitting(widths, self.size.width - SCROLLBAR)
 
     def _cells(self, run: SavedRun, longest: int) -> dict[str, Text]:
         r = run.report
@@ -151,7 +149,7 @@ class RunsScreen(BaseScreen):
         return {
             "": Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " "),
             "verdict": Text(short_words(r) + marks, style=f"bold {colour}"),
-            "model": Text(_short(inert(r.model.rsplit("/", 1)[-1]), longest)),
+            "model": Text(_short(inert((r.variant_model or r.model).rsplit("/", 1)[-1]), longest)),
             "setting": Text(r.short_setting),
             "KL mean": Text(_plus_minus(r)),
             "flips": Text(percent(r.flip_rate) if known(r.flip_rate) else UNKNOWN),
