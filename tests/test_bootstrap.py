@@ -98,6 +98,16 @@ def test_the_percentile_interval_takes_whole_ranks() -> None:
     assert bootstrap_interval(np.array([1.0] * 900 + [np.inf] * 100)) == (1, np.inf)
 
 
+@pytest.mark.parametrize("degrees", [1, 4, 19, 500])
+def test_few_chunks_take_ranks_further_out(degrees: int) -> None:
+    """As far out as Student's t lies beyond the normal distribution's 1.96."""
+    tail = oracle.stats.norm.cdf(-oracle.stats.t.ppf(0.975, degrees))
+    rank = int(np.ceil(tail * 100_000))
+    low, high = bootstrap_interval(np.arange(1.0, 100_001), degrees)
+    assert low == max(rank, 1)
+    assert high == pytest.approx(100_001 - rank, abs=1)
+
+
 def test_one_chunk_cannot_be_drawn_from() -> None:
     with pytest.raises(ValueError, match="one chunk"):
         ClusterBootstrap(Clusters.of([4, 4, 4]))

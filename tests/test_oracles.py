@@ -122,6 +122,9 @@ CASES: dict[str, Positions] = {
     "exactly at the limits": make(
         [100] * 3, 40, kl=0.0099, top1_ref=1, top1_quant=np.where(np.arange(300) % 100 == 0, 2, 1)
     ),
+    "the same flip rate in chunks of any size": make(
+        [10, 30, 20], 43, top1_ref=1, top1_quant=np.where(np.arange(60) % 10 == 3, 2, 1)
+    ),
     "101 positions": make([50, 51], 41),
     "the top hundredth ends within a tie": make([100] * 2, 42, kl=some(200, 0.05, 1.0, 0.001)),
 }

@@ -24,6 +24,7 @@ from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.summary_report import build_report
 from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES
+from mqf_tui.library.importing import import_files
 from mqf_tui.library.runs import load_run, save_run
 from mqf_tui.reports.json_report import from_json, to_json
 from mqf_tui.reports.markdown import to_markdown
@@ -192,6 +193,15 @@ def test_a_saved_run_fits(tmp_path: Path) -> None:
     event = last(max_chunks=2)
     saved = save_run(event.report, event.positions, tmp_path)
     assert errors(json.loads((saved.folder / "report.json").read_bytes())) == []
+
+
+@pytest.mark.parametrize("path", sorted((DATA / "foreign").iterdir()), ids=lambda p: p.name)
+def test_imported_reports_fit(path: Path, tmp_path: Path) -> None:
+    found = import_files([path], tmp_path).reports
+    assert found
+    for one in found:
+        fits(one.run.report)
+        assert errors(json.loads((one.run.folder / "report.json").read_bytes())) == []
 
 
 @pytest.mark.parametrize(
