@@ -111,7 +111,7 @@ def test_a_compare_file_holds_several_runs(capsys: pytest.CaptureFixture[str]) -
         f"mqf-tui: {COMPARE.name}: left out 2:16 (failed: ValueError: group size 16 is not supported)",
         f"mqf-tui: {COMPARE.name}: left out 6:64 (skipped)",
     ]
-    by_bits = {run.report.kv_bits: run.report for run in list_runs()}
+    by_bits = {run.report.kv_bits or 0: run.report for run in list_runs()}
     assert sorted(by_bits) == [3, 4, 8]
     # One number takes 8 bits and its share of 16-bit scale and bias: 8.5 bits of 16, and 4.5 of 16.
     for bits, packed in ((8, 17408), (4, 9216), (3, 7168)):
@@ -202,8 +202,9 @@ def rewritten(change: Callable[[str], str | bytes]) -> Callable[[Path], Path]:
         rewritten(lambda text: text.encode().decode("cp1252", errors="replace")),
         rewritten(lambda text: "\x1b[0m" + text.replace("Mean", "\x1b[32mMean")),
         rewritten(lambda text: text + text),
+        rewritten(lambda text: "[1]9.1000,[2]8.7000,\nFinal estimate: PPL = 8.0000 +/- 0.38000\n" + text),
     ],
-    ids=["utf-16", "crlf", "one-line", "logged", "ascii", "replaced", "cp1252", "colours", "twice"],
+    ids=["utf-16", "crlf", "one-line", "logged", "ascii", "replaced", "cp1252", "colours", "twice", "base"],
 )
 def test_a_summary_that_went_through_a_console(write: Callable[[Path], Path], tmp_path: Path) -> None:
     assert one(write(tmp_path)).model_copy(update={"origin": None, "created": ""}) == one(
@@ -323,11 +324,11 @@ def test_what_is_imported_is_listed_shown_and_verified(capsys: pytest.CaptureFix
 
 
 BAD = {
-    "empty": (b"", "neither JSON nor"),
-    "text": (b"Mean time between failures: 5", "neither JSON nor"),
-    "binary": (bytes(range(256)), "neither JSON nor"),
+    "empty": (b"", "neither a JSON object nor"),
+    "text": (b"Mean time between failures: 5", "neither a JSON object nor"),
+    "binary": (bytes(range(256)), "neither a JSON object nor"),
     "truncated": (KV.read_bytes()[:300], "JSON is broken"),
-    "array": (b"[1, 2]", "no object"),
+    "array": (b"[1, 2]", "neither a JSON object nor"),
     "another": (b'{"a": 1}', "of no kind known here"),
     "deep": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "nested too deeply"),
     "rather deep": (b'{"a":' * 50 + b"1" + b"}" * 50, "nested too deeply"),
@@ -429,6 +430,7 @@ def test_all_reports_or_none_when_a_step_fails(
     module, _, name = step.rpartition(".")
     home: Any = Path if module == "pathlib.Path" else os
     real = getattr(home, name)
+    fails_at = 0
     for fails_at in range(1, 100):
         calls, failed = [0], list[bool]()
 

@@ -53,7 +53,7 @@ def read(content: bytes) -> Readings:
     if len(content) > MAX_BYTES:
         raise NotAReportError(f"it is larger than {MAX_BYTES // 2**20} MiB, which no report is")
     text = _text(content)
-    if not text.lstrip().startswith(("{", "[")):
+    if not text.lstrip().startswith("{"):
         return llama_cpp.read(text)
     data = parsed(text)
     if own.fits(data):
@@ -64,15 +64,14 @@ def read(content: bytes) -> Readings:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """A JSON object whose depth, numbers and texts are such that they can be written again."""
+    """The JSON object in a text that begins with a brace; it can be written again, whatever its values are."""
     try:
         data = json.loads(text)
     except RecursionError:
         raise NotAReportError("its JSON is nested too deeply") from None
     except ValueError as error:
         raise NotAReportError(f"its JSON is broken ({str(error)[:100]})") from None
-    if not isinstance(data, dict):
-        raise NotAReportError("its JSON is no object")
+    assert isinstance(data, dict)  # it begins with a brace
     return {_readable(str(key)): _clean(value, 1) for key, value in data.items()}
 
 

@@ -102,7 +102,7 @@ def read(text: str) -> Readings:
     """The one summary in a text; raises NotAReportError."""
     figures = _figures(text)
     if not figures:
-        raise NotAReportError("it is neither JSON nor what llama.cpp prints for --kl-divergence")
+        raise NotAReportError("it is neither a JSON object nor what llama.cpp prints for --kl-divergence")
     _add_older(text, figures)
     missing = [name for name in ("Mean KLD", "99.0% KLD", "Same top p") if name not in figures]
     if missing:
