@@ -64,7 +64,7 @@ def read(content: bytes) -> Readings:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """The JSON object in a text that begins with a brace; it can be written again, whatever its values are."""
+    """The JSON object in a text that begins with a brace whose values can be written again."""
     try:
         data = json.loads(text)
     except RecursionError:
