@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from mqf_tui.app.tally import HISTOGRAM_EDGES, Tally, tally_of
 from mqf_tui.fidelity.intervals import Clusters
@@ -74,30 +75,31 @@ def test_intervals_are_those_of_the_finished_summary(size: int) -> None:
 
 
 def test_p99_interval_is_near_one_from_many_plain_draws() -> None:
-    positions = makers.positions(n_chunks=12, per_chunk=90)
+    positions = makers.positions(n_chunks=10, per_chunk=90)
     n = fed(positions, 64).running()
     assert n is not None
     assert n.numbers.p99_interval is not None
-    by_chunk = positions.kl.reshape(12, 90).astype(np.float64)
+    by_chunk = positions.kl.reshape(10, 90).astype(np.float64)
     rng = np.random.default_rng(8)
-    found = [np.quantile(by_chunk[rng.integers(0, 12, 11)], 0.99) for _ in range(4000)]
-    low, high = np.quantile(found, [0.025, 0.975])
-    # 200 draws place an end within a few per cent of ranks.
-    assert np.quantile(found, 0.004) <= n.numbers.p99_interval[0] <= np.quantile(found, 0.07)
-    assert np.quantile(found, 0.93) <= n.numbers.p99_interval[1] <= np.quantile(found, 0.996)
-    assert low < n.numbers.kl_p99 < high
+    found = [np.quantile(by_chunk[rng.integers(0, 10, 9)], 0.99) for _ in range(4000)]
+    # As far out as Student's t with 9 degrees of freedom is for the normal distribution; 200 draws place
+    # an end within some ranks of that.
+    tail = scipy.stats.norm.cdf(scipy.stats.t.ppf(0.025, 9))
+    low, high = n.numbers.p99_interval
+    assert np.quantile(found, tail / 4) <= low <= np.quantile(found, 3 * tail)
+    assert np.quantile(found, 1 - 3 * tail) <= high <= np.quantile(found, 1 - tail / 4)
 
 
 def test_confidence_is_the_share_of_plain_draws_of_whole_chunks() -> None:
-    positions = makers.positions(n_chunks=12, per_chunk=90)
-    kl = positions.kl.reshape(12, 90).astype(np.float64)
+    positions = makers.positions(n_chunks=10, per_chunk=90)
+    kl = positions.kl.reshape(10, 90).astype(np.float64)
     limit = float(kl.mean())  # as likely above as below
     policy = Thresholds(policy="mine", kl_mean=(limit, 9), kl_p99=(9, 9), flip_rate=(1, 1))
     n = fed(positions, 64, policy=policy).running()
     assert n is not None
     assert n.confidence is not None
     rng = np.random.default_rng(8)
-    good = np.mean([kl[rng.integers(0, 12, 11)].mean() <= limit for _ in range(4000)])
+    good = np.mean([kl[rng.integers(0, 10, 9)].mean() <= limit for _ in range(4000)])
     assert n.confidence.good == pytest.approx(good, abs=0.12)
     assert n.confidence.good + n.confidence.marginal == pytest.approx(1)
 
@@ -115,10 +117,10 @@ def test_resampling_grows_rare_with_the_number_of_chunks(monkeypatch: pytest.Mon
     real = Clusters.of
     monkeypatch.setattr(Clusters, "of", lambda chunk: drawn.append(len(chunk)) or real(chunk))
     fed(makers.positions(n_chunks=200, per_chunk=3), 64)
-    # All of it is at most some twenty times the last, however many chunks there are.
-    assert sum(drawn) <= 22 * 600
+    # A geometric series: all of it is about eleven times the last, however many chunks there are.
+    assert sum(drawn) <= 13 * 600
     assert drawn[:3] == [6, 9, 12]
-    assert drawn[-1] >= 600 / 1.06
+    assert drawn[-1] >= 600 / 1.11
 
 
 def test_the_stopping_rule_is_asked_and_its_intervals_are_shown() -> None:

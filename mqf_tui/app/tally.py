@@ -27,7 +27,7 @@ from mqf_tui.reports.schema import Confidence, Thresholds, Verdict
 TRACE_BINS = 400
 HISTOGRAM_EDGES = np.linspace(-8.0, 2.0, 61)  # log10 of nats
 REPLICATES = 200  # enough for a number that moves; the report draws more
-GROWTH = 1.05  # the chunks are resampled when there are so many times more than the last time
+GROWTH = 1.1  # the chunks are resampled when there are so many times more than the last time
 
 
 class Numbers(NamedTuple):

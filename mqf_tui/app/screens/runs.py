@@ -201,7 +201,8 @@ def _plus_minus(r: Report) -> str:
     if ci is None or not 0 < r.kl.mean < math.inf:
         return mean
     # An interval that ends at 0 was cut there; its upper half was not.
-    return f"{mean} ±{(ci[1] - r.kl.mean) / r.kl.mean:.0%}"
+    half = (ci[1] - ci[0]) / 2 if ci[0] > 0 else ci[1] - r.kl.mean
+    return f"{mean} ±{half / r.kl.mean:.0%}"
 
 
 def _local(created: str) -> str:
