@@ -1,60 +1,419 @@
-"""Paired differences against the brute-force formula and SciPy."""
+"""The difference of two runs against SciPy, brute force and properties."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from mqf_tui.fidelity.comparison import paired_difference
+from mqf_tui.fidelity.comparison import Figure, compare, figures, welch
+from mqf_tui.fidelity.errors import BadSettingError
+from mqf_tui.fidelity.pairing import UNKNOWN_MODEL, Subject, UnpairedError, shared_places
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.statistics import summarise
+from mqf_tui.reports.comparison_schema import Comparison, Pair
+from mqf_tui.reports.foreign import llama_cpp
+from mqf_tui.reports.schema import Report
 from tests import makers
 
+FIELDS = ("kl", "flips", "nll", "accuracy", "delta_p")
 
-def test_difference_equals_the_formula() -> None:
-    first = makers.positions(n_chunks=6, per_chunk=50, seed=1)
-    rng = np.random.default_rng(8)
-    second = replace(
-        first,
-        kl=(first.kl + rng.exponential(0.01, len(first))).astype(np.float32),
-        top1_quant=np.where(rng.random(len(first)) < 0.2, first.top1_ref + 1, first.top1_ref).astype(
-            np.int32
-        ),
+
+def subject(positions: Positions | None, name: str = "run", **changes: Any) -> Subject:
+    n = 0 if positions is None else len(positions)
+    return Subject(name, makers.report(**{"n_positions": n} | changes), lambda: positions)
+
+
+def pair(
+    a: Positions | None, b: Positions | None, first: dict | None = None, second: dict | None = None
+) -> Pair:
+    (found,) = compare([subject(a, "a", **(first or {})), subject(b, "b", **(second or {}))]).pairs
+    return found
+
+
+def moved(run: Positions, seed: int = 8, by: float = 0.01) -> Positions:
+    """Another variant at the same positions of the same reference."""
+    rng = np.random.default_rng(seed)
+    n = len(run)
+    nll = run.nll_quant + rng.normal(0, 0.1, n)
+    columns: dict[str, Any] = {
+        "kl": (run.kl + rng.exponential(by, n)).astype(np.float32),
+        "nll_quant": nll.astype(np.float32),
+        "delta_p": (run.delta_p + rng.normal(0, 0.01, n)).astype(np.float32),
+        "top1_quant": np.where(rng.random(n) < 0.3, run.token, run.top1_ref).astype(np.int32),
+    }
+    return replace(run, **columns)
+
+
+def drop_depths(run: Positions, start: int) -> Positions:
+    return run.where(run.depth >= start)
+
+
+def per_position(run: Positions) -> dict[str, np.ndarray]:
+    """Each figure of each position, in plain Python loops."""
+    n = len(run)
+    return {
+        "kl": np.array([float(run.kl[i]) for i in range(n)]),
+        "flips": np.array([float(run.top1_ref[i] != run.top1_quant[i]) for i in range(n)]),
+        "nll": np.array([float(run.nll_quant[i]) for i in range(n)]),
+        "accuracy": np.array([float(run.top1_quant[i] == run.token[i]) for i in range(n)]),
+        "delta_p": np.array([float(run.delta_p[i]) for i in range(n)]),
+    }
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_paired_equals_scipys_paired_t_test_of_chunk_means(name: str) -> None:
+    """With chunks of one length, the clustered test is the paired t test of the chunks' means."""
+    a = makers.positions(n_chunks=7, per_chunk=40, seed=1)
+    b = moved(a)
+    found = getattr(pair(a, b), name)
+    one, two = (per_position(run)[name].reshape(7, 40).mean(axis=1) for run in (a, b))
+    expected = stats.ttest_rel(two, one)
+    interval = expected.confidence_interval(0.95)
+    assert found.value == pytest.approx(two.mean() - one.mean(), rel=1e-9)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+    assert found.ci == pytest.approx((interval.low, interval.high), rel=1e-6)
+    assert (found.first, found.second) == pytest.approx((one.mean(), two.mean()))
+
+
+def test_chunks_of_several_lengths_equal_the_formula() -> None:
+    a = makers.positions(n_chunks=5, per_chunk=30, seed=4)
+    a = a.where(~((a.chunk == 2) & (a.depth > 9)))  # one chunk was broken off
+    b = moved(a)
+    found = pair(a, b).kl
+    delta = [float(y) - float(x) for x, y in zip(a.kl, b.kl, strict=True)]
+    mean, n = sum(delta) / len(delta), len(delta)
+    sums = [sum(d - mean for d, c in zip(delta, a.chunk, strict=True) if c == g) for g in range(5)]
+    error = math.sqrt(5 / 4 * sum(s * s for s in sums)) / n
+    half = stats.t.ppf(0.975, 4) * error
+    assert found.value == pytest.approx(mean)
+    assert found.ci == pytest.approx((mean - half, mean + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(mean) / error, 4))
+
+
+def test_one_sided_flips_and_correlation() -> None:
+    a = makers.positions(n_chunks=4, per_chunk=50, seed=2)
+    b = moved(a)
+    found = pair(a, b)
+    only_a = only_b = both = 0
+    for ref, x, y in zip(a.top1_ref, a.top1_quant, b.top1_quant, strict=True):
+        only_a += x != ref and y == ref
+        only_b += x == ref and y != ref
+        both += x != ref and y != ref
+    flips = found.one_sided_flips
+    assert (flips.first_only, flips.second_only, flips.both) == (only_a, only_b, both)
+    assert only_a > 0
+    assert only_b > 0
+    assert flips.mcnemar_p == pytest.approx(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    assert found.kl_correlation == pytest.approx(stats.pearsonr(a.kl.astype(float), b.kl.astype(float))[0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_pairing_equals_brute_force(data: st.DataObject) -> None:
+    def places() -> list[tuple[int, int]]:
+        cells = st.tuples(st.integers(0, 4), st.integers(0, 5))
+        return data.draw(st.lists(cells, unique=True, max_size=20))
+
+    def run(cells: list[tuple[int, int]], other_token: bool) -> Positions:
+        made = makers.positions(1, max(1, len(cells))).where(np.arange(len(cells)))
+        chunk, depth = (np.array([cell[k] for cell in cells], np.int32) for k in (0, 1))
+        token = chunk * 7 + depth * 3
+        if other_token and len(token):
+            token[-1] += 1
+        return replace(made, chunk=chunk, depth=depth, token=token.astype(np.int32))
+
+    one, two = places(), places()
+    spoiled = data.draw(st.booleans())
+    a, b = run(one, other_token=False), run(two, other_token=spoiled)
+    common = {(i, j) for i, x in enumerate(one) for j, y in enumerate(two) if x == y}
+    if not common or (spoiled and two[-1] in one):
+        with pytest.raises(UnpairedError):
+            shared_places(a, b)
+        return
+    found = shared_places(a, b)
+    assert set(zip(found.first.tolist(), found.second.tolist(), strict=True)) == common
+
+
+def test_another_order_of_positions_changes_nothing() -> None:
+    a = makers.positions(n_chunks=4, per_chunk=20)
+    b = moved(a)
+    turned = b.where(np.random.default_rng(1).permutation(len(b)))
+    one, two = pair(a, turned), pair(a, b)
+    assert one.one_sided_flips == two.one_sided_flips
+    assert one.kl_correlation == pytest.approx(two.kl_correlation)
+    for name in FIELDS:
+        x, y = getattr(one, name).model_dump(), getattr(two, name).model_dump()
+        assert x.pop("ci") == pytest.approx(y.pop("ci"))
+        assert x == pytest.approx(y)
+
+
+def test_chunks_that_only_one_has_change_nothing() -> None:
+    a = makers.positions(n_chunks=6, per_chunk=20)
+    b = moved(a)
+    short = a.where(a.chunk < 4)
+    found = pair(short, b)
+    assert found.paired
+    assert (found.n_positions, found.n_chunks) == (80, 4)
+    alone = pair(short, b.where(b.chunk < 4))
+    for name in (*FIELDS, "one_sided_flips", "kl_correlation"):
+        assert getattr(found, name) == getattr(alone, name)
+    assert any("positions that the other has not" in warning for warning in found.warnings)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.integers(2, 6), st.integers(2, 9))
+def test_swapping_changes_signs_only(seed: int, n_chunks: int, per_chunk: int) -> None:
+    a = makers.positions(n_chunks, per_chunk, seed)
+    b = moved(a, seed + 1)
+    one, two = pair(a, b), pair(b, a)
+    for name in FIELDS:
+        x, y = getattr(one, name), getattr(two, name)
+        assert x.value == pytest.approx(-y.value, abs=1e-15)
+        assert x.ci == pytest.approx((-y.ci[1], -y.ci[0]), abs=1e-12)
+        assert x.p == pytest.approx(y.p)
+    assert one.one_sided_flips.first_only == two.one_sided_flips.second_only
+    assert one.one_sided_flips.mcnemar_p == two.one_sided_flips.mcnemar_p
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.integers(1, 4), st.booleans())
+def test_a_run_and_itself_are_the_same(seed: int, n_chunks: int, infinite: bool) -> None:
+    run = makers.positions(n_chunks, 12, seed)
+    if infinite:
+        run = replace(run, kl=np.where(np.arange(len(run)) == 3, np.inf, run.kl).astype(np.float32))
+    found = pair(run, run)
+    assert found.same
+    assert found.paired
+    for name in FIELDS:
+        assert getattr(found, name).value == 0.0
+        assert not getattr(found, name).beyond_error
+    assert found.one_sided_flips.first_only == found.one_sided_flips.second_only == 0
+
+
+def test_one_position_that_differs_is_not_the_same() -> None:
+    a = makers.positions(2, 20)
+    nll = a.nll_quant.copy()
+    nll[7] = np.nextafter(nll[7], np.float32(9))
+    assert not pair(a, replace(a, nll_quant=nll)).same
+
+
+def test_rates_that_agree_everywhere_still_have_an_interval() -> None:
+    a = makers.positions(4, 25)
+    b = replace(a, kl=a.kl + np.float32(0.1))
+    z = stats.norm.ppf(0.975)
+    margin = z * z / (100 + z * z)  # Wilson's limit where none of 100 was seen
+    assert pair(a, b).flips.ci == pytest.approx((-margin, margin))
+    assert pair(a, b).flips.p == 1.0
+
+
+def test_one_shared_chunk_gives_no_interval() -> None:
+    a = makers.positions(1, 30)
+    found = pair(a, moved(a))
+    assert found.paired
+    assert (found.kl.ci, found.kl.p) == (None, None)
+    assert found.kl.value != 0
+    assert "only one shared chunk: no interval can be given, nor a p value" in found.warnings
+
+
+def test_infinite_kl() -> None:
+    a = makers.positions(3, 20)
+    spoiled = replace(a, kl=np.where(np.arange(60) == 3, np.inf, a.kl).astype(np.float32))
+    found = pair(a, spoiled)
+    assert (found.kl.value, found.kl.ci, found.kl.p) == (np.inf, None, None)
+    assert "mean KL is infinite in one run" in found.warnings
+    both = pair(spoiled, replace(moved(a), kl=(spoiled.kl + np.float32(0.5))))
+    assert both.kl.value == pytest.approx(0.5 * 59 / 60, rel=1e-5)  # infinite in both: no difference there
+    assert "mean KL is infinite in both runs" in both.warnings
+    assert (
+        Comparison.model_validate_json(Comparison(baseline=found.other, pairs=[found]).model_dump_json())
+        .pairs[0]
+        .kl.value
+        == np.inf
     )
-    found = paired_difference(first, second)
-    assert found is not None
-    delta = second.kl.astype(np.float64) - first.kl.astype(np.float64)
-    sums = [sum(delta[i] - delta.mean() for i in range(300) if first.chunk[i] == g) for g in range(6)]
-    error = np.sqrt(6 / 5 * np.sum(np.square(sums))) / 300
-    half = stats.t.ppf(0.975, 5) * error
-    assert found.kl_mean == pytest.approx(delta.mean())
-    assert found.kl_interval == pytest.approx((delta.mean() - half, delta.mean() + half))
-    flips = (second.top1_quant != second.top1_ref).mean() - (first.top1_quant != first.top1_ref).mean()
-    assert found.flip_rate == pytest.approx(flips)
-    assert found.beyond_chance
-    assert not found.equal
 
 
-def test_a_run_and_itself_are_equal() -> None:
-    run = makers.positions(n_chunks=3, per_chunk=20)
-    found = paired_difference(run, run)
-    assert found is not None
-    assert found.equal
-    assert (found.kl_mean, found.flip_rate) == (0.0, 0.0)
-    assert not found.beyond_chance
+def corpus(**changes: Any) -> dict[str, Any]:
+    return {"corpus": makers.report_data()["corpus"] | changes}
 
 
-def test_other_positions_are_not_paired() -> None:
-    run = makers.positions(n_chunks=2, per_chunk=20)
-    assert paired_difference(run, replace(run, token=run.token + 1)) is None
-    assert paired_difference(run, makers.positions(n_chunks=3, per_chunk=20)) is None
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (
+            corpus(content_hash="cc" * 8, name="other.txt"),
+            r"the corpus is another \(notes.txt .* against other.txt",
+        ),
+        (corpus(chunk_length=256), r"the chunk length is another \(128 against 256\)"),
+        (corpus(bos_policy="once at the start of each part"), "the BOS policy is another"),
+        (corpus(join="rows joined by blank lines"), "the way the text is joined is another"),
+        (corpus(token_hash="dd" * 8), "the tokenizer is another"),
+    ],
+)
+def test_what_the_reports_say_forbids_pairing(changes: dict, why: str) -> None:
+    a = makers.positions(3, 20)
+    found = pair(a, moved(a), second=changes)
+    assert not found.paired
+    assert found.one_sided_flips is None
+    assert re.search(why, found.why_unpaired)
+    assert found.kl.p is not None
 
 
-def test_infinite_kl_gives_no_interval() -> None:
-    run = makers.positions(n_chunks=2, per_chunk=20)
-    spoiled = replace(run, kl=np.where(np.arange(40) == 3, np.inf, run.kl).astype(np.float32))
-    found = paired_difference(run, spoiled)
-    assert found is not None
-    assert found.kl_mean == np.inf
-    assert found.kl_interval is None
+def test_other_tokens_are_not_paired() -> None:
+    a = makers.positions(3, 20)
+    token = a.token.copy()
+    token[[4, 44]] += 1
+    found = pair(a, replace(a, token=token))
+    assert found.why_unpaired == (
+        "the text's own tokens differ at 2 of 60 shared positions, so the text or the tokenizer is another"
+    )
+    nothing = pair(a, replace(a, chunk=a.chunk + 10))
+    assert nothing.why_unpaired == "they share no position"
+
+
+def test_deployment_pairs_on_common_depths_and_says_that_two_things_differ() -> None:
+    a = makers.positions(3, 40)
+    b = drop_depths(moved(a), 16)
+    found = pair(
+        a, b, {"kv_bits": 8}, {"kv_bits": 4, "mode": "deployment", "quantize_start": 16, "cache": "another"}
+    )
+    assert found.paired
+    assert found.n_positions == 3 * 24
+    assert found.kl.first == pytest.approx(a.kl[a.depth >= 16].astype(float).mean())
+    assert found.differs == [
+        "mode: stress against deployment from position 16",
+        "cache: QuantizedKVCache of mlx-lm against another",
+    ]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_unpaired_equals_scipys_welch_test_of_chunk_means(name: str) -> None:
+    a, b = moved(makers.positions(5, 30, seed=3)), moved(makers.positions(9, 30, seed=4))
+    found = getattr(pair(a, b, second=corpus(content_hash="ff" * 8)), name)
+
+    def chunk_means(run: Positions) -> np.ndarray:
+        values = per_position(run)[name]
+        if name == "nll":  # what is added to the reference's
+            values = values - run.nll_ref.astype(float)
+        if name == "accuracy":
+            values = values - (run.top1_ref == run.token)
+        return values.reshape(-1, 30).mean(axis=1)
+
+    expected = stats.ttest_ind(chunk_means(b), chunk_means(a), equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert found.value == pytest.approx(chunk_means(b).mean() - chunk_means(a).mean(), abs=1e-9)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+    assert found.ci == pytest.approx((interval.low, interval.high), rel=1e-6)
+
+
+def reported(run: Positions, **changes: Any) -> Report:
+    """A report that knows its positions' figures, as version 2 writes them."""
+    found = summarise(run, 128)
+    low, high = found.flip_interval
+    return makers.report(
+        kl=found.kl.model_dump(),
+        flip_rate=found.flip_rate,
+        flip_ci_low=low,
+        flip_ci_high=high,
+        flips=found.flips.model_dump(),
+        delta_p=found.delta_p.model_dump(),
+        perplexity=found.perplexity.model_dump(),
+        n_chunks=found.n_chunks,
+        **changes,
+    )
+
+
+def test_the_report_alone_gives_the_errors_of_its_positions() -> None:
+    run = makers.positions(6, 50, seed=11)
+    whole, bare = figures(makers.report(), run), figures(reported(run), None)
+    assert whole.keys() == bare.keys()
+    for name, figure in whole.items():
+        assert bare[name].value == pytest.approx(figure.value, rel=1e-6)
+        assert bare[name].error == pytest.approx(figure.error, rel=1e-6)
+        assert bare[name].degrees == figure.degrees == 5
+
+
+def imported(**changes: Any) -> dict[str, Any]:
+    return {"origin": {"tool": "llama.cpp", "form": "summary", "file": "log.txt"}} | changes
+
+
+def test_imports_are_compared_by_their_normal_intervals() -> None:
+    kl = {"kl": {"mean": 0.03, "ci_low": 0.03 - 1.96 * 0.002, "ci_high": 0.03 + 1.96 * 0.002}}
+    found = pair(None, None, imported(**kl), imported(kl=kl["kl"] | {"mean": 0.03}, flip_rate="nan"))
+    assert not found.paired
+    assert found.why_unpaired == "run a was imported and has no positions"
+    assert found.kl.value == 0
+    assert found.kl.ci[1] == pytest.approx(stats.norm.ppf(0.975) * math.hypot(0.002, 0.002), rel=1e-4)
+    assert found.flips is None
+    assert any("as its tool gives it" in warning for warning in found.warnings)
+
+
+def test_an_import_without_an_interval_has_a_difference_without_one() -> None:
+    a = makers.positions(4, 30)
+    found = pair(a, None, second=imported(kl={"mean": 0.5}))
+    assert found.kl.value == pytest.approx(0.5 - a.kl.astype(float).mean())
+    assert (found.kl.ci, found.kl.p) == (None, None)
+    assert any("may be chance" in warning for warning in found.warnings)
+
+
+@settings(deadline=None)
+@given(
+    *[st.floats(0, 5), st.floats(0, 5)] * 2,
+    st.integers(1, 50),
+)
+def test_welch_turns_round(x: float, e: float, y: float, f: float, degrees: int) -> None:
+    one, two = Figure(x, e, degrees), Figure(y, f, float("inf"))
+    there, back = welch(one, two), welch(two, one)
+    assert there.value == -back.value
+    assert there.p == back.p
+    if there.ci is not None:
+        assert there.ci == pytest.approx((-back.ci[1], -back.ci[0]))
+
+
+def test_the_reference_must_be_one() -> None:
+    a = makers.positions()
+
+    def check(first: dict, second: dict) -> None:
+        compare([subject(a, **first), subject(a, **second)])
+
+    with pytest.raises(BadSettingError, match=r"different reference models.*contents differ \(aa and bb\)"):
+        check({"model_hash": "aa"}, {"model_hash": "bb"})
+    with pytest.raises(BadSettingError, match="'org/one' and 'org/two': their names differ"):
+        check({"model_hash": "", "model": "org/one"}, {"model": "org/two"})
+    with pytest.raises(BadSettingError, match="their names differ"):
+        check({"model_hash": "", "model": "a/one"}, {"model": "b/one"})
+    with pytest.raises(BadSettingError, match="is not known"):
+        check({"model_hash": "", "model": UNKNOWN_MODEL}, {"model": "b/one"})
+    check({"model": "one"}, {"model": "two"})  # one content under two names
+    check({"model_hash": "", "model": "ONE"}, {"model": "b/one"})
+    check({"kind": "weights", "variant_model": "q4"}, {"kind": "kv"})
+    assert UNKNOWN_MODEL == llama_cpp.UNKNOWN_MODEL
+
+
+def test_more_bits_that_measure_worse_are_doubted() -> None:
+    a = makers.positions(6, 40)
+    worse = replace(a, kl=a.kl + np.float32(0.1) + a.kl)
+    doubts = pair(a, worse, {"kv_bits": 4}, {"kv_bits": 8}).warnings
+    assert any(
+        doubt.startswith("8-bit g64 measures worse than 4-bit g64, beyond the error") for doubt in doubts
+    )
+    turned = pair(worse, a, {"kv_bits": 8}, {"kv_bits": 4}).warnings
+    assert any("8-bit g64 measures worse" in doubt for doubt in turned)
+    assert not any("worse" in doubt for doubt in pair(a, worse, {"kv_bits": 8}, {"kv_bits": 4}).warnings)
+    rng = np.random.default_rng(2)
+    chance = replace(a, kl=a.kl[rng.permutation(len(a))])
+    assert not any("worse" in doubt for doubt in pair(a, chance, {"kv_bits": 4}, {"kv_bits": 8}).warnings)
+
+
+def test_stopping_when_sure_is_named() -> None:
+    a = makers.positions(6, 40)
+    stopping = {"rule": "verdict", "settled": True, "alpha": 0.05, "n_chunks": 6, "method": "m"}
+    found = pair(a, moved(a), {"stopping": stopping})
+    assert any("stopped when it was sure" in warning for warning in found.warnings)

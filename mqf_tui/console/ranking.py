@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
+from typing import TYPE_CHECKING
 
 from mqf_tui.console.output import say
 from mqf_tui.fidelity.errors import BadSettingError
 
+if TYPE_CHECKING:
+    from mqf_tui.library.shortlist import Shortlist
+
 
 def run(options: argparse.Namespace) -> int:
-    """List the runs by mean KL; return the exit code."""
-    from mqf_tui.library.runs import list_runs, load_run
-    from mqf_tui.reports.text import inert, kl
+    """Rank the runs that are named, or the newest ones of a model; return the exit code."""
+    from mqf_tui.fidelity.choosing import Limits
+    from mqf_tui.fidelity.ranking import rank
+    from mqf_tui.library.subjects import subject
+    from mqf_tui.reports.ranking_report import to_csv, to_json, to_markdown
+
+    for name, value in (
+        ("--max-kv-bytes-per-token", options.max_kv_bytes_per_token),
+        ("--max-kl", options.max_kl),
+    ):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise BadSettingError(f"{name} is {value}; use a number above 0.")
+    limits = Limits(options.max_kv_bytes_per_token, options.max_kl, options.min_verdict)
+    chosen = _shortlist(options)
+    found = rank([subject(run) for run in chosen.runs], limits, chosen.left_out)
+    say({"md": to_markdown, "json": to_json, "csv": to_csv}[options.format](found))
+    return 0
+
+
+def _shortlist(options: argparse.Namespace) -> Shortlist:
+    from mqf_tui.library.runs import broken_runs, list_runs, load_run
+    from mqf_tui.library.shortlist import named, newest
+    from mqf_tui.reports.text import inert
 
     saved = [load_run(name) for name in options.runs] if options.runs else list_runs()
-    if options.model:
-        saved = [run for run in saved if options.model.lower() in run.report.model.lower()]
+    if not options.runs:
+        for name, why in broken_runs():
+            sys.stderr.write(f"mqf-tui: run {inert(name)} cannot be read: {inert(why)}\n")
     if not saved:
-        raise BadSettingError("there are no runs to rank; `mqf-tui runs list` shows all.")
-    for run in sorted(saved, key=lambda run: run.report.kl.mean):
-        say(f"{kl(run.report.kl.mean)}  {run.report.verdict}  {inert(run.report.setting)}  {inert(run.id)}\n")
-    return 0
+        raise BadSettingError("there are no runs to rank yet; `mqf-tui kv MODEL` makes one.")
+    if options.model is not None:
+        of_model = [run for run in saved if options.model.lower() in run.report.model.lower()]
+        if not of_model:
+            names = ", ".join(sorted({run.report.model for run in saved}))
+            raise BadSettingError(
+                f"no run is of a model with {options.model!r} in its name; there is {names}."
+            )
+        saved = of_model
+    return named(saved) if options.runs else newest(saved)

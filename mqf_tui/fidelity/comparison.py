@@ -1,54 +1,280 @@
-"""Two runs over the same positions."""
+"""The difference of two runs: position by position where they share positions, else Welch's.
+
+Paired: d_i = second less first at each shared position; its mean, and an interval and p value clustered by
+chunk (``fidelity/intervals.py``; Student's t with G - 1 degrees of freedom). Unpaired: the difference of two
+means with standard errors s₁, s₂ and degrees of freedom ν₁, ν₂ has the standard error √(s₁² + s₂²) and, by
+Welch and Satterthwaite, (s₁² + s₂²)² / (s₁⁴/ν₁ + s₂⁴/ν₂) degrees of freedom (Welch 1947).
+docs/statistics.md defines each.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mqf_tui.fidelity.intervals import Interval, clustered_interval
+from mqf_tui.fidelity.flips import mcnemar
+from mqf_tui.fidelity.intervals import (
+    LEVEL,
+    Clusters,
+    Interval,
+    interval_of_sums,
+    normal_quantile,
+    p_value,
+    standard_error,
+    student_t,
+    within,
+)
+from mqf_tui.fidelity.pairing import (
+    Subject,
+    UnpairedError,
+    check_reference,
+    check_streams,
+    differences,
+    doubts,
+    shared_places,
+)
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.statistics import correlation
+from mqf_tui.reports.comparison_schema import Comparison, Difference, OneSidedFlips, Pair, Side
+from mqf_tui.reports.schema import Estimate, Report
+
+FEW_CHUNKS = 5
+TAIL = 0.5 + LEVEL / 2
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """Second less first over ``n`` shared positions. KL in nats, the rate as a share.
+class Figure:
+    """A mean with its standard error (None: not known) and degrees of freedom (inf: normal)."""
 
-    The intervals are 95 %, clustered by chunk; None with one chunk. ``equal``: no position differs.
+    value: float
+    error: float | None = None
+    degrees: float = float("inf")
+
+
+def compare(subjects: Sequence[Subject]) -> Comparison:
+    """Each of the subjects (two or more) against the first.
+
+    Raises BadSettingError where their reference models differ, SaveError where positions are damaged.
     """
-
-    n: int
-    kl_mean: float
-    kl_interval: Interval | None
-    flip_rate: float
-    flip_interval: Interval | None
-    equal: bool
-
-    @property
-    def beyond_chance(self) -> bool:
-        """Whether the interval of the KL difference leaves out 0."""
-        return self.kl_interval is not None and not self.kl_interval[0] <= 0 <= self.kl_interval[1]
-
-
-def paired_difference(first: Positions, second: Positions) -> PairedDifference | None:
-    """The difference position by position; None where the runs did not score the same positions."""
-    if not same_positions(first, second) or not len(first):
-        return None
-    with np.errstate(invalid="ignore"):  # +inf less +inf
-        kl = second.kl.astype(np.float64) - first.kl
-    flips = second.flip.astype(np.float64) - first.flip
-    return PairedDifference(
-        n=len(first),
-        kl_mean=float(kl.mean()),
-        kl_interval=clustered_interval(kl, first.chunk),
-        flip_rate=float(flips.mean()),
-        flip_interval=clustered_interval(flips, first.chunk),
-        equal=np.array_equal(first.kl, second.kl) and np.array_equal(first.top1_quant, second.top1_quant),
+    first, *others = subjects
+    for other in others:
+        check_reference(first.report, other.report)
+    positions = first.load()
+    return Comparison(
+        baseline=side(first), pairs=[_pair(first, positions, other, other.load()) for other in others]
     )
 
 
-def same_positions(first: Positions, second: Positions) -> bool:
-    """Whether both scored the same tokens at the same places."""
-    return len(first) == len(second) and all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("chunk", "depth", "token")
+def side(subject: Subject) -> Side:
+    """One run as a comparison and a ranking show it."""
+    r = subject.report
+    return Side(
+        run=subject.run,
+        model=r.model,
+        setting=r.setting,
+        short_setting=r.short_setting,
+        created=r.created,
+        imported=r.origin is not None,
+        partial=r.partial,
+        n_positions=r.n_positions,
+        n_chunks=r.n_chunks,
+        kl_mean=r.kl.mean,
+        kl_ci=_bounds(r.kl.ci_low, r.kl.ci_high),
+        flip_rate=r.flip_rate,
+        flip_ci=_bounds(r.flip_ci_low, r.flip_ci_high),
+        verdict=r.verdict,
+        sure=r.confidence.of(r.verdict) if r.confidence else None,
     )
+
+
+def _pair(first: Subject, a: Positions | None, second: Subject, b: Positions | None) -> Pair:
+    x, y = first.report, second.report
+    known = {"other": side(second), "differs": list(differences(x, y)), "warnings": []}
+    try:
+        check_streams(x, y)
+        pair = Pair(**known, **_paired(*shared(first, a, second, b)))
+    except UnpairedError as why:
+        pair = Pair(**known, **_unpaired(x, a, y, b), paired=False, why_unpaired=str(why))
+    return pair.model_copy(update={"warnings": list(_warnings(x, y, pair))})
+
+
+def shared(
+    first: Subject, a: Positions | None, second: Subject, b: Positions | None
+) -> tuple[Positions, Positions]:
+    """The positions that both have, in the same order; raises UnpairedError."""
+    for subject, positions in ((first, a), (second, b)):
+        if positions is None:
+            why = "was imported and has" if subject.report.origin else "has"
+            raise UnpairedError(f"run {subject.run} {why} no positions")
+    assert a is not None
+    assert b is not None
+    found = shared_places(a, b)
+    return a.where(found.first), b.where(found.second)
+
+
+def _paired(a: Positions, b: Positions) -> dict[str, Any]:
+    clusters = Clusters.of(a.chunk)
+    right_a, right_b = a.top1_quant == a.token, b.top1_quant == b.token
+    only_a, only_b = int((a.flip & ~b.flip).sum()), int((b.flip & ~a.flip).sum())
+    return {
+        "paired": True,
+        "same": all(
+            np.array_equal(getattr(a, name), getattr(b, name))
+            for name in ("kl", "nll_ref", "nll_quant", "top1_ref", "top1_quant")
+        ),
+        "n_positions": len(a),
+        "n_chunks": clusters.n_clusters,
+        "kl": paired_difference(a.kl, b.kl, clusters),
+        "flips": paired_difference(a.flip, b.flip, clusters),
+        "nll": paired_difference(a.nll_quant, b.nll_quant, clusters),
+        "accuracy": paired_difference(right_a, right_b, clusters),
+        "delta_p": paired_difference(a.delta_p, b.delta_p, clusters),
+        "one_sided_flips": OneSidedFlips(
+            first_only=only_a,
+            second_only=only_b,
+            both=int((a.flip & b.flip).sum()),
+            mcnemar_p=mcnemar(only_a, only_b),
+        ),
+        "kl_correlation": correlation(a.kl.astype(np.float64), b.kl.astype(np.float64)),
+    }
+
+
+def paired_difference(first: NDArray[Any], second: NDArray[Any], clusters: Clusters) -> Difference:
+    """``second`` less ``first``, both (n,), clustered. Where both are infinite they do not differ; where one
+    is, there is no interval.
+
+    Of rates (boolean arrays) that agree at every position the interval would have no width; it is then
+    ± Wilson's limit for a share of disagreements of which none was seen in n positions.
+    """
+    x, y = first.astype(np.float64), second.astype(np.float64)
+    moved = np.subtract(y, x, where=x != y, out=np.zeros_like(x))  # not +inf less +inf
+    sums, value = clusters.sums(moved), float(moved.mean())
+    ci = interval_of_sums(sums, clusters.counts)
+    if first.dtype == np.bool_ and ci is not None:
+        z2 = normal_quantile(TAIL) ** 2
+        margin = z2 / (len(x) + z2)
+        ci = within(ci, -1.0, 1.0) if moved.any() else (-margin, margin)
+    error = standard_error(sums, clusters.counts)
+    p = p_value(value, error, clusters.n_clusters - 1)
+    return Difference(first=float(x.mean()), second=float(y.mean()), value=value, ci=ci, p=p)
+
+
+def _unpaired(a: Report, x: Positions | None, b: Report, y: Positions | None) -> dict[str, Any]:
+    one, two = figures(a, x), figures(b, y)
+    # Imports have NaN for what their tool does not give.
+    known = [n for n in one if n in two and not np.isnan([one[n].value, two[n].value]).any()]
+    return {name: welch(one[name], two[name]) for name in {"kl", *known}}
+
+
+def welch(first: Figure, second: Figure) -> Difference:
+    """The difference of two figures from different positions; without an error where either has none."""
+    value = second.value - first.value
+    found = Difference(first=first.value, second=second.value, value=value)
+    if first.error is None or second.error is None or not np.isfinite(value):
+        return found
+    u, v = first.error**2, second.error**2
+    error = float(np.sqrt(u + v))
+    if error == 0:
+        return found.model_copy(update={"ci": (value, value), "p": p_value(value, 0.0, np.inf)})
+    share = u * u / first.degrees + v * v / second.degrees
+    degrees = (u + v) ** 2 / share if share else float("inf")
+    half = _quantile(degrees) * error
+    return found.model_copy(update={"ci": (value - half, value + half), "p": _p(value / error, degrees)})
+
+
+def figures(report: Report, positions: Positions | None) -> dict[str, Figure]:
+    """What can be compared without pairing, by the names of ``Pair``: from the positions, or the report."""
+    if positions is None or len(positions) == 0:
+        return _reported(report)
+    clusters = Clusters.of(positions.chunk)
+    added = positions.nll_quant.astype(np.float64) - positions.nll_ref
+    right = (positions.top1_quant == positions.token).astype(np.float64)
+    right -= positions.top1_ref == positions.token
+    columns = {"kl": positions.kl, "flips": positions.flip, "nll": added, "accuracy": right}
+    columns["delta_p"] = positions.delta_p
+    found: dict[str, Figure] = {}
+    for name, values in columns.items():
+        error = standard_error(clusters.sums(values), clusters.counts)
+        mean = float(np.mean(values, dtype=np.float64))
+        found[name] = Figure(mean, error, clusters.n_clusters - 1 if error is not None else float("inf"))
+    return found
+
+
+def _reported(r: Report) -> dict[str, Figure]:
+    """The standard error is that of the wider half of the interval: bounds cut at 0 or 1 are too near."""
+    # How another tool came to its interval is not known: taken for normal.
+    degrees = r.n_chunks - 1 if r.n_chunks > 1 and r.origin is None else float("inf")
+
+    def figure(value: float, ci: Interval | None) -> Figure:
+        if ci is None or not np.isfinite([value, *ci]).all():
+            return Figure(value)
+        half = max(ci[1] - value, value - ci[0])
+        return Figure(value, half / _quantile(degrees), degrees)
+
+    def of(estimate: Estimate) -> Figure:
+        return figure(estimate.value, estimate.ci)
+
+    found = {
+        "kl": figure(r.kl.mean, _bounds(r.kl.ci_low, r.kl.ci_high)),
+        "flips": figure(r.flip_rate, _bounds(r.flip_ci_low, r.flip_ci_high)),
+    }
+    if r.perplexity is not None:
+        found["nll"] = of(r.perplexity.ln_ratio)
+    elif 0 < r.perplexity_ref < np.inf and 0 < r.perplexity_quant < np.inf:
+        found["nll"] = Figure(float(np.log(r.perplexity_quant / r.perplexity_ref)))
+    if r.flips is not None:
+        found["accuracy"] = of(r.flips.accuracy_change)
+    if r.delta_p is not None:
+        found["delta_p"] = of(r.delta_p.mean)
+    return found
+
+
+def _quantile(degrees: float) -> float:
+    return normal_quantile(TAIL) if np.isinf(degrees) else student_t(TAIL, degrees)
+
+
+def _p(t: float, degrees: float) -> float:
+    from scipy.special import ndtr, stdtr
+
+    return float(2 * (ndtr(-abs(t)) if np.isinf(degrees) else stdtr(degrees, -abs(t))))
+
+
+def _bounds(low: float | None, high: float | None) -> Interval | None:
+    return None if low is None or high is None else (low, high)
+
+
+def _warnings(a: Report, b: Report, pair: Pair) -> Iterator[str]:
+    if pair.paired:
+        if pair.n_chunks == 1:
+            yield "only one shared chunk: no interval can be given, nor a p value"
+        elif pair.n_chunks < FEW_CHUNKS and not pair.same:
+            yield f"only {pair.n_chunks} shared chunks: intervals and p values are rough"
+        if pair.n_positions < max(a.n_positions, b.n_positions):
+            yield "a run has positions that the other has not; only those that both have are compared"
+    else:
+        if pair.kl.p is None:
+            yield "an error is not known for both runs, so the difference has none and may be chance"
+        if a.corpus.content_hash and a.corpus.content_hash == b.corpus.content_hash:
+            yield "both scored the same text: unpaired, the error comes out rather too large than too small"
+    if np.isinf([pair.kl.first, pair.kl.second]).any():
+        yield "mean KL is infinite in " + ("both runs" if pair.kl.first == pair.kl.second else "one run")
+    if any(report.stopping is not None for report in (a, b)):
+        yield "a run stopped when it was sure; p values take the number of chunks as fixed beforehand"
+    yield from doubts((a, b), pair.paired)
+    yield from more_bits_worse(a, b, pair.kl)
+
+
+def more_bits_worse(a: Report, b: Report, kl: Difference) -> Iterator[str]:
+    """A warning where the KL difference of two runs says, beyond the error, what can hardly be."""
+    if a.kind != b.kind or not a.kv_bits or not b.kv_bits or a.kv_bits == b.kv_bits or not kl.beyond_error:
+        return
+    if (b.kv_bits > a.kv_bits) == (kl.value > 0):
+        more, fewer = (b, a) if b.kv_bits > a.kv_bits else (a, b)
+        yield (
+            f"{more.short_setting} measures worse than {fewer.short_setting}, beyond the error; such results "
+            "have turned out to be bugs of the software that measures, so check versions before believing it"
+        )
