@@ -283,6 +283,7 @@ async def test_stop_when_sure_is_chosen_and_ends_early() -> None:
         await pilot.press(*["right"] * 5, "down", "down", "left", "left", "down", *["right"] * 3)
         await pilot.press("down", "right")
         await until(pilot, lambda: "up to" in text_of(app, "#estimate"))
+        assert "at most about" in text_of(app, "#estimate")
         assert app.screen.query_one("#stop", Choice).value == "sure"
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ResultScreen) and app.screen.is_mounted)

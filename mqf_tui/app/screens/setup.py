@@ -130,7 +130,8 @@ class SetupScreen(BaseScreen):
         else:
             source = "as in your last run" if e.from_runs else "a rough guess"
             text.append(f"{e.words}{e.n_positions:,} positions", style="bold")
-            text.append(f", about {duration(e.seconds)} ({source})")
+            most = "at most " if settings.stops_early else ""
+            text.append(f", {most}about {duration(e.seconds)} ({source})")
         text.append(f", {size(e.memory_bytes)} of memory\n")
         text.append(
             f"KV cache per token {size(full)} → {size(packed)} ({packed / full:.0%}) for a 16-bit model",

@@ -42,7 +42,7 @@ class Tiles(Horizontal):
         rate = f"{100 * n.flip_rate:.2f}%" if math.isfinite(n.flip_rate) else UNKNOWN
         # At first a confidence sequence spans all that can be, which says nothing.
         rates = None if n.flip_interval == (0.0, 1.0) else n.flip_interval
-        note = f"{span(rates, 100)} %" if rates else none
+        note = f"{span(rates, 100, most=2)} %" if rates else none
         self._tile("flips").show("flips", rate, note, level(n.flip_rate, limits.flip_rate))
         # The change is often less than its error: the power is that of the largest number shown.
         largest = max((n.perplexity_delta, *(n.perplexity_interval or ())), key=abs)
@@ -87,12 +87,12 @@ def times(exponent: int) -> str:
     return f" ×10{str(exponent).translate(SUPERSCRIPTS)}" if exponent else ""
 
 
-def span(interval: Interval | None, factor: float, sign: str = "-") -> str:
-    """Both ends times ``factor``, with as many decimals as the larger one needs for three digits; empty
-    where there is no finite interval. At most 16 columns, which a tile of a narrow terminal has."""
+def span(interval: Interval | None, factor: float, sign: str = "-", most: int = 4) -> str:
+    """Both ends times ``factor``, with as many decimals (at ``most``) as the larger one needs for three
+    digits; empty where there is no finite interval. A tile of a narrow terminal has 16 columns for it."""
     if interval is None or not all(map(math.isfinite, interval)):
         return ""
     ends = [end * factor for end in interval]
     largest = max(map(abs, ends))
-    decimals = min(max(2 - math.floor(math.log10(largest)), 0), 4) if largest else 0
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), most) if largest else 0
     return " to ".join(f"{end:{sign}.{decimals}f}" for end in ends)
