@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from mqf_tui.fidelity import device
+from mqf_tui.fidelity.settings import KVSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.events import Finished
 
 # Test modules import mlx while they are collected, before any fixture runs, and OpenBLAS can only be
 # loaded ahead of it.
@@ -41,6 +48,28 @@ def smollm2() -> Path:
     if not (folder / "tokenizer.json").exists():
         subprocess.run([sys.executable, ROOT / "tools" / "make_smollm2.py", home], check=True, timeout=280)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2_run(smollm2: Path) -> Callable[[int, int], Finished]:
+    """SmolLM2 on the first 4 chunks of 512 of the reference text; each setting is measured once."""
+    from mqf_tui.api import events
+    from mqf_tui.fidelity.events import Finished
+
+    @functools.cache
+    def measured(bits: int, group: int) -> Finished:
+        settings = KVSettings(
+            str(smollm2),
+            kv_bits=bits,
+            kv_group_size=group,
+            max_chunks=4,
+            corpus=str(DATA / "reference-text.txt"),
+        )
+        *_, last = events(settings)
+        assert isinstance(last, Finished)
+        return last
+
+    return measured
 
 
 @pytest.fixture(scope="session")
