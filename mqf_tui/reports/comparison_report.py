@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mqf_tui.reports.comparison_schema import Comparison, Difference, Pair, Side
 from mqf_tui.reports.escaping import said
+from mqf_tui.reports.json_report import seen
 from mqf_tui.reports.rows import between, known, spread
 from mqf_tui.reports.text import UNKNOWN, counted, inert, kl, likely, p_value, percent, points, ratio
 
@@ -19,7 +20,7 @@ def to_markdown(comparison: Comparison) -> str:
 
 def to_json(comparison: Comparison) -> str:
     """As JSON text; infinities as strings."""
-    return comparison.model_dump_json(indent=2) + "\n"
+    return seen(comparison.model_dump_json(indent=2)) + "\n"
 
 
 def sentence(baseline: Side, pair: Pair, number: int = 2) -> str:

@@ -17,8 +17,12 @@ def to_json(report: Report) -> str:
 
     Characters that could drive a terminal or turn a line round stand as their escapes.
     """
-    text = report.model_dump_json(indent=2, exclude_unset=True)
-    return _UNSEEN.sub(_escaped, text) + "\n"
+    return seen(report.model_dump_json(indent=2, exclude_unset=True)) + "\n"
+
+
+def seen(text: str) -> str:
+    """JSON text with every character that one would not see, or would feel, as its escape."""
+    return _UNSEEN.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from mqf_tui.reports.comparison_report import table, verdict_of
 from mqf_tui.reports.comparison_schema import Cost, Ranking, Row
 from mqf_tui.reports.csv_report import written
 from mqf_tui.reports.escaping import said
+from mqf_tui.reports.json_report import seen
 from mqf_tui.reports.rows import known, spread
 from mqf_tui.reports.text import UNKNOWN, counted, kl, percent
 
@@ -29,7 +30,7 @@ def to_markdown(ranking: Ranking) -> str:
 
 def to_json(ranking: Ranking) -> str:
     """As JSON text; infinities as strings."""
-    return ranking.model_dump_json(indent=2) + "\n"
+    return seen(ranking.model_dump_json(indent=2)) + "\n"
 
 
 def to_csv(ranking: Ranking) -> str:
