@@ -71,6 +71,28 @@ def test_the_spread_of_means_is_the_clustered_standard_error(n_chunks: int) -> N
     assert spread == pytest.approx(error, rel=0.02 if n_chunks < MAX_CLUSTERS else 0.1)
 
 
+def test_beyond_many_chunks_neighbours_are_drawn_together() -> None:
+    """Neighbours are alike (one text follows the other); drawn apart they would look surer than they are."""
+    n_chunks = 2 * MAX_CLUSTERS + 11
+    values = np.repeat(np.sin(np.arange(n_chunks) / 50), 3)
+    chunk = np.repeat(np.arange(n_chunks), 3)
+    found = ClusterBootstrap(Clusters.of(chunk)).means(values)
+    together = np.array([g * MAX_CLUSTERS // n_chunks for g in chunk.tolist()])
+    np.testing.assert_allclose(found, [r.mean() for r in drawn(together, values)], atol=1e-12)
+
+
+def test_ranks_of_many_positions_are_exact_to_a_bin_and_finer_in_the_tail() -> None:
+    n = 100 * BINS
+    values = np.arange(n, dtype=np.float32)  # each value is its rank
+    chunk = np.arange(n) // 20 % 8  # so a bin of the middle holds stretches of five chunks
+    found = ClusterBootstrap(Clusters.of(chunk)).percentiles(values, [0.5, 0.999])[:60]
+    exact = np.array([np.quantile(r, [0.5, 0.999]) for r in drawn(chunk, values)[:60]])
+    off = found - exact
+    assert (np.abs(off[:, 0]) <= n / BINS).all()
+    assert abs(off[:, 0].mean()) <= n / BINS / 5
+    assert (np.abs(off[:, 1]) <= 0.01 * (n - exact[:, 1]) + 1).all()
+
+
 def test_draws_are_the_same_for_every_statistic_and_every_time() -> None:
     chunk = np.repeat(np.arange(9), 5)
     values = np.random.default_rng(0).random(45)

@@ -146,10 +146,11 @@ def test_a_word_goes_on_after_a_digit_and_begins_anew_in_each_row() -> None:
 def test_added_tokens_spell_what_they_say() -> None:
     """They are no byte symbols: é is a character of its own, and what is marked special is special even
     where the tokenizer gives it no role (as the turn markers of chat models)."""
-    tokenizer = byte_level(["lo"], ["<|end|>", "<|turn|>"], ["<think é>", "naïve"])
+    tokenizer = byte_level(["lo"], ["<|end|>", "<|turn|>", "END"], ["<think é>", "naïve"])
     ids = ids_of(tokenizer, "lo<|turn|><think é>naïve<|end|>")
     assert spelt(tokenizer, ids) == ["lo", "<|turn|>", "<think é>", "naïve", "<|end|>"]
     assert classed(tokenizer, ids) == [["word start", "special", "word start", "word start", "special"]]
+    assert classed(tokenizer, ids_of(tokenizer, "ENDlo")) == [["special", "word start"]]
 
 
 def test_sentence_pieces_and_their_byte_fallback() -> None:

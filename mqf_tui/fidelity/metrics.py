@@ -97,7 +97,7 @@ def reduced(xp: Any, r: Any, q: Any, targets: Any, *, ruled_out: bool = False) -
         top1_quant=top_q,
         prob_ref=1 / total_r,
         prob_quant=1 / total_q,
-        entropy=xp.where(entropy < 0, xp.zeros_like(entropy), entropy).astype(xp.float32),
+        entropy=entropy,
         margin=(1 - _second(xp, weights, top_r)) / total_r,
         delta_p=xp.exp(-nll_quant) - xp.exp(-nll_ref),
         in_top5=count(q > at(q, top_r), axis=-1) < 5,
