@@ -154,8 +154,9 @@ class Sureness:
         """The verdicts that are not ruled out, best first."""
         if self._n == 0:
             return VERDICTS
+        alpha = self.alpha / 4  # whatever the rule: four sequences carry the verdict
         least, most = possible_levels(
-            self._n, self._means, self._deviations, self._per_chunk, self._policy, self._share
+            self._n, self._means, self._deviations, self._per_chunk, self._policy, alpha
         )
         return VERDICTS[int(least) : int(most) + 1]
 
@@ -200,5 +201,5 @@ class Sureness:
 
     @property
     def _share(self) -> float:
-        """The α of one sequence: four are looked at for the verdict, two are reported otherwise."""
+        """The α of a reported sequence: one of the verdict's four, or else of the two that are reported."""
         return self.alpha / (4 if self._precision is None else 2)
