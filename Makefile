@@ -30,6 +30,8 @@ types: $(VENV)/developer
 
 bench: $(VENV)/developer
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/summarising.py
+	$(BIN)/python benchmarks/stopping.py
 
 build: $(VENV)/developer
 	rm -rf dist

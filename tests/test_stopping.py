@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
+from mqf_tui.api import events
+from mqf_tui.fidelity.events import ChunkFinished, Finished
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import (
     ALPHA,
     LEAST_CHUNKS,
@@ -354,3 +358,40 @@ def test_chunks_of_64_tokens_are_skewed_and_still_held() -> None:
     assert ((low <= HEAVY.kl_mean) & (HEAVY.kl_mean <= high)).all(axis=1).mean() >= 1 - ALPHA
     symmetric = looks.means[..., 0] + half_width(looks.n, looks.deviations[..., 0], ALPHA / 2)
     assert (HEAVY.kl_mean <= symmetric).all(axis=1).mean() < 1 - ALPHA  # why the bound is on a log scale
+
+
+# A whole measurement
+
+
+@pytest.mark.slow
+def test_a_measurement_until_sure_ends_and_reports_by_the_rule(demo_model: Path) -> None:
+    """8 bits on the demo model: good, at the end of a round of the five parts, bounds by the martingale."""
+    looks: list[bool] = []
+    finished: Finished | None = None
+    for event in events(KVSettings(str(demo_model), kv_bits=8, max_chunks=35, until_sure=True)):
+        if isinstance(event, ChunkFinished):
+            assert event.stopping is not None
+            looks.append(event.stopping.settled)
+        if isinstance(event, Finished):
+            finished = event
+    assert finished is not None
+    report, positions = finished.report, finished.positions
+    assert report.stopping is not None
+    assert report.verdict == "good"
+    assert report.stopping.settled
+    assert looks[-1]
+    assert not any(looks[4:-1:5])  # it would have ended at an earlier round
+    assert len(looks) == report.n_chunks < report.n_chunks_planned
+    assert report.n_chunks % 5 == 0
+    assert report.confidence is not None
+    assert (report.confidence.good, report.confidence.method) == (0.95, "anytime")
+    kl = positions.kl.astype(np.float64).reshape(report.n_chunks, LENGTH).mean(axis=1)
+    assert report.kl.ci_low is not None
+    assert report.kl.ci_high is not None
+    # The lower bound is where the martingale reaches 4/α, the upper one that distance on a log scale.
+    assert martingale(kl, report.kl.ci_low) == pytest.approx(4 / ALPHA, rel=1e-6)
+    half = kl.mean() - report.kl.ci_low
+    assert report.kl.ci_high == pytest.approx(kl.mean() * np.exp(half / kl.mean()), rel=1e-9)
+    assert report.flip_ci_low is not None
+    assert report.flip_ci_high is not None
+    assert report.flip_ci_low <= report.flip_rate <= report.flip_ci_high <= 0.01
