@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
+# Logits that NumPy reduces at a time: what comes between then stays in the cache, and in memory that the
+# process has already. The whole step at once takes nearly twice as long (see benchmarks/README.md).
+BLOCK = 2**20
+
 
 class StepMetrics(NamedTuple):
     """Arrays of shape (T,), of MLX or of NumPy. KL, NLLs and entropy in nats; top-1 are ids.
@@ -55,7 +59,11 @@ def _reduced(ref: mx.array, quant: mx.array, targets: mx.array, *, ruled_out: bo
     mx.eval(r, q, targets)
     # Infinities and NaN among the logits are the caller's to judge, not NumPy's to warn of.
     with np.errstate(all="ignore"):
-        return reduced(np, np.asarray(r), np.asarray(q), np.asarray(targets), ruled_out=ruled_out)
+        whole = np.asarray(r), np.asarray(q), np.asarray(targets)
+        rows = max(1, BLOCK // r.shape[-1])
+        blocks = (tuple(x[start : start + rows] for x in whole) for start in range(0, len(whole[0]), rows))
+        found = [reduced(np, *block, ruled_out=ruled_out) for block in blocks]
+    return StepMetrics(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def reduced(xp: Any, r: Any, q: Any, targets: Any, *, ruled_out: bool = False) -> StepMetrics:
