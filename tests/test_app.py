@@ -363,6 +363,47 @@ async def test_keys_of_every_screen_do_not_crash() -> None:
     assert app.return_code == 0
 
 
+def last_line(app: MqfTuiApp) -> str:
+    return screen_text(app).splitlines()[-1]
+
+
+@pytest.mark.parametrize("width", [60, 70, 76, 79, 80, 120])
+async def test_quit_and_help_are_always_in_the_footer(width: int) -> None:
+    for seed in (1, 2):
+        save_run(makers.report(), makers.positions(seed=seed))
+    async with running((width, 24)) as (app, pilot):
+        seen: dict[str, str] = {}
+
+        async def look() -> None:
+            await pilot.pause(0.3)
+            seen[type(app.screen).__name__] = last_line(app)
+
+        await at_models(app, pilot)
+        await look()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+        await look()
+        await pilot.press("escape", "ctrl+r")
+        await until(
+            pilot,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 2,
+        )
+        await look()
+        await pilot.press("space", "down", "c")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+        await look()
+        await pilot.press("escape", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
+        await look()
+        app.measure(KVSettings("demo", kv_bits=4, max_chunks=30))
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen))
+        await look()
+    assert len(seen) == 6
+    for name, line in seen.items():
+        assert "^q Quit" in line, name
+        assert "f1 Help" in line, name
+
+
 async def test_a_tiny_terminal_and_resizing() -> None:
     settings = KVSettings("demo", kv_bits=4, chunk_length=128, max_chunks=2)
     async with running((40, 10), settings=settings, autostart=True) as (app, pilot):

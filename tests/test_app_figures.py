@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from mqf_tui.app.app import MqfTuiApp
+from mqf_tui.app.row_words import detail_words, flip_words, kl_words, short_words
 from mqf_tui.app.screens.live import LiveScreen
 from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.runs import COLUMNS, RunsScreen, fitting
@@ -21,14 +22,14 @@ from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.sections import sections
 from mqf_tui.app.tally import Looked, Numbers, Running
 from mqf_tui.app.widgets.choice import Choice
-from mqf_tui.app.widgets.tiles import span
-from mqf_tui.app.words import short_words, so_far_words, undecided_words
+from mqf_tui.app.widgets.large import span
+from mqf_tui.app.words import so_far_words, undecided_words, without_flags
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.importing import import_files
 from mqf_tui.library.labels import add_tags, set_note
 from mqf_tui.library.runs import SavedRun, list_runs, save_run
 from mqf_tui.reports.json_report import from_json
-from mqf_tui.reports.schema import Confidence, Report
+from mqf_tui.reports.schema import Confidence, Report, Stopping
 from tests import makers
 from tests.conftest import DATA
 from tests.test_app import at_models, running, screen_text, text_of, until
@@ -44,6 +45,9 @@ Maximum KLD:  11.826689
 Median  KLD:   0.012345
 Same top p: 91.901 ± 0.072 %
 """
+KL_WITH_P99 = {
+    "mean": 0.0234, "ci_low": 0.0198, "ci_high": 0.027, "p99": 0.2, "p99_ci": [0.15, 0.25], "max": 1.0
+}  # fmt: skip
 REPORTS = sorted((DATA / "reports").glob("*.json"))
 
 
@@ -82,7 +86,7 @@ async def test_reports_of_every_age_open_and_scroll(path: Path) -> None:
         assert not app._notifications
     assert report.verdict.upper() in shown
     for warning in report.warnings:
-        assert f"! {words_of(warning)}" in shown
+        assert f"! {words_of(without_flags(warning))}" in shown
     assert report.thresholds.policy in shown
     assert report.corpus.content_hash in shown
     assert report.versions.mlx in shown
@@ -215,11 +219,17 @@ async def test_runs_fit_and_show_confidence_tags_and_half_width() -> None:
         assert "marginal 98%" in shown
         assert "marginal ◐" in shown
         assert "0.0234 ±15%" in shown  # (0.027 - 0.0234) / 0.0234
-        assert "2.50 %" in shown
-        assert "baseline" in shown
+        assert "2.50 ±1.50 %" in shown
+        assert "p99" not in shown.splitlines()[1]
         table = app.screen.query_one(DataTable)
         assert table.virtual_size.width <= table.size.width
         assert "when" not in shown
+        # What found no room, and what the signs mean, is said of the row under the cursor.
+        assert "◐ partial" in shown
+        await pilot.press("down")
+        await pilot.pause(0.1)
+        assert "notes.txt" in screen_text(app)
+        assert "baseline" in screen_text(app)
         await pilot.resize_terminal(120, 40)
         await pilot.pause(0.3)
         wide = screen_text(app)
@@ -232,6 +242,69 @@ async def test_runs_fit_and_show_confidence_tags_and_half_width() -> None:
         judging = text_of(app, "#judging")
         assert tagged.id in judging
         assert "before the fix" in judging
+
+
+async def test_all_errors_are_shown_where_they_fit_and_nothing_is_cut_where_not() -> None:
+    report = makers.report(model="org/tiny-llama-with-a-long-name", kl=KL_WITH_P99)
+    save_run(report, makers.positions())
+    async with running((120, 40)) as (app, pilot):
+        wide = await saved_runs_listed(app, pilot, 1)
+        assert "0.0234 ±15%" in wide
+        assert "2.50 ±1.50 %" in wide
+        assert "0.200 ±25%" in wide
+        table = app.screen.query_one(DataTable)
+        for width in (100, 80, 76, 60):
+            await pilot.resize_terminal(width, 24)
+            await pilot.pause(0.3)
+            shown = screen_text(app)
+            assert table.virtual_size.width <= table.size.width
+            assert "0.0234 ±15%" in shown
+            assert ("2.50 ±1.50 %" in shown) == (width >= 76)
+
+
+def test_half_an_interval_is_that_of_its_uncut_side() -> None:
+    assert kl_words(0.2, (0.15, 0.25)) == "0.200 ±25%"
+    assert kl_words(0.2, (0.0, 0.5)) == "0.200 ±150%"
+    assert kl_words(0.2, (0.1, np.inf)) == kl_words(0.2, None) == "0.200"
+    assert kl_words(None, None) == "—"
+    assert kl_words(np.inf, None) == "inf"
+    assert flip_words(makers.report(flip_ci_low=None)) == "2.50 %"
+    assert flip_words(makers.report(flip_rate="nan")) == "—"
+    assert flip_words(makers.report(flip_ci_low=0.0, flip_ci_high=0.06)) == "2.50 ±3.50 %"
+
+
+def test_what_is_not_settled_is_given_no_confidence() -> None:
+    sure = Confidence(good=0.97, marginal=0.03, bad=0.0, replicates=1000)
+    stopping = Stopping(rule="verdict", settled=False, alpha=0.05, n_chunks=5, method="m")
+    report = makers.report(verdict="good", confidence=sure, stopping=stopping)
+    assert short_words(report, report.stopping) == "good, not settled"
+    settled = stopping.model_copy(update={"settled": True})
+    assert short_words(report, settled) == "good 97%"
+
+
+def test_signs_are_explained(tmp_path: Path) -> None:
+    log = tmp_path / "perplexity.log"
+    log.write_text(LLAMA_CPP, encoding="utf-8")
+    import_files([log])
+    [run] = list_runs()
+    assert "↓ imported from llama.cpp" in detail_words(run)
+    assert "↓" in RunsScreen.HELP
+    assert "imported: another tool made it" in RunsScreen.HELP
+
+
+@pytest.mark.parametrize(
+    ("clause", "words"),
+    [
+        ("score 20 chunks or more (--max-chunks)", "score 20 chunks or more"),
+        ("score more chunks (a longer text or shorter chunks)",) * 2,
+        ("use --chunk-length 512 or more", "use a chunk length of 512 or more"),
+        ("use --kv-group-size 32 or 64.", "use a group size of 32 or 64."),
+        ("or use --corpus builtin.", "or use the corpus builtin."),
+        ("use shorter chunks (--chunk-length), close", "use shorter chunks, close"),
+    ],
+)
+def test_the_app_names_no_option_of_the_command_line(clause: str, words: str) -> None:
+    assert without_flags(clause) == words
 
 
 def test_columns_give_way_in_their_order() -> None:

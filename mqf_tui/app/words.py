@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 
 from mqf_tui.app.tally import Looked, Running
 from mqf_tui.reports.schema import Report, Thresholds
-from mqf_tui.reports.text import Judged, counted, inert, likely, verdict_words
+from mqf_tui.reports.text import counted, inert, perplexity, verdict_words
 
+# What the settings are called where they are chosen, not typed.
+FLAGS = {
+    "--chunk-length": "a chunk length of",
+    "--kv-group-size": "a group size of",
+    "--corpus": "the corpus",
+    "--max-chunks": "more chunks",
+}
 FEW = 5  # chunks: fewer make the resampled share rough
 
 
-def short_words(judged: Judged) -> str:
-    """Verdict and how sure it is for a narrow column: ``good 98%``."""
-    c = judged.confidence
-    return judged.verdict if c is None else f"{judged.verdict} {_short(likely(c.of(judged.verdict)))}"
-
-
-def _short(words: str) -> str:
-    return words.replace(" %", "%").replace("over ", ">").replace("under ", "<")
+def without_flags(clause: str) -> str:
+    """A doubt or an error without the command line's options: those in brackets go, others get a name."""
+    bare = re.sub(r" \(--[a-z-]+\)", "", clause)
+    return re.sub(r"--[a-z-]+", lambda found: FLAGS.get(found[0], found[0]), bare)
 
 
 def so_far_words(running: Running, *, stops_early: bool) -> str:
@@ -41,7 +45,8 @@ def undecided_words(looked: Looked | None, least: int) -> str:
         return "settled; stops when each part of the text has had its turn"
     if looked.wanted is not None:
         have = f"±{100 * looked.half_width:.3g} %" if math.isfinite(looked.half_width) else "not known yet"
-        return f"mean KL {have}; stops at ±{100 * looked.wanted:g} %"
+        also = " and when one verdict is left" if looked.both and len(looked.possible) > 1 else ""
+        return f"mean KL {have}; stops at ±{100 * looked.wanted:g} %{also}"
     if len(looked.possible) == 1:
         return f"only {looked.possible[0]} is left; stops after {least} chunks"
     *others, last = looked.possible
@@ -53,6 +58,14 @@ def policy_words(limits: Thresholds) -> str:
     pairs = (limits.kl_mean, limits.kl_p99, tuple(100 * v for v in limits.flip_rate))
     good, marginal = (f"mean {pairs[0][k]:g}, p99 {pairs[1][k]:g}, flips {pairs[2][k]:g} %" for k in (0, 1))
     return f"{inert(limits.policy)}: good up to {good}; marginal up to {marginal}"
+
+
+def perplexity_words(report: Report) -> str:
+    """Both perplexities; empty where they are not known."""
+    both = report.perplexity_ref, report.perplexity_quant
+    if any(map(math.isnan, both)):
+        return ""
+    return f"perplexity {perplexity(both[0])} → {perplexity(both[1])}, reference → variant"
 
 
 def setting_words(report: Report) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Footer
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
@@ -15,13 +16,20 @@ COMMON: tuple[BindingType, ...] = (
     Binding("escape", "back", "Back"),
     Binding("q", "app.leave", "Quit", show=False),
 )
+NARROW = 76  # columns
+WIDE_FOOTER = 80  # columns that the longest footer takes
 
 
 class BaseScreen(Screen[None]):
     """A screen of this app. Subclasses end their bindings with ``COMMON``, so that the footer does too."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]  # noqa: RUF012 (Textual types it so)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide")]  # noqa: RUF012 (Textual types it so)
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012 (Textual types it so)
+
+    def on_resize(self) -> None:
+        """Where there is little room, the footer's keys stand closer, so that the last of them are seen."""
+        for footer in self.query(Footer):
+            footer.compact = self.size.width < WIDE_FOOTER
 
     @property
     def mqf(self) -> MqfTuiApp:

@@ -16,7 +16,7 @@ from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.app.words import so_far_words, undecided_words
+from mqf_tui.app.words import so_far_words, undecided_words, without_flags
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import LEAST_CHUNKS
@@ -134,17 +134,16 @@ class LiveScreen(BaseScreen):
         self._over = True
         self.refresh_bindings()
         if s.state == "failed":
+            why = without_flags(s.problem or "it failed")
             self.query_one(ProgressBar).update(total=1, progress=0)
             self.notify(
-                s.problem or "it failed",
+                why,
                 title="Measurement failed",
                 severity="error",
                 timeout=30,
                 markup=False,
             )
-            self.query_one("#status", Static).update(
-                Text(s.problem or "it failed", style=self.app.theme_variables["error"])
-            )
+            self.query_one("#status", Static).update(Text(why, style=self.app.theme_variables["error"]))
         if s.report is not None:
             self.mqf.show_ended(self._measurement)
         elif s.state == "stopped":

@@ -18,7 +18,7 @@ from mqf_tui.app.tally import Numbers, tally_of
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.app.words import policy_words, setting_words
+from mqf_tui.app.words import perplexity_words, policy_words, setting_words, without_flags
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
@@ -114,10 +114,11 @@ class ResultScreen(BaseScreen):
     def _judging(self) -> Text:
         """What the verdict was taken from, how the measurement ended, where it is kept."""
         r = self._report
-        stopped = stopping_words(r)
+        stopped, perplexities = stopping_words(r), perplexity_words(r)
         lines = (
             f"saved as {inert(self._run.id)}" if self._run else "not saved",
             f"thresholds {policy_words(r.thresholds)}",
+            *([perplexities] if perplexities else []),
             *([stopped] if stopped else []),
             *([f"note: {inert(self._run.note)}"] if self._run and self._run.note else []),
             *([f"tags: {inert(' '.join(self._run.tags))}"] if self._run and self._run.tags else []),
@@ -140,7 +141,7 @@ def _numbers(r: Report) -> Numbers:
 
 
 def _doubts(r: Report, colour: str) -> Text:
-    return Text("\n").join(Text(f"! {inert(warning)}", style=colour) for warning in r.warnings)
+    return Text("\n").join(Text(f"! {inert(without_flags(warning))}", style=colour) for warning in r.warnings)
 
 
 def _title(section: Section) -> Text:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime
 from typing import ClassVar
 
 from rich.text import Text
@@ -12,16 +10,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
+from mqf_tui.app.row_words import detail_words, flip_words, kl_words, local_time, short_words
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
 from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.app.words import short_words
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun, all_runs
-from mqf_tui.reports.rows import bounds, known
-from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import UNKNOWN, inert, kl, percent
+from mqf_tui.reports.rows import bounds
+from mqf_tui.reports.text import inert
 
 # From left to right; the number says in which order they go where there is no room (0: never).
 COLUMNS = {
@@ -39,6 +36,10 @@ COLUMNS = {
 PADDING = 2  # of a cell, both sides together
 SCROLLBAR = 2
 NAME_LENGTHS = (32, 24, 18, 12)  # tried in this order
+NAMES = ("model", "corpus", "tags")  # that can be shortened
+# Columns that have a longer form, with ±: those that get it, tried in this order.
+ERROR = " ±"
+WITH_ERROR = (("flips", "p99"), ("flips",), ())
 
 
 class RunTable(DataTable[Text]):
@@ -66,9 +67,12 @@ class RunsScreen(BaseScreen):
 
     TITLE: ClassVar[str | None] = "Runs"
     HELP = (
-        "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side. "
-        "◐ is a partial run: it was stopped before its end; ↓ one that was imported. Beside the verdict "
-        "stands how sure it is, beside mean KL half of its 95 % interval, as a share of it."
+        "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side.\n\n"
+        "**◐** is a partial run: it was stopped before its end. **↓** was imported: another tool made it, "
+        "and what that tool did not write is not known here.\n\n"
+        "Beside the verdict stands how sure it is, beside the figures half of their 95 % intervals: of KL as "
+        "a share of it, of flips in percentage points. The line below the table is of the run under the "
+        "cursor, with the columns that found no room."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", key_display="␣"),
@@ -87,6 +91,7 @@ class RunsScreen(BaseScreen):
         yield TitleBar(str(self.TITLE))
         yield RunTable(cursor_type="row", zebra_stripes=True, id="runs")
         yield Static("", id="empty")
+        yield Static("", id="detail")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -129,35 +134,55 @@ class RunsScreen(BaseScreen):
             table.move_cursor(row=min(row, len(self._runs) - 1))
 
     def _fitted(self) -> tuple[dict[str, dict[str, Text]], list[str]]:
-        """The cells of each run, and the columns that have room: as many as can be, then long names."""
-        layouts = [self._layout(longest) for longest in NAME_LENGTHS]
-        return max(layouts, key=lambda layout: len(layout[1]))
+        """The cells of each run, and the columns that have room.
 
-    def _layout(self, longest: int) -> tuple[dict[str, dict[str, Text]], list[str]]:
-        rows = {run.id: self._cells(run, longest) for run in self._runs}
-        widths = {
-            name: max([len(name), *(cells[name].cell_len for cells in rows.values())])
-            for name in COLUMNS
-            if name != "tags" or any(cells[name].plain for cells in rows.values())
-        }
-        return rows, fitting(widths, self.size.width - SCROLLBAR)
+        What fits at all comes first, then flips with their error, then as many columns as can be, then
+        p99's error, then long names.
+        """
+        cells = {run.id: self._cells(run) for run in self._runs}
+        forms = [*COLUMNS, *(name + ERROR for name in WITH_ERROR[0])]
+        widest = {form: max((row[form].cell_len for row in cells.values()), default=0) for form in forms}
+        best: tuple[tuple[int, ...], tuple[str, ...], int, list[str]] = ((-1,), (), 0, [])
+        for errors in WITH_ERROR:
+            for longest in NAME_LENGTHS:
+                widths, room = _widths(widest, errors, longest), self.size.width - SCROLLBAR
+                shown = fitting(widths, room)
+                said = [name for name in errors if name in shown]
+                fits = sum(widths[name] + PADDING for name in shown) <= room
+                worth = fits, "flips" in said, len(shown), len(said)
+                if worth > best[0]:
+                    best = worth, errors, longest, shown
+        _, errors, longest, shown = best
+        for row in cells.values():
+            row.update({name: row[name + ERROR] for name in errors})
+            row.update({name: Text(_short(row[name].plain, longest)) for name in NAMES})
+        return cells, shown
 
-    def _cells(self, run: SavedRun, longest: int) -> dict[str, Text]:
+    def _cells(self, run: SavedRun) -> dict[str, Text]:
         r = run.report
         colour = self.app.theme_variables[COLOURS[r.verdict]]
         marks = (" ◐" if r.partial else "") + (" ↓" if r.origin is not None else "")
         return {
             "": Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " "),
-            "verdict": Text(short_words(r) + marks, style=f"bold {colour}"),
-            "model": Text(_short(inert((r.variant_model or r.model).rsplit("/", 1)[-1]), longest)),
+            "verdict": Text(short_words(r, r.stopping) + marks, style=f"bold {colour}"),
+            "model": Text(inert((r.variant_model or r.model).rsplit("/", 1)[-1])),
             "setting": Text(r.short_setting),
-            "KL mean": Text(_plus_minus(r)),
-            "flips": Text(percent(r.flip_rate) if known(r.flip_rate) else UNKNOWN),
-            "p99": Text(kl(r.kl.p99)),
-            "corpus": Text(_short(inert(r.corpus.name), longest)),
-            "tags": Text(_short(inert(" ".join(run.tags)), longest)),
-            "when": Text(_local(r.created)),
+            "KL mean": Text(kl_words(r.kl.mean, bounds(r.kl.ci_low, r.kl.ci_high))),
+            "flips": Text(flip_words(r, error=False)),
+            "flips" + ERROR: Text(flip_words(r)),
+            "p99": Text(kl_words(r.kl.p99, None)),
+            "p99" + ERROR: Text(kl_words(r.kl.p99, r.kl.p99_ci)),
+            "corpus": Text(inert(r.corpus.name)),
+            "tags": Text(inert(" ".join(run.tags))),
+            "when": Text(local_time(r.created)),
         }
+
+    @on(DataTable.RowHighlighted)
+    def describe(self) -> None:
+        """Say below the table what the row under the cursor is, its signs in words."""
+        run = self._current()
+        words = detail_words(run) if run is not None else ""
+        self.query_one("#detail", Static).update(Text(words, style=self.app.theme_variables["secondary"]))
 
     @on(DataTable.RowSelected)
     def open(self) -> None:
@@ -194,22 +219,11 @@ class RunsScreen(BaseScreen):
         return self._runs[row] if 0 <= row < len(self._runs) else None
 
 
-def _plus_minus(r: Report) -> str:
-    """Mean KL and half its interval as a share of it: ``0.264 ±38%``."""
-    ci = bounds(r.kl.ci_low, r.kl.ci_high)
-    mean = kl(r.kl.mean)
-    if ci is None or not 0 < r.kl.mean < math.inf:
-        return mean
-    # An interval that ends at 0 was cut there; its upper half was not.
-    half = (ci[1] - ci[0]) / 2 if ci[0] > 0 else ci[1] - r.kl.mean
-    return f"{mean} ±{half / r.kl.mean:.0%}"
-
-
-def _local(created: str) -> str:
-    try:
-        return datetime.fromisoformat(created).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
-        return inert(created[:16])
+def _widths(widest: dict[str, int], errors: tuple[str, ...], longest: int) -> dict[str, int]:
+    """The width of each column, from the widest cell of each form; no tags, no column for them."""
+    found = {name: widest[name + ERROR if name in errors else name] for name in COLUMNS}
+    found.update({name: min(found[name], longest) for name in NAMES})
+    return {name: max(len(name), n) for name, n in found.items() if n or name != "tags"}
 
 
 def _short(name: str, most: int) -> str:

@@ -16,11 +16,12 @@ from mqf_tui.app.estimates import estimate
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.widgets.choice import Choice, Option
 from mqf_tui.app.widgets.title_bar import TitleBar
+from mqf_tui.app.words import without_flags
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.facts import ModelFacts, check_length, kv_bytes_per_token
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
 from mqf_tui.library.models import LocalModel
-from mqf_tui.library.runs import SavedRun, list_runs
+from mqf_tui.library.runs import SavedRun, check_writable, list_runs
 from mqf_tui.reports.text import duration, inert, size
 
 FILE = "a file"
@@ -119,7 +120,7 @@ class SetupScreen(BaseScreen):
             settings.check()
             check_length(self._facts, settings.chunk_length)
         except FidelityError as error:
-            text.append(str(error), style=self.app.theme_variables["error"])
+            text.append(without_flags(str(error)), style=self.app.theme_variables["error"])
             self.query_one("#estimate", Static).update(text)
             return
         e = estimate(self._facts, settings, self._runs)
@@ -148,8 +149,9 @@ class SetupScreen(BaseScreen):
             check_length(self._facts, settings.chunk_length)
             if self._value("corpus") == FILE:
                 _check_file(settings.corpus)
+            check_writable()
         except FidelityError as error:
-            self.notify(str(error), title="Cannot start", severity="error", markup=False)
+            self.notify(without_flags(str(error)), title="Cannot start", severity="error", markup=False)
             return
         if self.mqf.bridge.busy:
             self.notify("Another measurement is still running.", severity="warning")
