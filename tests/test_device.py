@@ -108,6 +108,27 @@ def test_warnings_of_a_cpu_are_for_linux_only(monkeypatch: pytest.MonkeyPatch) -
     assert len(device.cpu_device(None, late=True).warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("chip", "plain"),
+    [
+        ("Intel(R) Xeon(R) Processor", "Intel Xeon"),
+        ("Intel(R) Xeon(R) Processor @ 2.10GHz", "Intel Xeon"),
+        ("Intel(R) Xeon(R) CPU E5-2673 v4 @ 2.30GHz", "Intel Xeon E5-2673 v4"),
+        ("Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz", "Intel Core i7-8650U"),
+        ("Intel® Core™ i5", "Intel Core i5"),
+        ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763"),
+        ("QEMU Virtual CPU version 2.5+", "QEMU Virtual CPU version 2.5+"),
+        ("Apple M9 Ultra", "Apple M9 Ultra"),
+        ("Processor", "Processor"),
+        ("x86_64", "x86_64"),
+    ],
+)
+def test_a_cpu_is_named_without_noise(monkeypatch: pytest.MonkeyPatch, chip: str, plain: str) -> None:
+    monkeypatch.setattr("mqf_tui.fidelity.provenance.chip", lambda: chip)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 4 if logical else 2)
+    assert device.cpu_device("libopenblas.so.0").name == f"CPU ({plain}, 2 cores)"
+
+
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
 def test_free_memory_is_the_kernels() -> None:
     lines = Path("/proc/meminfo").read_text().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import sys
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,11 @@ BLAS_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so")
 # Metal's word for it, CUDA's, then whole sizes.
 MEMORY_KEYS = ("max_recommended_working_set_size", "free_memory", "total_memory", "memory_size")
 ALL_MEMORY_KEYS = ("memory_size", "total_memory")
+
+# "Virtual CPU" names a product; CPU elsewhere in a CPU's name says nothing.
+NOISE = re.compile(
+    r"\((?:R|TM|C)\)|[®™©]|@ *[\d.]+ *[GM]Hz|\b(?:\d+-Core )?Processor\b|(?<!Virtual )\bCPU\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,13 @@ def cpu_device(blas: str | None, *, late: bool = False) -> Device:
     from mqf_tui.fidelity.provenance import chip
 
     cores = counted(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, "core")
-    name = f"CPU ({chip()}, {cores})"
+    name = f"CPU ({plain(chip())}, {cores})"
     return Device(name, True, blas, free_memory(), tuple(warnings), all_memory())
+
+
+def plain(chip: str) -> str:
+    """A processor's name without trade marks, clock rate, and words that say it is a processor."""
+    return " ".join(NOISE.sub(" ", chip).split()) or chip
 
 
 def load_blas() -> str | None:
