@@ -282,14 +282,17 @@ def test_what_is_not_settled_is_given_no_confidence() -> None:
     assert short_words(report, settled) == "good 97%"
 
 
-def test_signs_are_explained(tmp_path: Path) -> None:
+async def test_signs_are_explained_in_the_rows_detail_and_in_the_help(tmp_path: Path) -> None:
     log = tmp_path / "perplexity.log"
     log.write_text(LLAMA_CPP, encoding="utf-8")
     import_files([log])
     [run] = list_runs()
     assert "↓ imported from llama.cpp" in detail_words(run)
-    assert "↓" in RunsScreen.HELP
-    assert "imported: another tool made it" in RunsScreen.HELP
+    async with running() as (app, pilot):
+        shown = await saved_runs_listed(app, pilot, 1)
+        assert "↓ imported from llama.cpp" in shown
+        await pilot.press("f1")
+        await until(pilot, lambda: "↓ was imported" in screen_text(app))
 
 
 @pytest.mark.parametrize(

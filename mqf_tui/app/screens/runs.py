@@ -67,12 +67,11 @@ class RunsScreen(BaseScreen):
 
     TITLE: ClassVar[str | None] = "Runs"
     HELP = (
-        "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones side by side.\n\n"
+        "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones.\n\n"
         "**◐** is a partial run: it was stopped before its end. **↓** was imported: another tool made it, "
         "and what that tool did not write is not known here.\n\n"
-        "Beside the verdict stands how sure it is, beside the figures half of their 95 % intervals: of KL as "
-        "a share of it, of flips in percentage points. The line below the table is of the run under the "
-        "cursor, with the columns that found no room."
+        "Beside the verdict stands how sure it is; ± is half of a 95 % interval: of KL as a share of it, of "
+        "flips in percentage points. Below the table stands what found no room in it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", key_display="␣"),

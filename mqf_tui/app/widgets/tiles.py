@@ -16,13 +16,17 @@ from mqf_tui.reports.schema import Thresholds, Verdict
 
 # The theme's colour for each verdict.
 COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
+IN_A_ROW = 72  # columns that four tiles take at least
 ROOM = 15  # columns of a tile in a narrow terminal, taken before the true width is known
 
 
 class Tiles(Horizontal):
     """KL mean, KL p99, flips, change of perplexity; as many digits as the tiles have room for."""
 
-    DEFAULT_CSS = "Tiles { height: 5; margin: 0 1; }"
+    DEFAULT_CSS = """
+    Tiles { height: 5; margin: 0 1; }
+    Tiles.-square { layout: grid; grid-size: 2 2; height: 10; }
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +45,8 @@ class Tiles(Horizontal):
         self._fill()
 
     def on_resize(self) -> None:
-        """More or fewer digits."""
+        """Two rows where one has no room; more or fewer digits."""
+        self.set_class(self.size.width < IN_A_ROW, "-square")
         self._fill()
 
     def _fill(self) -> None:
