@@ -292,7 +292,7 @@ async def test_signs_are_explained_in_the_rows_detail_and_in_the_help(tmp_path: 
         shown = await saved_runs_listed(app, pilot, 1)
         assert "↓ imported from llama.cpp" in shown
         await pilot.press("f1")
-        await until(pilot, lambda: "↓ was imported" in screen_text(app))
+        await until(pilot, lambda: "another tool made it" in screen_text(app))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.reports.schema import Report
 
 FOLDER = Path(__file__).resolve().parent.parent / "screenshots"
 SIZE = (100, 30)
@@ -56,6 +57,7 @@ async def draw() -> None:
                 if name:
                     app.save_screenshot(name, str(FOLDER))
                 await until(pilot, lambda: isinstance(app.screen, ResultScreen))
+                _refuse_if_busy(running.snapshot().report)
                 await pilot.press("escape")
             await pilot.press("ctrl+r")
             await until(pilot, lambda: isinstance(app.screen, RunsScreen))
@@ -72,6 +74,13 @@ async def draw() -> None:
             app.save_screenshot("figures.svg", str(FOLDER))
     finally:
         await asyncio.to_thread(app.bridge.close)
+
+
+def _refuse_if_busy(report: Report | None) -> None:
+    """A picture that says that its machine was busy is of no use to anybody."""
+    busy = [] if report is None else [doubt for doubt in report.warnings if "machine was busy" in doubt]
+    if busy:
+        raise SystemExit(f"not drawn: {busy[0]}; try again when the machine is quiet.")
 
 
 def main() -> None:
