@@ -340,7 +340,7 @@ BAD = {
         SUMMARY.read_bytes() + SUMMARY.read_bytes().replace(b"0.031000", b"0.032000"),
         "more than one",
     ),
-    "nan": (SUMMARY.read_bytes().replace(b"KLD:   0.031000", b"KLD:        nan"), "mean KL is nan"),
+    "nan": (SUMMARY.read_bytes().replace(b"KLD:   0.031000", b"KLD:        nan"), "its kl.mean is nan"),
     "no verdict": (json.dumps(makers.report_data(verdict="great")).encode(), "its verdict is not what"),
     "no result": (b'{"mode": "kv", "results": []}', "none of its results was measured"),
     "no entry": (b'{"mode": "kv", "results": [3]}', "entry 1 of its results is no object"),
@@ -370,19 +370,19 @@ def test_a_bad_file_is_refused_and_nothing_is_imported(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"kl": None}, "its kl"),
-        ({"kl": {"mean": 0.1}}, "99th percentile of KL is missing"),
-        ({"kl": {"mean": -1.0, "p99": 0.1}}, "mean KL is -1.0"),
-        ({"kl": {"mean": math.nan, "p99": 0.1}}, "mean KL is nan"),
+        ({"kl": None}, "it lacks kl"),
+        ({"kl": {"mean": 0.1}}, "its kl.p99 is missing"),
+        ({"kl": {"mean": -1.0, "p99": 0.1}}, "its kl.mean is -1.0"),
+        ({"kl": {"mean": math.nan, "p99": 0.1}}, "its kl.mean is nan"),
         ({"kl": {"mean": "many", "p99": 0.1}}, "its kl.mean"),
         ({"kl": [1, 2]}, "its kl"),
-        ({"flip_rate": 1.5}, "share of flips is 1.5"),
-        ({"flip_rate": None}, "its flip_rate"),
-        ({"perplexity_ref": 0}, "perplexity of its reference is 0"),
+        ({"flip_rate": 1.5}, "its flip_rate is 1.5"),
+        ({"flip_rate": None}, "it lacks flip_rate"),
+        ({"perplexity_ref": 0}, "its perplexity_ref is 0"),
         ({"n_chunks": -3}, "n_chunks is -3"),
         ({"n_chunks": {}}, "its n_chunks"),
         ({"corpus": "wikitext"}, "its corpus"),
-        ({"corpus": {"chunk_length": "x"}}, "its corpus"),
+        ({"corpus": {"chunk_length": "x"}}, "it lacks corpus.name"),
         ({"warnings": "none"}, "warnings are no list"),
         ({"quantize_mode": "calm"}, "its mode"),
         ({"model_id": 7}, "its model"),
@@ -394,6 +394,164 @@ def test_wrong_values_are_named(changes: dict[str, Any], why: str, tmp_path: Pat
         import_files([changed(tmp_path, KV, **changes)])
     assert why in str(caught.value)
     assert not data_home.exists()
+
+
+def set_at(data: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    inner: Any = data
+    *before, last = place.split(".")
+    for key in before:
+        inner = inner[int(key)] if isinstance(inner, list) else inner.setdefault(key, {})
+    inner[last] = value
+    return data
+
+
+IMPOSSIBLE = [
+    ({"kl.ci_low": 0.03}, "kl.mean has an interval from 0.03 to 0.027"),
+    ({"kl.ci_high": 0.022}, "kl.mean is 0.0234, outside its own interval from 0.02 to 0.022"),
+    ({"kl.median": 0.22, "kl.p90": None, "kl.p95": None}, "kl.median is 0.22 and kl.p99 0.21"),
+    ({"kl.p99": 1.6}, "kl.p99 is 1.6 and kl.max 1.5"),
+    ({"kl.mean": 2.0, "kl.ci_high": 3.0}, "kl.mean is 2.0 and kl.max 1.5"),
+    ({"kl.mean": "inf", "kl.ci_low": None, "kl.ci_high": None}, "kl.mean is inf and kl.max 1.5"),
+    ({"kl.median": -0.001}, "kl.median is -0.001, and KL is 0 or more"),
+    ({"kl.p99_ci": [0.3, 0.2]}, "kl.p99 has an interval from 0.3"),
+    ({"flip_rate": 1.5}, "flip_rate is 1.5, and it is between 0 and 1"),
+    ({"flip_ci_low": 0.035}, "flip_rate is 0.025, outside its own interval from 0.035"),
+    ({"flip_ci_high": 1.4}, "flip_ci_high is 1.4"),
+    ({"kl_by_depth.1.flip_rate": -0.1}, "kl_by_depth[1].flip_rate is -0.1"),
+    ({"by_part.0.kl_mean": -1}, "by_part[0].kl_mean is -1"),
+    ({"by_part.0.n_positions": -1}, "by_part[0].n_positions is -1"),
+    ({"n_positions": -5}, "n_positions is -5"),
+    ({"n_chunks": -5}, "n_chunks is -5"),
+    ({"perplexity_quant": 0.5}, "perplexity_quant is 0.5, and perplexities are 1 or more"),
+    ({"model": ""}, "model is empty"),
+    ({"model": " \u202e\n"}, "model is empty"),
+    ({"model": "x" * 100_000}, "model has 100,000 signs, and at most 300 fit"),
+    ({"by_part.0.name": "x" * 301}, "by_part[0].name has 301 signs"),
+    ({"warnings": ["x" * 5001]}, "warnings[0] has 5,001 signs"),
+    ({"confidence": {"good": 0.9, "marginal": 0.9, "bad": 0.0}}, "confidence has shares that make more"),
+    ({"thresholds.kl_mean": [0.2, 0.1]}, "thresholds.kl_mean is 0.2 and 0.1"),
+]
+NO_NUMBERS = [
+    ({"flip_rate": "0.5"}, "its flip_rate is not what a report holds: a number is no text"),
+    ({"flip_rate": "Infinity"}, "its flip_rate is not what a report holds: a number is no text"),
+    ({"flip_rate": True}, "its flip_rate is not"),
+    ({"n_chunks": "2"}, "its n_chunks is not"),
+    ({"thresholds.kl_mean": ["0.01", 0.1]}, "its thresholds.kl_mean.0 is not"),
+]
+
+
+def with_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    data = json.loads(json.dumps(makers.report_data()))
+    for place, value in changes.items():
+        set_at(data, place, value)
+    return data
+
+
+@pytest.mark.parametrize(("changes", "why"), [*((c, f"its {w}") for c, w in IMPOSSIBLE), *NO_NUMBERS])
+def test_impossible_figures_are_refused_by_the_fields_name(
+    changes: dict[str, Any], why: str, tmp_path: Path, data_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(with_changes(changes)))
+    assert main(["runs", "import", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert why in err
+    assert not data_home.exists()
+
+
+@pytest.mark.parametrize(("changes", "why"), IMPOSSIBLE)
+def test_impossible_figures_of_a_saved_run_are_reported(changes: dict[str, Any], why: str) -> None:
+    run = save_run(Report.model_validate(with_changes(changes)), makers.positions())
+    assert any(why in line for line in verify(run.folder).differences)
+
+
+def test_figures_at_the_end_of_their_range_are_possible(tmp_path: Path) -> None:
+    path = tmp_path / "same.json"
+    kl = dict.fromkeys(("mean", "median", "p99", "max", "ci_low", "ci_high"), 0.0)
+    path.write_text(json.dumps(with_changes({"kl": kl, "flip_rate": 0, "flip_ci_low": 0})))
+    assert one(path).kl.mean == 0
+    endless = {"mean": "inf", "median": 0.1, "p99": "inf", "max": "inf", "ci_low": None, "ci_high": None}
+    path.write_text(json.dumps(with_changes({"kl": endless, "flip_rate": 1, "flip_ci_high": 1})))
+    assert one(path).kl.max == math.inf
+
+
+def test_a_sequences_mean_may_lie_outside_its_interval(tmp_path: Path) -> None:
+    stopping = {"rule": "verdict", "settled": True, "alpha": 0.05, "n_chunks": 2, "method": "m"}
+    path = tmp_path / "sequence.json"
+    path.write_text(json.dumps(with_changes({"kl.ci_high": 0.022, "stopping": stopping})))
+    assert one(path).kl.ci_high == 0.022
+
+
+SURE = {"good": 0.98, "marginal": 0.02, "bad": 0.0, "replicates": 10, "seed": 1}
+SETTLED = {"rule": "verdict", "settled": True, "alpha": 0.05, "n_chunks": 2, "method": "m"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "left_out"),
+    [
+        # The file says good, by its figures it is marginal: how sure "good" is means nothing.
+        ({"verdict": "good", "confidence": SURE, "stopping": SETTLED}, ["confidence", "stopping"]),
+        # The verdict was changed along with the figures, the confidence was not.
+        ({"confidence": SURE}, ["confidence"]),
+        ({"confidence": SURE | {"method": "anytime"}, "stopping": SETTLED}, ["confidence", "stopping"]),
+        ({"confidence": {"good": 0, "marginal": 0.95, "bad": 0, "method": "anytime"}}, ["confidence"]),
+        ({"stopping": SETTLED | {"n_chunks": 9}}, ["stopping"]),
+        ({"stopping": SETTLED}, []),
+        ({"confidence": SURE | {"good": 0.9, "marginal": 0.1}}, []),
+    ],
+)
+def test_confidence_of_another_verdict_is_left_out(
+    changes: dict[str, Any], left_out: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(with_changes(changes)))
+    r = one(path)
+    assert r.verdict == "marginal"
+    gone = [name for name in ("confidence", "stopping") if name in changes and getattr(r, name) is None]
+    assert gone == left_out
+    told = [text for text in r.warnings if "was left out" in text]
+    assert len(told) == bool(left_out)
+    assert all(name in told[0] for name in left_out)
+
+
+def test_a_newer_schema_is_told_of_once(tmp_path: Path) -> None:
+    path = tmp_path / "newer.json"
+    data = with_changes({"schema_version": 99, "verdict": "good", "confidence": SURE})
+    path.write_text(json.dumps(data))
+    (run,) = taken(path)
+    assert run.report.warnings == [
+        "a newer version wrote this (schema 99, here 2): what is new in it was kept and not checked",
+        "mqf-tui itself judged this 'good'; by policy kv-1 it is marginal",
+        "its confidence did not fit its figures and verdict and was left out",
+    ]
+    assert (run.report.verdict, run.report.confidence) == ("marginal", None)
+    # What was exported and comes back says nothing new.
+    path.write_bytes((run.folder / "report.json").read_bytes())
+    assert not import_files([path]).reports[0].is_new
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created": "2026-03-04T05:06:08+00:00"},
+        {"schema_version": 2},
+        {"thresholds.kl_mean": [0.02, 0.1]},
+        {"warnings": ["busy"]},
+    ],
+)
+def test_what_differs_in_anything_is_another_report(changes: dict[str, Any], tmp_path: Path) -> None:
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, change in zip(paths, ({}, changes), strict=True):
+        path.write_text(json.dumps(with_changes(change)))
+    assert [found.is_new for found in import_files(paths).reports] == [True, True]
+    assert [found.is_new for found in import_files(paths).reports] == [False, False]
+
+
+def test_a_bad_double_of_a_run_that_is_here_is_refused(tmp_path: Path) -> None:
+    taken(KV)
+    with pytest.raises(BadImportError, match=r"its flip_rate is 1\.5"):
+        import_files([KV, changed(tmp_path, KV, flip_rate=1.5)])
 
 
 @pytest.mark.parametrize(

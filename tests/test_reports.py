@@ -19,11 +19,12 @@ from mqf_tui.cli import parser
 from mqf_tui.console.measuring import settings_from
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.summary_report import command
+from mqf_tui.reports.badge import words as badge_words
 from mqf_tui.reports.escaping import fenced, said
 from mqf_tui.reports.json_report import from_json, to_json
 from mqf_tui.reports.markdown import to_markdown
 from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import inert, verdict_words
+from mqf_tui.reports.text import inert, on_edge, stopping_words, unsettled, verdict_words
 from tests import makers
 from tests.conftest import ROOT
 from tests.github import Page
@@ -90,20 +91,26 @@ def test_keys_of_a_newer_version_survive() -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("", "the file"),
-        ("[]", "the file"),
-        ('{"model": 5', "the file"),
-        ("\x00\xff", "the file"),
-        ("[" * 100_000, "the file"),
-        (json.dumps({k: v for k, v in makers.report_data().items() if k != "flip_rate"}), "flip_rate"),
-        (json.dumps(makers.report_data(verdict="splendid")), "verdict"),
-        (json.dumps(makers.report_data(kind="poem")), "kind"),
-        (json.dumps(makers.report_data(perplexity_ref="many")), "perplexity_ref"),
-        (json.dumps(makers.report_data(kl={"median": 1})), "kl.mean"),
+        ("", "it is empty"),
+        ("[]", "it is JSON, but no report"),
+        ('{"model": 5', "it is no whole JSON"),
+        ("\x00\xff", "it is no whole JSON"),
+        ("[" * 100_000, "it is no whole JSON"),
+        (
+            json.dumps({k: v for k, v in makers.report_data().items() if k != "flip_rate"}),
+            "it lacks flip_rate",
+        ),
+        (json.dumps(makers.report_data(verdict="splendid")), "its verdict is not what a report holds: input"),
+        (json.dumps(makers.report_data(kind="poem")), "its kind is not what a report holds: input"),
+        (
+            json.dumps(makers.report_data(perplexity_ref="many")),
+            "its perplexity_ref is not what a report holds: a number",
+        ),
+        (json.dumps(makers.report_data(kl={"median": 1})), "it lacks kl.mean"),
     ],
 )
 def test_a_damaged_report_says_where(text: str, where: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{re.escape(where)}: ") as caught:
+    with pytest.raises(ValueError, match=rf"^{re.escape(where)}") as caught:
         from_json(text)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -140,7 +147,8 @@ def test_markdown_says_the_verdict_first() -> None:
         ((0.0, 0.9, 0.1), "on the edge between marginal and bad (marginal, 90 %)"),
         ((0.0, 0.901, 0.099), "marginal, 90 %"),
         ((0.62, 0.38, 0.0), "on the edge between good and marginal (marginal, 38 %)"),
-        ((0.3, 0.3, 0.4), "on the edge between good and bad (marginal, 30 %)"),
+        ((0.55, 0.05, 0.4), "on the edge between good and bad (marginal, 5 %)"),
+        ((0.25, 0.5, 0.25), "anything from good to bad (marginal, 50 %)"),
     ],
 )
 def test_the_verdict_comes_with_its_confidence(shares: tuple[float, ...], said: str) -> None:
@@ -172,6 +180,60 @@ def test_markdown_says_how_a_measurement_until_sure_ended(stopping: dict[str, An
     assert page.blocks["p"][0].startswith("marginal, at least 95 %: ")
     assert said in page.blocks["p"][0]
     assert ("a method" in " ".join(page.blocks["td"])) == stopping["settled"]
+
+
+@pytest.mark.parametrize("confidence", [None, {"good": 0.0, "marginal": 1.0, "bad": 0.0, "replicates": 9}])
+def test_what_was_not_settled_is_not_said_to_be_sure(confidence: dict[str, Any] | None) -> None:
+    rule = {"rule": "verdict", "settled": False, "alpha": 0.05, "n_chunks": 2, "method": "a method"}
+    report = makers.report(stopping=rule, confidence=confidence)
+    assert unsettled(report)
+    assert verdict_words(report) == "marginal, not settled"
+    assert on_edge(report) == ()
+    assert Page(to_markdown(report)).blocks["strong"][0] == "marginal, not settled"
+    assert badge_words(report)[1].startswith("marginal, not settled")
+
+
+@pytest.mark.parametrize(
+    ("sure", "half", "said"),
+    [
+        (True, 0.0, "stopped after 2 of 9 chunks, when the verdict was settled and mean KL was known to"),
+        (False, 0.0001, "the verdict was not settled after 2 chunks"),
+        (True, 0.01, "mean KL was not known to within 5 % after 2 chunks"),
+        (False, 0.01, "the verdict was not settled and mean KL was not known to within 5 % after 2 chunks"),
+        (False, None, "the verdict was not settled and mean KL was not known to within 5 % after 2 chunks"),
+    ],
+)
+def test_which_of_two_rules_was_missed_is_said(sure: bool, half: float | None, said: str) -> None:
+    rule = {"rule": "both", "precision": 0.05, "alpha": 0.05, "n_chunks": 2, "method": "a method"}
+    ends = {} if half is None else {"ci_low": 0.02 - half, "ci_high": 0.02 + half}
+    report = makers.report(
+        stopping=rule | {"settled": half == 0.0},
+        kl={"mean": 0.02, **ends},
+        confidence={"good": 0.0, "marginal": 0.95, "bad": 0.0, "method": "anytime"} if sure else None,
+        n_chunks_planned=9,
+    )
+    assert stopping_words(report).startswith(said)
+
+
+def test_the_badge_names_all_that_it_may_be() -> None:
+    for shares, said in (
+        ((0.62, 0.38, 0.0), "good or marginal"),
+        ((0.25, 0.5, 0.25), "good, marginal or bad"),
+    ):
+        sure = dict(zip(("good", "marginal", "bad"), shares, strict=True))
+        assert badge_words(makers.report(confidence=sure))[1].startswith(f"{said} · KL ")
+
+
+def test_the_headline_gives_the_error_of_each_figure() -> None:
+    k = makers.report_data()["kl"] | {"p99": 0.21, "p99_ci": [0.15, 0.4]}
+    first = Page(to_markdown(makers.report(kl=k))).blocks["p"][0]
+    assert "p99 0.210 (0.150 to 0.400), flips" in first
+
+
+def test_a_lone_less_than_stands_bare() -> None:
+    assert said("p < 0.0001, so") == "p < 0.0001, so"
+    assert said("a <") == "a `<`"  # one does not know what follows
+    assert said("<b") == "`<b`"
 
 
 def test_markdown_of_part_of_a_measurement_says_so() -> None:

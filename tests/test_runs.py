@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mqf_tui.cli import main
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.fidelity.positions import ARRAYS, Positions
-from mqf_tui.library.runs import broken_runs, data_dir, list_runs, load_run, save_run
+from mqf_tui.library.runs import broken_runs, check_writable, data_dir, list_runs, load_run, save_run
 from tests import makers
 
 FILES = ("files.json", "positions.npz", "report.json", "report.md")
@@ -242,12 +243,12 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "EOF"),
-        (b"{", "EOF"),
-        (b"\xff\xfe", "JSON"),
-        (b"[1]", "the file: "),
-        (b"{}", "created: "),
-        (None, "No such"),
+        (b"", "report.json is damaged (it is empty)"),
+        (b"{", "report.json is damaged (it is no whole JSON)"),
+        (b"\xff\xfe", "report.json is damaged (it is no whole JSON)"),
+        (b"[1]", "report.json is damaged (it is JSON, but no report)"),
+        (b"{}", "report.json is damaged (it lacks created)"),
+        (None, "report.json is missing"),
     ],
 )
 def test_a_damaged_run_is_named_and_not_fatal(content: bytes | None, why: str, tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_damaged_run_is_named_and_not_fatal(content: bytes | None, why: str, t
     assert [run.id for run in list_runs(tmp_path)] == ["good"]
     ((name, reason),) = broken_runs(tmp_path)
     assert name == "hurt"
-    assert why in reason
+    assert reason == why
     assert load_run("last", tmp_path).id == "good"
     with pytest.raises(SaveError, match=r"^run hurt cannot be read: .*\.$"):
         load_run("hurt", tmp_path)
@@ -321,3 +322,62 @@ def test_any_flipped_byte_gives_the_numbers_or_a_save_error(tmp_path: Path) -> N
             # Some bytes, such as time stamps, mean nothing.
             assert all(np.array_equal(getattr(read, name), getattr(written, name)) for name in ARRAYS)
     assert refused > 50
+
+
+def changed_positions(folder: Path, name: str, value: float) -> None:
+    with np.load(folder / "positions.npz") as stored:
+        arrays = dict(stored)
+    arrays[name] = arrays[name].copy()
+    arrays[name][7] = value
+    np.savez_compressed(folder / "positions.npz", **arrays)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs", "show", "{}", "--format", "html"],
+        ["runs", "show", "{}", "--format", "svg"],
+        ["runs", "show", "{}", "--format", "csv", "--positions"],
+        ["compare", "{}", "{}"],
+        ["rank", "{}"],
+    ],
+)
+def test_other_positions_than_were_saved_are_not_used(
+    words: list[str], data_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = save_run(makers.report(), makers.positions())
+    changed_positions(saved.folder, "kl", 0.0)
+    assert main([word.format(saved.id) for word in words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"mqf-tui: the positions of run {saved.id} do not match what was saved with it; `mqf-tui runs verify "
+        f"{saved.id}` tells more, and measuring again gives new ones.\n"
+    )
+    # What does without them is shown all the same, and a record of hashes is what decides.
+    assert main(["runs", "show", saved.id]) == 0
+    (saved.folder / "files.json").unlink()
+    assert saved.positions().kl[7] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("kl", math.nan), ("token", -1), ("top1_quant", -5), ("chunk", -1), ("depth", -2)]
+)
+def test_positions_that_cannot_be(name: str, value: float, tmp_path: Path) -> None:
+    saved = save_run(makers.report(), makers.positions(), tmp_path)
+    (saved.folder / "files.json").unlink()
+    changed_positions(saved.folder, name, value)
+    with pytest.raises(SaveError, match="cannot be read"):
+        saved.positions()
+
+
+def test_whether_a_run_could_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(tmp_path / "new")
+    assert everything(tmp_path / "new") == ["runs"]
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(SaveError, match=r"no run can be saved in .*file/runs \(Not a directory\); make room"):
+        check_writable(file)
+    for step in ("pathlib.Path.mkdir", "pathlib.Path.open"):
+        assert fail_at(monkeypatch, step, 1, OSError(30, "Read-only"), lambda: check_writable(tmp_path / "x"))
+    assert everything(tmp_path / "x") in ([], ["runs"])

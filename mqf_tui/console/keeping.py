@@ -82,11 +82,11 @@ def _verify(options: argparse.Namespace) -> int:
         found = verify(folder)
         failed = failed or bool(found.differences)
         aside = f"; not checked: {inert(', '.join(found.unchecked))}" if found.unchecked else ""
-        if not found.differences:
-            say(f"{inert(found.id)}: ok{aside}\n")
-            continue
-        say(f"{inert(found.id)}: DIFFERS{aside}\n")
+        say(f"{inert(found.id)}: {'DIFFERS' if found.differences else 'ok'}{aside}\n")
         say("".join(f"  {inert(line)}\n" for line in found.differences))
+        if found.computed_otherwise:
+            say(f"  computed otherwise by version {inert(found.saved_by)[:40]}, from files as they were:\n")
+            say("".join(f"    {inert(line)}\n" for line in found.computed_otherwise))
     return 1 if failed else 0
 
 

@@ -16,11 +16,15 @@ from pydantic import ValidationError
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun, list_runs, save_runs
 from mqf_tui.reports.foreign import MAX_BYTES, NotAReportError, Reading, Readings, read
-from mqf_tui.reports.schema import SCHEMA_VERSION, Report
+from mqf_tui.reports.foreign.own import TOOL as OWN
+from mqf_tui.reports.json_report import wrong
+from mqf_tui.reports.plausible import plausible
+from mqf_tui.reports.schema import SCHEMA_VERSION, Report, Verdict
 from mqf_tui.reports.text import readable
 
-# What a report says of itself, beside what was measured.
-_ABOUT = {"schema_version", "created", "origin", "warnings", "verdict", "thresholds", "confidence"}
+# Of what another tool measured, these tell when and how it came here.
+_ABOUT_FOREIGN = {"created", "schema_version"}
+UNLIKELY = 0.05  # a verdict that its own figures give is never that unlikely by their confidence
 
 
 class BadImportError(FidelityError):
@@ -106,12 +110,15 @@ def _report(path: Path, reading: Reading, when: datetime) -> Report:
             "version": reading.version,
         }
     try:
-        report = Report.model_validate(reading.fields | added)
+        # As JSON and strictly, for a number is no text, nor a text a number.
+        report = Report.model_validate_json(json.dumps(reading.fields | added), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise _bad(path, f"its {where} is not what {reading.tool} writes ({first['msg']})") from error
-    _check(path, report)
+        raise _bad(path, wrong(error)) from error
+    p99 = report.kl.p99
+    if p99 is None or math.isnan(p99):
+        raise _bad(path, "its kl.p99 is missing, and without it there is no verdict")
+    for mistake in plausible(report):
+        raise _bad(path, f"its {mistake}")
     return _judged(report, reading)
 
 
@@ -121,42 +128,57 @@ def _policy(reading: Reading) -> dict[str, Any]:
     return (WEIGHTS_POLICY if reading.fields["kind"] == "weights" else KV_POLICY).model_dump()
 
 
-def _check(path: Path, report: Report) -> None:
-    """Raise BadImportError where the figures that everything rests on cannot be such figures."""
-    p99 = report.kl.p99
-    # llama.cpp stores the reference in 16 bits, so that its KL may come out a little below 0.
-    if not report.kl.mean > -0.01:
-        raise _bad(path, f"its mean KL is {report.kl.mean}, and KL is 0 or more")
-    if p99 is None or not p99 > -0.01:
-        raise _bad(path, f"its 99th percentile of KL is {'missing' if p99 is None else p99}")
-    if not 0 <= report.flip_rate <= 1:
-        raise _bad(path, f"its share of flips is {report.flip_rate}, and shares lie between 0 and 1")
-    for which, value in (("reference", report.perplexity_ref), ("variant", report.perplexity_quant)):
-        if value <= 0:
-            raise _bad(path, f"the perplexity of its {which} is {value}, and perplexities are 1 or more")
-    for name in ("n_positions", "n_chunks", "n_chunks_planned", "quantize_start", "peak_memory_bytes"):
-        if getattr(report, name) < 0:
-            raise _bad(path, f"its {name} is {getattr(report, name)}, and counts are 0 or more")
-
-
 def _judged(report: Report, reading: Reading) -> Report:
-    """With the verdict by its thresholds; where the file says another, a warning tells."""
+    """With the verdict by its thresholds and what does not fit it taken away; warnings tell of both."""
     from mqf_tui.fidelity.verdict import verdict
 
     p99 = report.kl.p99
     found = verdict(report.kl.mean, math.nan if p99 is None else p99, report.flip_rate, report.thresholds)
     said = report.verdict if "thresholds" in reading.fields else reading.verdict
-    warnings = list(report.warnings)
-    if said is not None and said != found:
-        warnings.append(
-            f"{reading.tool} itself judged this {said!r}; by policy {report.thresholds.policy} it is {found}"
+    changes: dict[str, Any] = {"verdict": found}
+    more: list[str] = []
+    if report.schema_version > SCHEMA_VERSION:
+        more.append(
+            f"a newer version wrote this (schema {report.schema_version}, here {SCHEMA_VERSION}): what is "
+            "new in it was kept and not checked"
         )
-    return report.model_copy(update={"verdict": found, "warnings": warnings})
+    if said is not None and said != found:
+        more.append(
+            f"{reading.tool} itself judged this {said[:40]!r}; by policy {report.thresholds.policy} it is "
+            f"{found}"
+        )
+    unfit = _unfit(report, found, said if "thresholds" in reading.fields else None)
+    if unfit:
+        more.append(f"its {' and '.join(unfit)} did not fit its figures and verdict and was left out")
+        changes |= dict.fromkeys(unfit)
+    # Exported and imported again, it says so once.
+    changes["warnings"] = [*report.warnings, *(text for text in more if text not in report.warnings)]
+    return report.model_copy(update=changes)
+
+
+def _unfit(report: Report, found: Verdict, said: str | None) -> list[str]:
+    """Which of confidence and stopping speak of other figures than the report's."""
+    sure, stopping = report.confidence, report.stopping
+    judged_otherwise = said is not None and said != found
+    stopped_elsewhere = stopping is not None and stopping.n_chunks > report.n_chunks
+    # What settles a verdict names it alone.
+    least = 0.5 if sure is not None and sure.method == "anytime" else UNLIKELY
+    unsure = sure is not None and (
+        not sure.of(found) >= least or (sure.method == "anytime" and stopping is None)
+    )
+    both = judged_otherwise or stopped_elsewhere or unsure
+    settles = stopping is not None and both
+    return [*(["confidence"] if sure is not None and both else []), *(["stopping"] if settles else [])]
 
 
 def _fingerprint(report: Report) -> str:
-    """The same for two reports of the same measurement, whenever and from wherever they came here."""
-    data = report.model_dump(mode="json", exclude=_ABOUT)
+    """The same for two reports that say the same, from whatever file they came here.
+
+    Of our own only the origin, which an import adds, does not matter: with another time, verdict or version
+    it is another report.
+    """
+    own = report.origin is None or report.origin.tool == OWN
+    data = report.model_dump(mode="json", exclude={"origin"} if own else {"origin", *_ABOUT_FOREIGN})
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -59,24 +59,23 @@ class SavedRun:
         return (self.folder / POSITIONS_FILE).is_file()
 
     def positions(self) -> Positions:
-        """The per-position numbers; raises SaveError where the file is damaged, or there is none."""
-        import numpy as np
-
-        from mqf_tui.fidelity.positions import ARRAYS, Positions
-
+        """The per-position numbers as they were saved; raises SaveError where there are none, or others."""
         if self.report.origin is not None and not self.has_positions:
             raise SaveError(
                 f"run {self.id} was imported from {self.report.origin.tool} without its positions; measure "
                 "it here to have them."
             )
         try:
-            with np.load(self.folder / POSITIONS_FILE, allow_pickle=False) as stored:
-                names = tuple(str(name) for name in stored["part_names"])
-                columns = {name: stored[name] for name in ARRAYS if name in stored}
-                texts = json.loads(stored["texts"].tobytes()) if "entropy" in stored else {}
-                return Positions.of(columns, names, {int(token): str(t) for token, t in texts.items()})
+            content = (self.folder / POSITIONS_FILE).read_bytes()
+            found = unpacked(content)
         except Exception as error:  # zipfile, zlib and NumPy each raise kinds of their own for damage
             raise SaveError(f"the positions of run {self.id} cannot be read; measure it again.") from error
+        if not _as_recorded(self.folder, POSITIONS_FILE, content):
+            raise SaveError(
+                f"the positions of run {self.id} do not match what was saved with it; `mqf-tui runs verify "
+                f"{self.id}` tells more, and measuring again gives new ones."
+            )
+        return found
 
 
 def data_dir() -> Path:
@@ -193,11 +192,73 @@ def try_load(folder: Path) -> SavedRun | str:
     """The run in a folder, or why it cannot be read."""
     try:
         report = from_json((folder / REPORT_FILE).read_bytes())
+    except FileNotFoundError:
+        return f"{REPORT_FILE} is missing"
     except OSError as error:
-        return f"{REPORT_FILE}: {error.strerror}"
+        return f"{REPORT_FILE} cannot be opened ({error.strerror})"
     except ValueError as error:
-        return str(error)
+        return f"{REPORT_FILE} is damaged ({error})"
     return SavedRun(folder.name, folder, report, read_labels(folder))
+
+
+def recorded_hashes(folder: Path) -> dict[str, str] | None:
+    """The SHA-256 that each file had when the run was saved, or None where none was recorded.
+
+    Raises ValueError where the record is damaged, OSError where it cannot be read.
+    """
+    try:
+        record = json.loads((folder / HASHES_FILE).read_bytes())
+        hashes = record["sha256"]
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("no record of hashes") from error
+    if not isinstance(hashes, dict) or not hashes:
+        raise ValueError("no record of hashes")
+    return {str(name): str(value) for name, value in hashes.items()}
+
+
+def unpacked(content: bytes) -> Positions:
+    """The positions in the bytes of a positions.npz; raises errors of many kinds where they are damaged."""
+    import numpy as np
+
+    from mqf_tui.fidelity.positions import ARRAYS, Positions
+
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        names = tuple(str(name) for name in stored["part_names"])
+        columns = {name: stored[name] for name in ARRAYS if name in stored}
+        texts = json.loads(stored["texts"].tobytes()) if "entropy" in stored else {}
+    found = Positions.of(columns, names, {int(token): str(t) for token, t in texts.items()})
+    ids = (found.token, found.top1_ref, found.top1_quant, found.chunk, found.depth)
+    if np.isnan(found.kl).any() or any((column < 0).any() for column in ids):
+        raise ValueError("a KL that is NaN, or a token, chunk or depth below 0")
+    return found
+
+
+def check_writable(root: Path | None = None) -> None:
+    """Raise SaveError where no run could be saved: better known before a measurement than after it."""
+    home = (root or data_dir()) / "runs"
+    probe = home / f"{TEMPORARY}{secrets.token_hex(6)}"
+    try:
+        probe.mkdir(parents=True)
+        try:
+            (probe / REPORT_FILE).write_bytes(b"{}")
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+    except OSError as error:
+        raise SaveError(
+            f"no run can be saved in {home} ({error.strerror or error}); make room there, check its "
+            "permissions or set MQF_TUI_DATA_DIR to another folder."
+        ) from error
+
+
+def _as_recorded(folder: Path, name: str, content: bytes) -> bool:
+    """Whether a file is what was saved, as far as it is known; ``verifying`` tells of a damaged record."""
+    try:
+        hashes = recorded_hashes(folder)
+    except (OSError, ValueError):
+        return True
+    return hashes is None or hashes.get(name) == hashlib.sha256(content).hexdigest()
 
 
 def _write_run(folder: Path, report: Report, positions: Positions | None) -> None:

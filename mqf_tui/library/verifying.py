@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui import __version__
-from mqf_tui.fidelity.errors import SaveError, brief
+from mqf_tui.fidelity.errors import brief
 from mqf_tui.library.runs import (
     HASHES_FILE,
     POSITIONS_FILE,
     REPORT_FILE,
     TEXT_FILE,
     SavedRun,
+    recorded_hashes,
     try_load,
+    unpacked,
 )
+from mqf_tui.reports.plausible import plausible
 from mqf_tui.reports.schema import SCHEMA_VERSION, Report
 
 if TYPE_CHECKING:
@@ -31,32 +33,47 @@ TOLERANCE = 1e-9
 BOOTSTRAPPED = ("median_ci", "p90_ci", "p95_ci", "p99_ci", "p999_ci")
 
 
+class _UnreadableError(Exception):
+    """A file of positions that holds none."""
+
+
 @dataclass(frozen=True)
 class Verification:
-    """What differs (none: all is well) and what could not be checked, one sentence each."""
+    """What differs (none: all is well) and what could not be checked, one sentence each.
+
+    ``computed_otherwise``: numbers that the version that saved the run, ``saved_by``, computed in another
+    way than this one, from files that are as they were: no damage.
+    """
 
     id: str
     differences: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    computed_otherwise: tuple[str, ...] = ()
+    saved_by: str = ""
 
 
 def verify(folder: Path) -> Verification:
     """Check the run in a folder; damage is reported, never raised."""
     differences = list(_missing_and_changed(folder))
     unchecked: list[str] = []
+    otherwise: list[str] = []
     run = try_load(folder)
     if isinstance(run, str):
-        return Verification(folder.name, (*differences, f"{REPORT_FILE} breaks the schema: {run}"))
-    if not (folder / HASHES_FILE).is_file():
+        return Verification(folder.name, tuple(dict.fromkeys((*differences, run))))
+    recorded = (folder / HASHES_FILE).is_file()
+    if not recorded:
         unchecked.append("hashes (not recorded by the version that saved it)")
+    saved_by = run.report.versions.mqf_tui
+    intact = recorded and not differences
     if run.labels.problem is not None:
         differences.append(f"labels.json cannot be read: {run.labels.problem}")
     differences += _contradictions(run.report)
     if run.has_positions:
         try:
-            differences += _recomputed(run, unchecked)
-        except SaveError:
-            differences.append(f"{POSITIONS_FILE} cannot be read")
+            found = list(_recomputed(run, unchecked))
+            (otherwise if intact and saved_by not in ("", __version__) else differences).extend(found)
+        except _UnreadableError as error:
+            differences.append(str(error))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # A report that was changed by hand may ask for anything, such as chunks of 10^30 tokens.
             differences.append(f"the numbers cannot be recomputed by what the report says: {brief(error)}")
@@ -64,21 +81,20 @@ def verify(folder: Path) -> Verification:
         unchecked.append(f"numbers (imported from {run.report.origin.tool} without positions)")
     else:
         differences.append(f"{POSITIONS_FILE} is missing")
-    return Verification(folder.name, tuple(dict.fromkeys(differences)), tuple(unchecked))
+    return Verification(
+        folder.name, tuple(dict.fromkeys(differences)), tuple(unchecked), tuple(otherwise), saved_by
+    )
 
 
 def _missing_and_changed(folder: Path) -> Iterator[str]:
     if not (folder / TEXT_FILE).is_file():
         yield f"{TEXT_FILE} is missing"
     try:
-        record = json.loads((folder / HASHES_FILE).read_bytes())
-        hashes = record["sha256"]
-        if not isinstance(hashes, dict) or not hashes:
-            raise ValueError
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        hashes = recorded_hashes(folder)
+    except (OSError, ValueError):
         yield f"{HASHES_FILE} cannot be read"
+        return
+    if hashes is None:
         return
     for name in (POSITIONS_FILE, REPORT_FILE):
         try:
@@ -100,6 +116,7 @@ def _contradictions(report: Report) -> Iterator[str]:
     """What a report says against itself; needs no positions."""
     from mqf_tui.fidelity.verdict import verdict
 
+    yield from plausible(report)
     if report.kl.p99 is not None:
         found = verdict(report.kl.mean, report.kl.p99, report.flip_rate, report.thresholds)
         if found != report.verdict:
@@ -109,7 +126,7 @@ def _contradictions(report: Report) -> Iterator[str]:
 def _recomputed(run: SavedRun, unchecked: list[str]) -> Iterator[str]:
     from mqf_tui.fidelity.statistics import summarise
 
-    report, positions = run.report, run.positions()
+    report, positions = run.report, _positions(run.folder)
     if len(positions) == 0:
         yield f"{POSITIONS_FILE} holds no positions"
         return
@@ -120,12 +137,15 @@ def _recomputed(run: SavedRun, unchecked: list[str]) -> Iterator[str]:
     )
     expected = _expected(summary)
     _settle_intervals(expected, report, positions, unchecked)
-    differing = list(_differing(report.model_dump(exclude_unset=True), expected, ""))
-    yield from differing
-    if differing and report.versions.mqf_tui not in ("", __version__):
-        unchecked.append(
-            f"whether {report.versions.mqf_tui}, the version that saved it, computes as {__version__} does"
-        )
+    yield from _differing(report.model_dump(exclude_unset=True), expected, "")
+
+
+def _positions(folder: Path) -> Positions:
+    """What the file holds, whether or not that is what was saved; raises _UnreadableError."""
+    try:
+        return unpacked((folder / POSITIONS_FILE).read_bytes())
+    except Exception as error:  # zipfile, zlib and NumPy each raise kinds of their own for damage
+        raise _UnreadableError(f"{POSITIONS_FILE} cannot be read: {brief(error)}") from error
 
 
 def _expected(summary: Summary) -> dict[str, Any]:
@@ -188,18 +208,15 @@ def _settle_stopping(
             del expected[name]
         del expected["kl"]["ci_low"], expected["kl"]["ci_high"]
         return
-    if stopping.n_chunks < 1:
-        return
-    sureness = Sureness(report.thresholds, stopping.precision, stopping.alpha)
+    sureness = Sureness(report.thresholds, stopping.precision, stopping.alpha, both=stopping.rule == "both")
     chunks = sorted(set(positions.chunk.tolist()))
     for chunk in chunks[: stopping.n_chunks]:
         sureness.add(positions.where(positions.chunk == chunk))
-    expected["kl"]["ci_low"], expected["kl"]["ci_high"] = sureness.kl_interval
-    expected["flip_ci_low"], expected["flip_ci_high"] = sureness.flip_interval
+    expected["kl"]["ci_low"], expected["kl"]["ci_high"] = sureness.kl_interval or (None, None)
+    expected["flip_ci_low"], expected["flip_ci_high"] = sureness.flip_interval or (None, None)
     expected["stopping"] = {"settled": sureness.settled, "n_chunks": sureness.n_chunks}
-    if sureness.verdict == report.verdict:
-        shares = {"good": 0.0, "marginal": 0.0, "bad": 0.0, report.verdict: 1 - sureness.alpha}
-        expected["confidence"] = {**shares, "method": "anytime"}
+    sure = sureness.confidence(expected["verdict"])
+    expected["confidence"] = sure and sure.model_dump(exclude_unset=True)
 
 
 def _differing(said: Any, expected: Any, where: str) -> Iterator[str]:

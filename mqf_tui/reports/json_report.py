@@ -34,10 +34,24 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def from_json(text: str | bytes) -> Report:
-    """A report from its JSON; raises ValueError with one line that says what is wrong."""
+    """A report from its JSON; raises ValueError with one clause about "it" that says what is wrong."""
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{where}: {first['msg']}") from error
+        raise ValueError(wrong(error) if text.strip() else "it is empty") from error
+
+
+def wrong(error: ValidationError) -> str:
+    """What is wrong with a report, in a clause about "it": its first mistake."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))[:100]
+    message = first["msg"].removeprefix("Value error, ")
+    match first["type"]:
+        case "json_invalid":
+            return "it is no whole JSON"
+        case "missing":
+            return f"it lacks {where}"
+        case _ if not where:
+            return "it is JSON, but no report"
+        case _:
+            return f"its {where} is not what a report holds: {message[:1].lower()}{message[1:200]}"

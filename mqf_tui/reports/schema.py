@@ -15,10 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Wi
 SCHEMA_VERSION = 2
 Verdict = Literal["good", "marginal", "bad"]
 VERDICTS: tuple[Verdict, ...] = ("good", "marginal", "bad")
+_WORDS = ("inf", "-inf", "nan")  # JSON has no numbers for these
 
 
 def _read_number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        if value not in _WORDS:
+            raise ValueError("a number is no text, but for 'inf', '-inf' and 'nan'")
+        return float(value)
+    return value
 
 
 def _write_number(value: float) -> float | str:
@@ -215,12 +220,13 @@ class Confidence(Part):
 class Stopping(Part):
     """A measurement that went on until it was sure (``--until-sure``, ``--precision``).
 
-    ``settled``: the verdict ("verdict") or the wanted half-width ("precision", a share of mean KL) was
-    reached. The intervals of mean KL and flips in such a report are confidence sequences at 1 - ``alpha``
-    altogether, valid however often one looked.
+    ``settled``: one verdict was left ("verdict"), the wanted half-width, a share of mean KL, was reached
+    ("precision"), or each of the two ("both"). The intervals of mean KL and flips in such a report are
+    confidence sequences at 1 - ``alpha`` altogether, valid however often one looked; there is none while
+    they rule nothing out, and no confidence while more than one verdict is left.
     """
 
-    rule: Literal["verdict", "precision"]
+    rule: Literal["verdict", "precision", "both"]
     precision: Number | None = None
     settled: bool
     alpha: Number
