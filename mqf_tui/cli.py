@@ -65,7 +65,8 @@ def _run(options: argparse.Namespace) -> int:
             return measuring.run(options)
         case "demo":
             asked = options.no_app or options.output or options.no_save or options.fail_on
-            if asked or options.format != "md" or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            asked = asked or options.format not in (None, "md")
+            if asked or not (sys.stdout.isatty() and sys.stdin.isatty()):
                 from mqf_tui.console import measuring
 
                 return measuring.run(options)

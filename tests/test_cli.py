@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mqf_tui import __version__, cli
+from mqf_tui import __version__, api, cli
 from mqf_tui.cli import main
 from mqf_tui.library.runs import list_runs, load_run, save_run
 from tests import makers
@@ -54,7 +54,8 @@ def run(words: list[str], environment: dict[str, str]) -> subprocess.CompletedPr
 def test_a_measurement_from_beginning_to_end(kv: list[str], environment: dict[str, str]) -> None:
     done = run(kv, environment)
     assert done.returncode == 0
-    assert done.stdout.startswith("### tiny-llama: 4-bit KV cache, group 64, stress\n\n**bad")
+    assert done.stdout.startswith("### tiny-llama: 4-bit KV cache, group 64, stress\n\n**")
+    assert "bad" in done.stdout.splitlines()[2]
     saved = SAVED.fullmatch(done.stderr)
     assert saved is not None
     shown = run(["runs", "show", saved[1]], environment)
@@ -303,7 +304,7 @@ def test_an_interrupt_before_scoring_saves_nothing(
     shown.process.send_signal(signal.SIGINT)
     assert shown.finish() == 130
     assert shown.seen.endswith("mqf-tui: interrupted; nothing was scored yet.\r\n")
-    assert not data_home.exists()
+    assert list((data_home / "runs").iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [["runs", "show", "last"], ["runs", "list"], ["doctor"], ["models"]])
@@ -333,15 +334,66 @@ def test_head_of_a_long_list(environment: dict[str, str]) -> None:
 
 
 def test_a_run_that_cannot_be_saved_is_printed_all_the_same(
-    kv: list[str], data_home: Path, capsys: pytest.CaptureFixture[str]
+    kv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data_home.write_text("a file, not a folder")
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     assert main(kv) == 2
     out, err = capsys.readouterr()
     assert out.startswith("### tiny-llama: 4-bit")
     assert re.fullmatch(
         r"mqf-tui: the run could not be saved in .*MQF_TUI_DATA_DIR to another folder\.\n", err
     )
+    assert list_runs() == []
+
+
+def test_a_folder_that_takes_no_runs_is_found_before_scoring(
+    kv: list[str], data_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_home.write_text("a file, not a folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "events", None)
+        assert main(kv) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"mqf-tui: no run can be saved in {data_home}/runs (Not a directory); make room there, check its "
+        "permissions or set MQF_TUI_DATA_DIR to another folder.\n",
+    )
+    assert main([*kv, "--no-save"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "form"),
+    [
+        ("x.html", None, "html"),
+        ("X.HTML", None, "html"),
+        ("x.svg", None, "svg"),
+        ("x.badge.svg", None, "badge"),
+        ("x.csv", None, "csv"),
+        ("x.json", None, "json"),
+        ("x.badge.json", None, "badge-json"),
+        ("x.card.md", None, "card"),
+        ("x.md", None, "md"),
+        ("x.report", None, "md"),
+        ("html", None, "md"),
+        ("x.html", "json", "json"),
+    ],
+)
+def test_the_format_of_a_file_by_its_ending(
+    name: str, given: str | None, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = save_run(makers.report(), makers.positions()).id
+    words = ["runs", "export", run_id, "--output", str(tmp_path / name)]
+    assert main([*words, *(["--format", given] if given else [])]) == 0
+    assert main(["runs", "show", run_id, "--format", form]) == 0
+    assert (tmp_path / name).read_bytes().decode() == capsys.readouterr().out
+
+
+def test_a_measurement_written_by_its_ending(kv: list[str], tmp_path: Path) -> None:
+    assert main([*kv, "--no-save", "--output", str(tmp_path / "x.html")]) == 0
+    assert (tmp_path / "x.html").read_text().lower().startswith("<!doctype html>")
 
 
 def test_output_that_cannot_show_every_sign(kv: list[str], environment: dict[str, str]) -> None:

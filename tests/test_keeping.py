@@ -18,8 +18,9 @@ import pytest
 from mqf_tui.cli import main
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.fidelity.statistics import summarise
-from mqf_tui.library import trash
+from mqf_tui.library import models, trash
 from mqf_tui.library.labels import MAX_NOTE, MAX_TAG, MAX_TAGS, add_tags, read_labels, remove_tags, set_note
+from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun, list_runs, load_run, save_run
 from mqf_tui.library.trash import delete_runs, deleted_runs, restore_runs
 from mqf_tui.library.verifying import verify
@@ -433,7 +434,7 @@ def test_every_number_of_a_report_is_checked(data_home: Path) -> None:
 def test_intervals_of_other_draws_are_not_checked() -> None:
     report, positions = agreeing()
     assert report.confidence is not None
-    other = report.confidence.model_copy(update={"seed": 1, "good": 0.5})
+    other = report.confidence.model_copy(update={"seed": 1, "good": 0.5, "marginal": 0.5, "bad": 0.0})
     ends = report.kl.model_copy(update={"p99_ci": (0.0, 1.0)})
     found = verify(save_run(report.model_copy(update={"confidence": other, "kl": ends}), positions).folder)
     assert found.differences == ()
@@ -482,7 +483,7 @@ def other_positions(folder: Path) -> None:
         (rewrite("positions.npz", lambda content: content[:-9]), "positions.npz has changed"),
         (rewrite("report.md", lambda _: None), "report.md is missing"),
         (rewrite("report.json", lambda _: None), "report.json is missing"),
-        (rewrite("report.json", lambda _: b"{"), "report.json breaks the schema"),
+        (rewrite("report.json", lambda _: b"{"), "report.json is damaged (it is no whole JSON)"),
         (rewrite("files.json", lambda _: b"{"), "files.json cannot be read"),
         (rewrite("files.json", lambda _: b'{"sha256": {}}'), "files.json cannot be read"),
         (rewrite("files.json", lambda _: b"[" * 9000), "files.json cannot be read"),
@@ -547,16 +548,35 @@ def test_a_run_of_version_1_is_checked_as_far_as_it_goes(data_home: Path) -> Non
     assert difference.startswith("kl.p95: ")
 
 
-def test_other_versions_are_told_of_where_numbers_differ() -> None:
+def test_what_another_version_computed_otherwise_is_no_damage(capsys: pytest.CaptureFixture[str]) -> None:
     report, positions = agreeing(versions={"mqf_tui": "9.9.9"})
     assert verify(save_run(report, positions).folder).unchecked == ()
-    report, positions = agreeing(versions={"mqf_tui": "9.9.9"}, perplexity_ref=3.0)
-    found = verify(save_run(report, positions).folder)
-    assert [line.split(":")[0] for line in found.differences] == ["perplexity_ref"]
-    assert "9.9.9, the version that saved it" in found.unchecked[0]
+    report, positions = agreeing(versions={"mqf_tui": "9.9.9"}, perplexity_delta=3.0)
+    run = save_run(report, positions)
+    found = verify(run.folder)
+    assert found.differences == ()
+    assert [line.split(":")[0] for line in found.computed_otherwise] == ["perplexity_delta"]
+    assert main(["runs", "verify", run.id]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{run.id}: ok",
+        "  computed otherwise by version 9.9.9, from files as they were:",
+    ]
+    # Without hashes, or with others, nobody knows that the files are as they were.
+    report_file = run.folder / "report.json"
+    report_file.write_text(
+        report_file.read_text().replace('"perplexity_delta": 3.0', '"perplexity_delta": 4.0')
+    )
+    found = verify(run.folder)
+    assert [line.split(":")[0] for line in found.differences][1:] == ["perplexity_delta"]
+    assert found.computed_otherwise == ()
+    (run.folder / "files.json").unlink()
+    assert [line.split(":")[0] for line in verify(run.folder).differences] == ["perplexity_delta"]
 
 
-@pytest.mark.parametrize("more", [[], ["--until-sure"], ["--precision", "40%"], ["--max-kl", "5"]])
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--until-sure"], ["--precision", "40%"], ["--until-sure", "--precision", "99%"], ["--max-kl", "5"]],
+)
 def test_what_the_engine_measures_verifies(
     more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -574,6 +594,8 @@ def test_what_the_engine_measures_verifies(
         data = json.loads(file.read_text())
         for name in ("ci_low", "ci_high"):
             spoilt = json.loads(json.dumps(data))
+            if spoilt["kl"][name] is None:
+                continue
             spoilt["kl"][name] = float(spoilt["kl"][name]) + 1e-4
             file.write_text(json.dumps(spoilt))
             assert any(line.startswith(f"kl.{name}: ") for line in verify(run.folder).differences)
@@ -665,3 +687,32 @@ def test_bad_dates(words: list[str], why: str, capsys: pytest.CaptureFixture[str
     err = capsys.readouterr().err
     assert why in err
     assert "\x1b" not in err
+
+
+def test_figures_are_listed_with_their_error(capsys: pytest.CaptureFixture[str]) -> None:
+    even = {"mean": 0.264, "p99": 2.2, "ci_low": 0.164, "ci_high": 0.364}
+    saved(kl=even, flip_rate=0.2, flip_ci_low=0.18, flip_ci_high=0.22)
+    saved(kl={"mean": 0.264, "p99": 2.2}, flip_rate=0.2, flip_ci_low=None, flip_ci_high=None, kv_bits=8)
+    assert main(["runs", "list"]) == 0
+    rows = {line.split("  ")[2].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert "  0.264 ± 0.100  20.00 ± 2.00 %  marginal" in rows["4-bit g64"]
+    assert "  0.264          20.00 %         marginal" in rows["8-bit g64"]
+
+
+def test_long_words_do_not_wreck_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = saved(model="org/" + "long" * 25_000 + "-4bit")
+    add_tags(run.folder, [f"{i}{'t' * 38}" for i in range(9)])
+    assert main(["runs", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 300
+    assert lines[1].startswith(f"{run.id}  org/longlong")
+    assert "longlong-4bit  " in lines[1]
+    delete_runs([run.id])
+    assert main(["runs", "list", "--trash"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 300
+    long = LocalModel("n" * 5000, "hub cache", None, "p" * 5000)
+    monkeypatch.setattr(models, "local_models", lambda: (long,))
+    assert main(["models"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 450

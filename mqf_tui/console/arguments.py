@@ -13,6 +13,7 @@ EXIT_CODES = (
     "4 the verdict that --fail-on names, 130 interrupted"
 )
 FORMATS = ("md", "card", "json", "csv", "badge", "badge-json", "svg", "html")
+BY_ENDING = "by how --output ends, such as .html or .card.md; else md"
 RUN = "a run's id, the beginning of it, or 'last'"
 
 
@@ -86,7 +87,8 @@ def _add_measuring(command: argparse.ArgumentParser, max_chunks: int | None) -> 
         "--precision",
         type=_share,
         metavar="P",
-        help="stop as soon as mean KL is known to within P of itself, such as 5%%",
+        help="stop as soon as mean KL is known to within P of itself, such as 5%%; with --until-sure when "
+        "both are reached",
     )
     judge = command.add_argument_group("verdict")
     judge.add_argument("--max-kl", type=float, metavar="X", help="the most mean KL (nats) that is still good")
@@ -97,7 +99,7 @@ def _add_measuring(command: argparse.ArgumentParser, max_chunks: int | None) -> 
         "--fail-on", choices=("bad", "marginal"), help="exit with 4 at this verdict or a worse one"
     )
     out = command.add_argument_group("output")
-    out.add_argument("--format", choices=FORMATS, default="md", help="of the report (default: md)")
+    out.add_argument("--format", choices=FORMATS, help=f"of the report (default: {BY_ENDING})")
     out.add_argument("--output", metavar="FILE", help="write the report there instead of printing it")
     out.add_argument("--no-save", action="store_true", help="do not keep the run")
 
@@ -131,11 +133,11 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
 
     show = actions.add_parser("show", help="print a saved run")
     show.add_argument("run", metavar="RUN", help=RUN)
-    _add_rendering(show)
+    _add_rendering(show, "md")
     export = actions.add_parser("export", help="write saved runs in any format")
     export.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
     export.add_argument("--output", metavar="FILE", help="a file, or a folder for several runs")
-    _add_rendering(export)
+    _add_rendering(export, BY_ENDING)
 
     take = actions.add_parser("import", help="take in reports that other tools wrote")
     take.add_argument(
@@ -163,8 +165,8 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     verify.add_argument("runs", nargs="*", metavar="RUN", help="default: all")
 
 
-def _add_rendering(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", choices=FORMATS, default="md")
+def _add_rendering(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument("--format", choices=FORMATS, help=f"default: {default}")
     command.add_argument("--positions", action="store_true", help="csv: one row a position, not one a run")
     command.add_argument("--dark", action="store_true", help="svg: light on dark")
 

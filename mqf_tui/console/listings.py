@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -17,6 +17,9 @@ from mqf_tui.fidelity.errors import BadSettingError
 
 if TYPE_CHECKING:
     from mqf_tui.library.runs import SavedRun
+
+WIDEST = 60
+ID_WIDTH = 255  # a run's id stays whole, for it is what one types; file systems allow no longer name
 
 
 def models(form: str) -> int:
@@ -55,7 +58,8 @@ def models(form: str) -> int:
             else ("-",) * 4
         )
         table.append(tuple(inert(text) for text in (model.name, *columns, model.problem or "")))
-    _print(table)
+    # The hub has no longer names, and a shortened one cannot be typed; a sentence is read to its end.
+    _print(table, {0: 96, 5: 300})
     return 0
 
 
@@ -184,6 +188,7 @@ _HEADER = ("RUN", "MODEL", "SETTING", "KL MEAN", "FLIPS", "VERDICT", "TAGS", "FR
 
 
 def _row(run: SavedRun) -> tuple[str, ...]:
+    from mqf_tui.reports.rows import bounds, spread
     from mqf_tui.reports.text import inert, kl, percent, verdict_words
 
     r = run.report
@@ -191,8 +196,8 @@ def _row(run: SavedRun) -> tuple[str, ...]:
         inert(run.id),
         inert(r.variant_model or r.model),
         r.short_setting,
-        kl(r.kl.mean),
-        percent(r.flip_rate),
+        spread(r.kl.mean, bounds(r.kl.ci_low, r.kl.ci_high), kl),
+        spread(r.flip_rate, bounds(r.flip_ci_low, r.flip_ci_high), percent),
         verdict_words(r) + (" (partial)" if r.partial else ""),
         " ".join(map(inert, run.tags)),
         f"imported from {inert(r.origin.tool)}" if r.origin else "",
@@ -227,8 +232,19 @@ def _cell(text: str) -> str:
     return f"'{plain}" if plain.lstrip().startswith(tuple("=+-@＝＋－＠")) else plain
 
 
-def _print(table: Sequence[Sequence[str]]) -> None:
+def _print(table: Sequence[Sequence[str]], widest: Mapping[int, int] | None = None) -> None:
+    """A table of columns as wide as they need, at most WIDEST or what ``widest`` says of a column."""
+    limits = {0: ID_WIDTH} | dict(widest or {})
+    table = [[_shortened(cell, limits.get(i, WIDEST)) for i, cell in enumerate(row)] for row in table]
     shown = [i for i in range(len(table[0])) if i == 0 or any(row[i] for row in table[1:])]
     widths = {i: max(len(row[i]) for row in table) for i in shown}
     lines = ("  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in table)
     say("\n".join(lines) + "\n")
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text, or its beginning and end with … between: names of models differ at their ends."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 3
+    return f"{text[: width - 1 - end]}…{text[-end:]}"

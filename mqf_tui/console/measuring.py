@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mqf_tui.console.judging import ended, judged
-from mqf_tui.console.output import say, write_file
+from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
@@ -47,13 +47,17 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
 def run(options: argparse.Namespace) -> int:
     """Measure, print or write the report, save the run; return the exit code."""
     from mqf_tui import api
+    from mqf_tui.library.runs import check_writable
 
     settings = settings_from(options)
     settings.check()
     if options.output == "-":
         options.output = None
+    options.format = format_of(options.format, options.output)
     if options.output is not None:
         _check_writable(Path(options.output))
+    if not options.no_save:
+        check_writable()
     control = Control()
     last = None
     with Progress() as progress, _interrupts(control):

@@ -37,3 +37,15 @@ def write_file(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise SaveError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error
+
+
+def format_of(given: str | None, output: str | None) -> str:
+    """The format to write: as given, else by how the file's name ends, else Markdown."""
+    if given is not None:
+        return given
+    from mqf_tui.reports.formats import FORMATS
+
+    name = (output or "").lower()
+    # The longest first: of `x.badge.svg` both svg and badge.svg are endings.
+    known = sorted(FORMATS, key=lambda form: len(FORMATS[form].ending), reverse=True)
+    return next((form for form in known if name.endswith(f".{FORMATS[form].ending}")), "md")

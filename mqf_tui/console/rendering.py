@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mqf_tui.console.output import say, write_file
+from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.fidelity.errors import BadSettingError, SaveError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def show(options: argparse.Namespace) -> int:
     """Print one saved run; return the exit code."""
     from mqf_tui.library.runs import load_run
 
+    options.format = format_of(options.format, None)
     _check(options)
     say(_text([load_run(options.run)], options))
     return 0
@@ -30,6 +31,7 @@ def export(options: argparse.Namespace) -> int:
     from mqf_tui.library.runs import load_run
     from mqf_tui.reports.text import counted
 
+    options.format = format_of(options.format, options.output)
     _check(options)
     saved = list({run.id: run for run in map(load_run, options.runs)}.values())
     together = len(saved) == 1 or (options.format == "csv" and not options.positions)
@@ -86,7 +88,10 @@ def _text(saved: Sequence[SavedRun], options: argparse.Namespace) -> str:
     imported = run.report.origin is not None and not run.has_positions
     if imported and rows == "positions":
         raise BadSettingError(f"run {run.id} was imported and has no positions; leave --positions out.")
-    positions = run.positions() if needs_positions(form, rows) and not imported else None
+    wanted = needs_positions(form, rows)
+    if wanted and imported:
+        sys.stderr.write(f"mqf-tui: run {run.id} was imported without positions; the {form} shows none.\n")
+    positions = run.positions() if wanted and not imported else None
     return render(form, run.report, positions, dark=options.dark, rows=rows)
 
 
