@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -28,7 +29,7 @@ from mqf_tui.reports.comparison_schema import Comparison, Ranking
 from mqf_tui.reports.ranking_report import CSV_COLUMNS, to_csv, to_markdown
 from mqf_tui.reports.ranking_report import to_json as ranking_json
 from tests import makers
-from tests.conftest import DATA
+from tests.conftest import DATA, ROOT
 from tests.github import Page
 from tests.hostile import HOSTILE, hostile_report
 
@@ -167,7 +168,8 @@ def test_rank_answers_first(capsys: pytest.CaptureFixture[str]) -> None:
     page = Page(said(capsys, "rank"))
     assert page.balanced
     assert page.blocks["strong"] == [
-        "Cheapest setting that is still good: 6-bit KV cache, group 64 (99 % sure), 2.7× smaller than 16-bit."
+        "Cheapest setting that is still good: 6-bit KV cache, group 64 (99 % sure), "
+        "2.7× smaller than the full-precision cache."
     ]
     table, left_out = page.tables
     assert [row[0] for row in table] == ["rank", "1", "2", "3"]
@@ -234,7 +236,8 @@ def rendered() -> dict[str, str]:
 
     made = [positions(), positions(2.0)]
     subjects = [
-        Subject(run.id, run.report, lambda p=p: p) for run, p in zip(hostile_runs(), made, strict=True)
+        Subject(f"{run.id}{number}", run.report, lambda p=p: p)
+        for number, (run, p) in enumerate(zip(hostile_runs(), made, strict=True))
     ]
     text = subjects[1].report.corpus.model_copy(update={"content_hash": f"y{HOSTILE}"})
     unpaired = Subject(HOSTILE, subjects[1].report.model_copy(update={"corpus": text}), lambda: made[1])
@@ -280,6 +283,18 @@ def test_help_of_both_imports_nothing_heavy() -> None:
             [sys.executable, "-c", code, command, "--help"], capture_output=True, check=False
         )
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["comparison", "ranking"])
+def test_what_is_written_fits_the_published_schema(name: str) -> None:
+    schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    data = json.loads(rendered()[{"comparison": "compare json", "ranking": "rank json"}[name]])
+    assert list(validator.iter_errors(data)) == []
+    sides = [data["baseline"]] if name == "comparison" else [row["side"] for row in data["rows"]]
+    sides[0]["kl_mean"] = "much"
+    assert len(list(validator.iter_errors(data))) == 1
 
 
 @pytest.mark.slow

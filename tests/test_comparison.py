@@ -18,9 +18,12 @@ from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.fidelity.pairing import UNKNOWN_MODEL, Subject, UnpairedError, shared_places
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.statistics import summarise
+from mqf_tui.reports.comparison_report import figures as rows_of
+from mqf_tui.reports.comparison_report import to_markdown, verdict_of
 from mqf_tui.reports.comparison_schema import Comparison, Pair
 from mqf_tui.reports.foreign import llama_cpp
 from mqf_tui.reports.schema import Report
+from mqf_tui.reports.text import ratio
 from tests import makers
 
 FIELDS = ("kl", "flips", "nll", "accuracy", "delta_p")
@@ -417,3 +420,101 @@ def test_stopping_when_sure_is_named() -> None:
     stopping = {"rule": "verdict", "settled": True, "alpha": 0.05, "n_chunks": 6, "method": "m"}
     found = pair(a, moved(a), {"stopping": stopping})
     assert any("stopped when it was sure" in warning for warning in found.warnings)
+    unsettled = pair(a, moved(a), {"stopping": stopping | {"settled": False}})
+    assert not any("stopped" in warning for warning in unsettled.warnings)
+
+
+def test_a_run_compared_with_itself_is_said_to_be_the_same_run() -> None:
+    a = makers.positions(6, 40)
+    stopping = {"rule": "verdict", "settled": True, "alpha": 0.05, "n_chunks": 6, "method": "m"}
+    run = subject(a, stopping=stopping)
+    found = compare([run, run])
+    assert found.pairs[0].same_run
+    assert found.pairs[0].warnings == []
+    assert "**1 and 2 are the same run, so there is nothing to compare.**" in to_markdown(found)
+    twin = pair(a, a, {"stopping": stopping}, {"stopping": stopping})
+    assert twin.same
+    assert not twin.same_run
+
+
+def test_what_did_not_settle_is_never_sure() -> None:
+    """Older versions wrote a confidence all the same."""
+    a = makers.positions(6, 40)
+    sure = {"good": 1.0, "marginal": 0.0, "bad": 0.0}
+    stopping = {"rule": "verdict", "settled": False, "alpha": 0.05, "n_chunks": 6, "method": "m"}
+    known = {"verdict": "good", "confidence": sure}
+    found = compare([subject(a, "a", **known, stopping=stopping), subject(moved(a), "b", **known)])
+    assert (found.baseline.sure, found.baseline.settled) == (None, False)
+    assert found.pairs[0].other.sure == 1.0
+    assert verdict_of(found.baseline) == "good, not settled"
+
+
+def test_kv_bytes_have_one_basis() -> None:
+    kv = {"reference": 1024.0, "variant": 160.0, "number_bytes": 4}
+    usual = kv | {"reference_16bit": 512.0, "variant_16bit": 144.0}
+    a = makers.positions(3, 20)
+
+    def sides(first: dict[str, Any], second: dict[str, Any]) -> tuple[str | None, list[float | None]]:
+        found = compare(
+            [subject(a, "a", kv_bytes_per_token=first), subject(a, "b", kv_bytes_per_token=second)]
+        )
+        return found.kv_basis, [found.baseline.kv_bytes, found.pairs[0].other.kv_bytes]
+
+    assert sides(usual, usual | {"variant_16bit": 272.0}) == ("16-bit", [144.0, 272.0])
+    assert sides(usual, kv) == ("as run", [160.0, 160.0])
+    markdown = to_markdown(compare([subject(a, "a"), subject(moved(a), "b")]))
+    assert "KV bytes per token (16-bit)" in markdown
+    assert "144 (3.6× smaller)" in markdown
+
+
+def test_no_hit_anywhere_is_no_certainty() -> None:
+    """Unpaired: two runs that neither flip nor change any answer, and old reports that gave no width."""
+    a = makers.positions(4, 25)
+    right = replace(a, top1_quant=a.top1_ref)
+    found = pair(right, right, second=corpus(content_hash="ff" * 8))
+    for d in (found.flips, found.accuracy):
+        assert d.value == 0
+        assert d.ci is not None
+        assert d.ci[0] < 0 < d.ci[1]
+    old = {"kl": {"mean": 0.0, "ci_low": 0.0, "ci_high": 0.0}}
+    bare = pair(None, None, imported(**old), imported(**old))
+    assert (bare.kl.value, bare.kl.ci, bare.kl.p) == (0.0, None, None)
+
+
+def test_what_differs_nowhere_has_no_interval_of_no_width() -> None:
+    a = makers.positions(4, 25)
+    b = replace(a, nll_quant=(a.nll_quant + np.float32(0.1)))
+    shown = {row[0]: row[4] for row in rows_of(pair(a, b))}
+    assert shown["KL mean (nats)"] == "no difference at any position"
+    assert shown["flips"].startswith("-3.70 to +3.70")
+    assert shown["mean NLL"] != "no difference at any position"
+
+
+def test_other_thresholds_are_said() -> None:
+    a = makers.positions(4, 25)
+    own = makers.report_data()["thresholds"] | {"policy": "mine"}
+    assert not any("thresholds" in w for w in pair(a, moved(a), second={"thresholds": own}).warnings)
+    found = pair(a, moved(a), second={"thresholds": own | {"kl_p99": [0.2, 1.0]}})
+    assert "the verdicts were taken from different thresholds (kv-1 against mine)" in found.warnings
+
+
+def test_an_import_without_an_error_is_not_said_to_have_one() -> None:
+    found = pair(None, None, imported(kl={"mean": 0.2}), imported(kl={"mean": 0.3}))
+    assert any("has no error of its mean KL, for its tool gives none" in w for w in found.warnings)
+    assert not any("as its tool gives it" in w for w in found.warnings)
+
+
+def test_nothing_is_not_less_than_nothing() -> None:
+    assert ratio(-1e-9) == "0.0000"
+    assert ratio(-0.00006) == "-0.0001"
+
+
+def test_long_model_names_are_shortened_in_headings() -> None:
+    name = "org/" + "a" * 80 + "-4bit"
+    a = makers.positions(2, 20)
+    heading = to_markdown(compare([subject(a, model=name), subject(moved(a), "b", model=name)])).split("\n")[
+        0
+    ]
+    assert heading.startswith("### `org/aaa")
+    assert heading.endswith("aaa-4bit`: 2 runs compared")
+    assert len(heading) < 80

@@ -20,6 +20,8 @@ from mqf_tui.fidelity.ranking import rank
 from mqf_tui.library.runs import SavedRun, list_runs, save_run
 from mqf_tui.library.shortlist import named, newest
 from mqf_tui.reports.comparison_schema import Ranking, Row
+from mqf_tui.reports.ranking_report import rank_words, to_markdown
+from mqf_tui.reports.schema import Stopping, Thresholds
 from tests import makers
 
 N_CHUNKS, PER_CHUNK = 6, 25
@@ -171,7 +173,7 @@ def test_without_an_error_there_is_only_an_order() -> None:
     ]
     found = rank(runs)
     assert [(row.rank_first, row.rank_last, row.error_known) for row in found.rows] == [
-        (1, 1, True),
+        (1, 1, False),
         (2, 2, False),
         (3, 3, False),
     ]
@@ -216,7 +218,8 @@ def ladder(verdicts: Sequence[str], goods: Sequence[float]) -> list[Subject]:
 def test_the_answer_is_the_cheapest_that_is_still_good() -> None:
     found = rank(ladder(["good", "good", "marginal", "bad"], [1.0, 0.98, 0.2, 0.0]))
     assert found.answer == (
-        "cheapest setting that is still good: 6-bit KV cache, group 64 (98 % sure), 1.7× smaller than 16-bit."
+        "cheapest setting that is still good: 6-bit KV cache, group 64 (98 % sure), "
+        "1.7× smaller than the full-precision cache."
     )
     assert found.choice.run == "6bit"
     assert found.surer is None
@@ -226,7 +229,7 @@ def test_an_unsure_answer_names_the_surer_one() -> None:
     found = rank(ladder(["good", "good", "marginal", "bad"], [1.0, 0.7, 0.2, 0.0]))
     assert found.answer == (
         "cheapest setting that is still good: 6-bit KV cache, group 64 (70 % sure), 1.7× smaller than "
-        "16-bit; to be surer take 8-bit KV cache, group 64 (over 99 % sure)."
+        "the full-precision cache; to be surer take 8-bit KV cache, group 64 (over 99 % sure)."
     )
 
 
@@ -235,7 +238,7 @@ def test_the_answer_for_a_lesser_verdict() -> None:
     found = rank(runs, Limits(min_verdict="marginal"))
     assert found.answer == (
         "cheapest setting that is at least marginal: 5-bit KV cache, group 64 (80 % sure), 2.0× smaller than "
-        "16-bit; to be surer take 6-bit KV cache, group 64 (over 99 % sure)."
+        "the full-precision cache; to be surer take 6-bit KV cache, group 64 (over 99 % sure)."
     )
     assert [(o.run, o.why) for o in found.left_out] == [("4bit", "it is bad")]
 
@@ -283,16 +286,29 @@ def test_settings_that_cannot_be_told_apart_on_quality() -> None:
         subject("6", variant(base * 2), kv_bits=6, kv_bytes_per_token=kv(600.0), **near(holds, holds)),
         subject("5", variant(base * 3), kv_bits=5, kv_bytes_per_token=kv(500.0), **near(holds, misses)),
         subject("4", variant(base * 4), kv_bits=4, kv_bytes_per_token=kv(400.0), **near(misses, holds)),
-        subject("2", variant(base * 9), kv_bits=2, **near(holds, holds, verdict="bad")),
+        subject("2", variant(base * 9), kv_bits=2, **near(holds, holds, verdict="marginal")),
     ]
     found = rank(runs)
     assert found.indistinct == ["6", "8"]
     assert "cannot tell them apart on quality" in found.advice
     assert "arXiv 2606.19558" in found.advice
-    assert found.advice.endswith("so take the cheapest of them, 6-bit KV cache, group 64 (600 B).")
+    assert "so take the cheapest" not in found.advice  # the answer names a cheaper one
+    among = rank([runs[0], runs[1], runs[4]])
+    assert among.advice.endswith("so take the cheapest of them, 6-bit KV cache, group 64 (600 B).")
     assert {run for run, row in by_run(found).items() if row.near} == {"6", "8"}
     alone = rank(runs[1:])
     assert (alone.indistinct, alone.advice) == ([], None)
+
+
+def test_a_tie_does_not_let_a_worse_verdict_dominate() -> None:
+    """Two chunks that differ so much that nothing is beyond the error."""
+    n = N_CHUNKS * PER_CHUNK
+    wild = np.where(np.arange(n) < n // 2, 0.001, 8.0)
+    dear = subject("8", variant(np.full(n, 0.001)), kv_bits=8, kv_bytes_per_token=kv(800.0), verdict="good")
+    cheap = subject("2", variant(wild), kv_bits=2, kv_bytes_per_token=kv(200.0), verdict="bad")
+    same = subject("2", variant(wild), kv_bits=2, kv_bytes_per_token=kv(200.0), verdict="good")
+    assert by_run(rank([dear, cheap]))["8"].kv.dominated_by is None
+    assert by_run(rank([dear, same]))["8"].kv.dominated_by.run == "2"
 
 
 def test_one_run_alone_is_ranked_first() -> None:
@@ -308,12 +324,59 @@ def test_more_bits_that_measure_worse_are_doubted() -> None:
 
 def test_other_thresholds_and_circumstances_are_named() -> None:
     base = makers.positions(N_CHUNKS, PER_CHUNK).kl.astype(float)
-    own = makers.report_data()["thresholds"] | {"policy": "mine"}
+    own = makers.report_data()["thresholds"] | {"policy": "mine", "flip_rate": [0.02, 0.05]}
     found = rank([subject("a", variant(base)), subject("b", variant(base * 2), thresholds=own, device="GPU")])
-    assert found.thresholds is None
-    assert "the verdicts were taken from different thresholds" in found.warnings
+    assert found.thresholds.policy == "kv-1"
+    assert any("judged by different thresholds; all are judged by kv-1" in w for w in found.warnings)
     assert any(w.startswith("more than the setting differs between the runs: device") for w in found.warnings)
     assert Ranking.model_validate_json(found.model_dump_json()) == found
+
+
+def test_runs_of_different_thresholds_are_judged_alike() -> None:
+    """By the default of today, or the user's own; how sure the old verdict was is of no use then."""
+    base = makers.positions(N_CHUNKS, PER_CHUNK).kl.astype(float)
+    loose = {"policy": "loose", "kl_mean": [1, 2], "kl_p99": [9, 9], "flip_rate": [0.5, 0.9]}
+    figures = {"kl": {"mean": 0.05, "p99": 0.5}, "flip_rate": 0.02, "confidence": confidence(0.99, 0.01)}
+    runs = [
+        subject("loose", variant(base), thresholds=loose, verdict="good", **figures),
+        subject("usual", variant(base * 2), verdict="marginal", **figures),
+    ]
+    rows = by_run(rank(runs))
+    assert (rows["loose"].side.verdict, rows["loose"].side.sure) == ("marginal", None)
+    assert (rows["usual"].side.verdict, rows["usual"].side.sure) == ("marginal", pytest.approx(0.01))
+    mine = Thresholds.model_validate(loose | {"policy": "mine"})
+    found = rank(runs, own=mine)
+    assert [row.side.verdict for row in found.rows] == ["good", "good"]
+    assert [by_run(found)[name].side.sure for name in ("loose", "usual")] == [0.99, None]
+    assert found.thresholds == mine
+    assert any("all are judged by mine here" in w for w in found.warnings)
+    assert [row.side.run for row in rank(runs, Limits(min_verdict="good"), own=mine).rows] != []
+    assert rank(runs, Limits(min_verdict="good")).rows == []
+    # Where all were judged alike, the user's own change nothing.
+    assert rank(runs[1:], own=mine).rows[0].side.verdict == "marginal"
+
+
+def test_what_did_not_settle_is_not_recommended_as_sure() -> None:
+    stopping = {"rule": "verdict", "settled": False, "alpha": 0.05, "n_chunks": 6, "method": "m"}
+    runs = ladder(["good", "good", "marginal", "bad"], [1.0, 1.0, 0.2, 0.0])
+    report = runs[1].report.model_copy(update={"stopping": Stopping.model_validate(stopping)})
+    runs[1] = replace(runs[1], report=report)
+    found = rank(runs)
+    assert found.choice.sure is None
+    assert found.answer == (
+        "cheapest setting that is still good: 6-bit KV cache, group 64 (not settled), 1.7× smaller than "
+        "the full-precision cache; to be surer take 8-bit KV cache, group 64 (over 99 % sure)."
+    )
+    assert "| good, not settled |" in to_markdown(found)
+
+
+def test_ranks_without_an_error_are_all_marked() -> None:
+    origin = {"origin": {"tool": "x", "form": "x", "file": "x"}}
+    runs = [subject(str(i), None, kl={"mean": mean}, **origin) for i, mean in enumerate((0.1, 0.2))]
+    assert [rank_words(row) for row in rank(runs).rows] == ["1?", "2?"]
+    base = makers.positions(N_CHUNKS, PER_CHUNK).kl.astype(float)
+    sure = rank([subject("a", variant(base)), subject("b", variant(base * 2))])
+    assert [rank_words(row) for row in sure.rows] == ["1", "2"]
 
 
 def test_several_models_are_refused() -> None:
@@ -359,6 +422,38 @@ def test_of_families_of_one_size_the_newer_is_ranked() -> None:
     save(1, kv_bits=4)
     text = save(2, kv_bits=4, corpus=other_text())
     assert [run.id for run in newest(list_runs()).runs] == [text.id]
+
+
+def longer(minute: int, n_positions: int, **changes: Any) -> SavedRun:
+    return save(minute, n_positions=n_positions, **changes)
+
+
+def test_the_best_evidence_is_ranked_not_the_newest() -> None:
+    """Of as many settings those with the most positions in common, and it is said what decided."""
+    long_chunks = makers.report_data()["corpus"] | {"chunk_length": 2048}
+    full = [longer(1, 18000, kv_bits=8), longer(2, 19000, kv_bits=4)]
+    few = [longer(3, 90000, kv_bits=8, corpus=long_chunks), longer(4, 2000, kv_bits=4, corpus=long_chunks)]
+    found = newest(list_runs())
+    assert {run.id for run in found.runs} == {run.id for run in full}
+    assert found.group == (
+        "Ranked are the KV runs over notes.txt in chunks of 128 tokens (stress), which have the most "
+        "positions in common (18,000, in other groups 2,000)."
+    )
+    third = longer(5, 300, kv_bits=6, corpus=long_chunks)
+    found = newest(list_runs())
+    assert {run.id for run in found.runs} == {run.id for run in [*few, third]}
+    assert "of which there are the most settings (3, in other groups 2 at most)" in found.group
+
+
+def test_of_one_setting_the_run_with_the_most_positions_is_ranked() -> None:
+    whole, quick, again = longer(1, 18000), longer(2, 2000), longer(3, 18000)
+    found = newest(list_runs())
+    assert [run.id for run in found.runs] == [again.id]
+    assert found.group is None
+    assert {o.run: o.why for o in found.left_out} == {
+        quick.id: "one of this setting has more positions",
+        whole.id: "there is a newer run of this setting",
+    }
 
 
 def test_only_partial_runs_are_ranked_all_the_same() -> None:

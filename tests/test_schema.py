@@ -61,15 +61,16 @@ def last(**changes: Any) -> Any:
     return [event for _, event in measured(**changes)][-1]
 
 
-def test_the_published_schema_is_up_to_date() -> None:
+@pytest.mark.parametrize("name", ["report", "comparison", "ranking"])
+def test_the_published_schema_is_up_to_date(name: str) -> None:
     spec = importlib.util.spec_from_file_location("make_schema", ROOT / "tools" / "make_schema.py")
     assert spec is not None
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert FILE.read_text(encoding="utf-8") == tool.text(), (
-        "docs/report.schema.json is not what mqf_tui/reports/schema.py says; run python tools/make_schema.py "
-        "and look at the difference: older reports must stay valid."
+    assert tool.file(name).read_text(encoding="utf-8") == tool.text(name), (
+        f"docs/{name}.schema.json is not what mqf_tui/reports says; run python tools/make_schema.py "
+        "and look at the difference: what older versions wrote must stay valid."
     )
 
 

@@ -1,4 +1,4 @@
-"""Write docs/report.schema.json, the JSON Schema (2020-12) of the report, from mqf_tui/reports/schema.py.
+"""Write docs/*.schema.json, the JSON Schemas (2020-12) of report, comparison and ranking, from their classes.
 
 python tools/make_schema.py
 """
@@ -9,9 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mqf_tui.reports.schema import SCHEMA_VERSION, Report
+from mqf_tui.reports.comparison_schema import COMPARISON_VERSION, RANKING_VERSION, Comparison, Ranking
+from mqf_tui.reports.schema import SCHEMA_VERSION, Part, Report
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "report.schema.json"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WRITTEN: dict[str, tuple[type[Part], int]] = {
+    "report": (Report, SCHEMA_VERSION),
+    "comparison": (Comparison, COMPARISON_VERSION),
+    "ranking": (Ranking, RANKING_VERSION),
+}
 NUMBER = [{"type": "number"}, {"enum": ["inf", "-inf", "nan"]}]
 SHARED: dict[str, Any] = {
     "Number": {"description": "A number, or the name of one that JSON cannot write.", "anyOf": NUMBER},
@@ -25,22 +31,23 @@ SHARED: dict[str, Any] = {
 }
 DESCRIPTION = (
     "KL, NLL and entropy in nats (natural logarithm), rates as "
-    "shares between 0 and 1, sizes in bytes, times in seconds, intervals of 95 %. Reports of older versions "
-    "are valid too; keys that are not listed here may come with newer ones and are to be kept."
+    "shares between 0 and 1, sizes in bytes, times in seconds, intervals of 95 %. What older versions wrote "
+    "is valid too; keys that are not listed here may come with newer ones and are to be kept."
 )
 
 
-def report_schema() -> dict[str, Any]:
+def schema(name: str) -> dict[str, Any]:
     """The schema of what is written: only what every version has is required, further keys are allowed."""
-    made = Report.model_json_schema(mode="serialization")
+    kind, version = WRITTEN[name]
+    made = kind.model_json_schema(mode="serialization")
     parts: dict[str, Any] = {name: _plainer(part) for name, part in made.pop("$defs").items()}
-    report = _plainer(made)
+    whole = _plainer(made)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:mqf-tui:report:{SCHEMA_VERSION}",
-        "title": "mqf-tui report",
-        "description": f"{report.pop('description')} {DESCRIPTION}",
-        **report,
+        "$id": f"urn:mqf-tui:{name}:{version}",
+        "title": f"mqf-tui {name}",
+        "description": f"{whole.pop('description')} {DESCRIPTION}",
+        **whole,
         "$defs": dict(sorted((parts | SHARED).items())),
     }
 
@@ -70,11 +77,16 @@ def _plainer(value: Any, *, names: bool = False) -> Any:
     return found
 
 
-def text() -> str:
+def file(name: str) -> Path:
+    """Where the schema is published."""
+    return DOCS / f"{name}.schema.json"
+
+
+def text(name: str) -> str:
     """The file's content."""
-    return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(text(), encoding="utf-8")
+    for each in WRITTEN:
+        file(each).write_text(text(each), encoding="utf-8")

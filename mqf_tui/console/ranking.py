@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Rank the runs that are named, or the newest ones of a model; return the exit code."""
+    """Rank the runs that are named, or the best evidence on a model; return the exit code."""
     from mqf_tui.fidelity.choosing import Limits
     from mqf_tui.fidelity.ranking import rank
+    from mqf_tui.library.settings import user_policy
     from mqf_tui.library.subjects import subject
     from mqf_tui.reports.ranking_report import to_csv, to_json, to_markdown
 
@@ -29,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
             raise BadSettingError(f"{name} is {value}; use a number above 0.")
     limits = Limits(options.max_kv_bytes_per_token, options.max_kl, options.min_verdict)
     chosen = _shortlist(options)
-    found = rank([subject(run) for run in chosen.runs], limits, chosen.left_out)
+    subjects = [subject(run) for run in chosen.runs]
+    found = rank(subjects, limits, chosen.left_out, group=chosen.group, own=user_policy())
     say({"md": to_markdown, "json": to_json, "csv": to_csv}[options.format](found))
     return 0
 

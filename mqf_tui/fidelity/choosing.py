@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mqf_tui.fidelity.costs import KVBytesOf
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.reports.comparison_schema import Choice, Cost, LeftOut, Row
 from mqf_tui.reports.schema import VERDICTS, Report, Verdict
 from mqf_tui.reports.text import counted, kl, likely, size
 
 SURE = 0.95
-KVBytesOf = Callable[[Report], tuple[float, float | None] | None]
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,6 @@ class Limits:
     def least(self) -> Verdict:
         """The verdict that the answer is about."""
         return self.min_verdict or "good"
-
-
-def kv_bytes(reports: Iterable[Report]) -> KVBytesOf:
-    """KV bytes per token of a run and of its reference: for a 16-bit cache where all runs know those."""
-    known = [r.kv_bytes_per_token for r in reports if r.kv_bytes_per_token is not None]
-    as_16bit = all(b.variant_16bit is not None for b in known)
-
-    def found(report: Report) -> tuple[float, float | None] | None:
-        b = report.kv_bytes_per_token
-        if b is None:
-            return None
-        if as_16bit and b.variant_16bit is not None:
-            return b.variant_16bit, b.reference_16bit
-        return b.variant, b.reference
-
-    return found
-
-
-def weight_bytes(report: Report) -> tuple[float, float | None] | None:
-    """Bytes of the weights that a run used, and of its reference's."""
-    used = report.variant_weights_bytes or (report.weights_bytes if report.kind == "kv" else None)
-    return None if not used else (float(used), report.weights_bytes)
 
 
 def fitting(
@@ -81,9 +59,9 @@ def _broken_limit(report: Report, limits: Limits, bytes_of: KVBytesOf) -> str | 
 
 
 def is_near(report: Report) -> bool:
-    """Whether a run that is not bad is so near its reference that neither the direction of its flips nor
-    the mean of Δp differs from nothing: both 95 % intervals hold 0."""
-    if report.flips is None or report.delta_p is None or report.verdict == "bad":
+    """Whether a good run is so near its reference that neither the direction of its flips nor the mean of
+    Δp differs from nothing: both 95 % intervals hold 0. Few chunks alone could make them that wide."""
+    if report.flips is None or report.delta_p is None or report.verdict != "good":
         return False
     found = (report.flips.accuracy_change.ci, report.delta_p.mean.ci)
     return all(ci is not None and ci[0] <= 0 <= ci[1] for ci in found)
@@ -114,7 +92,7 @@ def decide(
         "surer": surer,
         "answer": _answer(rows, choice, surer, limits, n_tried, axis),
         "indistinct": [row.side.run for row in near] if len(near) > 1 else [],
-        "advice": _advice(near, axis) if len(near) > 1 else None,
+        "advice": _advice(near, axis, choice) if len(near) > 1 else None,
     }
 
 
@@ -137,11 +115,17 @@ def _passes(row: Row, least: Verdict) -> bool:
 
 def _choice(row: Row, report: Report, least: Verdict, axis: Literal["kv", "weights"] | None) -> Choice:
     cost, sure = _cost(row, axis), None
-    if report.confidence is not None:
+    if report.confidence is not None and row.side.settled is not False:
         passing = VERDICTS[: VERDICTS.index(least) + 1]
         sure = min(1.0, sum(report.confidence.of(verdict) for verdict in passing))
     smaller = cost.reference / cost.bytes if cost and cost.reference and cost.bytes else None
-    return Choice(run=row.side.run, setting=row.side.setting, sure=sure, times_smaller=smaller)
+    return Choice(
+        run=row.side.run,
+        setting=row.side.setting,
+        sure=sure,
+        settled=row.side.settled,
+        times_smaller=smaller,
+    )
 
 
 def _answer(
@@ -159,7 +143,7 @@ def _answer(
     what = "still good" if limits.least == "good" else f"at least {limits.least}"
     words = f"cheapest setting that is {what}: {choice.setting} ({_sure_words(choice)})"
     if choice.times_smaller is not None:
-        than = "16-bit" if axis == "kv" else "the reference's weights"
+        than = {"kv": "the full-precision cache", "weights": "the reference's weights"}[axis or "kv"]
         words += f", {choice.times_smaller:.1f}× smaller than {than}"
     if surer is not None:
         words += f"; to be surer take {surer.setting} ({_sure_words(surer)})"
@@ -171,7 +155,7 @@ def _none_passes(rows: Sequence[Row], least: Verdict, axis: Literal["kv", "weigh
     s = best.side
     if axis is None and _passes(best, least):
         return f"which setting is cheapest is not known; the lowest mean KL is that of {s.setting}."
-    sure = "" if s.sure is None else f", {likely(s.sure)} sure"
+    sure = ", not settled" if s.settled is False else "" if s.sure is None else f", {likely(s.sure)} sure"
     wanted = "good" if least == "good" else f"at least {least}"
     return (
         f"no setting here is {wanted}; the closest is {s.setting} "
@@ -180,6 +164,8 @@ def _none_passes(rows: Sequence[Row], least: Verdict, axis: Literal["kv", "weigh
 
 
 def _sure_words(choice: Choice) -> str:
+    if choice.settled is False:
+        return "not settled"
     return "how sure is not known" if choice.sure is None else f"{likely(choice.sure)} sure"
 
 
@@ -196,7 +182,7 @@ def _limit_words(limits: Limits) -> str:
     return " and ".join(words)
 
 
-def _advice(near: Sequence[Row], axis: Literal["kv", "weights"] | None) -> str:
+def _advice(near: Sequence[Row], axis: Literal["kv", "weights"] | None, choice: Choice | None) -> str:
     settings = [row.side.setting for row in near]
     words = (
         f"neither the direction of the flips nor Δp differs from nothing for {', '.join(settings[:-1])} and "
@@ -204,6 +190,7 @@ def _advice(near: Sequence[Row], axis: Literal["kv", "weights"] | None) -> str:
         "predicting task scores: arXiv 2606.19558)"
     )
     first, second = _cost(near[0], axis), _cost(near[1], axis)
-    if first is None or second is None or first.bytes == second.bytes:
+    another = choice is not None and choice.run != near[0].side.run  # the answer names a cheaper one
+    if another or first is None or second is None or first.bytes == second.bytes:
         return words + "."
     return words + f", so take the cheapest of them, {settings[0]} ({size(first.bytes)})."

@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mqf_tui.fidelity.costs import KVBytesOf, kv_basis, kv_bytes
 from mqf_tui.fidelity.flips import mcnemar
 from mqf_tui.fidelity.intervals import (
     LEVEL,
     Clusters,
     Interval,
+    change_interval,
     interval_of_sums,
     normal_quantile,
     p_value,
+    rate_interval,
     standard_error,
     student_t,
-    within,
 )
 from mqf_tui.fidelity.pairing import (
     Subject,
@@ -38,9 +40,11 @@ from mqf_tui.fidelity.pairing import (
     shared_places,
 )
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.rejudging import limits
 from mqf_tui.fidelity.statistics import correlation
 from mqf_tui.reports.comparison_schema import Comparison, Difference, OneSidedFlips, Pair, Side
 from mqf_tui.reports.schema import Estimate, Report
+from mqf_tui.reports.text import inert, unsettled
 
 FEW_CHUNKS = 5
 TAIL = 0.5 + LEVEL / 2
@@ -64,14 +68,20 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     for other in others:
         check_reference(first.report, other.report)
     positions = first.load()
+    basis = kv_basis(subject.report for subject in subjects)
+    bytes_of = kv_bytes(basis)
     return Comparison(
-        baseline=side(first), pairs=[_pair(first, positions, other, other.load()) for other in others]
+        kv_basis=basis,
+        baseline=side(first, bytes_of),
+        pairs=[_pair(first, positions, other, other.load(), bytes_of) for other in others],
     )
 
 
-def side(subject: Subject) -> Side:
+def side(subject: Subject, bytes_of: KVBytesOf) -> Side:
     """One run as a comparison and a ranking show it."""
     r = subject.report
+    settled = not unsettled(r) if r.stopping else None
+    cost = bytes_of(r)
     return Side(
         run=subject.run,
         model=r.model,
@@ -87,18 +97,26 @@ def side(subject: Subject) -> Side:
         flip_rate=r.flip_rate,
         flip_ci=_bounds(r.flip_ci_low, r.flip_ci_high),
         verdict=r.verdict,
-        sure=r.confidence.of(r.verdict) if r.confidence else None,
+        # Reports of older versions have one although their rule did not settle.
+        sure=r.confidence.of(r.verdict) if r.confidence and settled is not False else None,
+        settled=settled,
+        kv_bytes=cost[0] if cost else None,
+        kv_reference=cost[1] if cost else None,
     )
 
 
-def _pair(first: Subject, a: Positions | None, second: Subject, b: Positions | None) -> Pair:
+def _pair(
+    first: Subject, a: Positions | None, second: Subject, b: Positions | None, bytes_of: KVBytesOf
+) -> Pair:
     x, y = first.report, second.report
-    known = {"other": side(second), "differs": list(differences(x, y)), "warnings": []}
+    known = {"other": side(second, bytes_of), "differs": list(differences(x, y)), "warnings": []}
     try:
         check_streams(x, y)
         pair = Pair(**known, **_paired(*shared(first, a, second, b)))
     except UnpairedError as why:
         pair = Pair(**known, **_unpaired(x, a, y, b), paired=False, why_unpaired=str(why))
+    if first.run == second.run:
+        return pair.model_copy(update={"same": True, "same_run": True})
     return pair.model_copy(update={"warnings": list(_warnings(x, y, pair))})
 
 
@@ -147,17 +165,16 @@ def paired_difference(first: NDArray[Any], second: NDArray[Any], clusters: Clust
     """``second`` less ``first``, both (n,), clustered. Where both are infinite they do not differ; where one
     is, there is no interval.
 
-    Of rates (boolean arrays) that agree at every position the interval would have no width; it is then
-    ± Wilson's limit for a share of disagreements of which none was seen in n positions.
+    Of rates (boolean arrays) the interval is ``change_interval``'s, which has a width where nothing differs.
     """
     x, y = first.astype(np.float64), second.astype(np.float64)
     moved = np.subtract(y, x, where=x != y, out=np.zeros_like(x))  # not +inf less +inf
     sums, value = clusters.sums(moved), float(moved.mean())
-    ci = interval_of_sums(sums, clusters.counts)
-    if first.dtype == np.bool_ and ci is not None:
-        z2 = normal_quantile(TAIL) ** 2
-        margin = z2 / (len(x) + z2)
-        ci = within(ci, -1.0, 1.0) if moved.any() else (-margin, margin)
+    if first.dtype == np.bool_:
+        gained, lost = clusters.sums(moved > 0), clusters.sums(moved < 0)
+        ci = change_interval(gained, lost, clusters.counts)
+    else:
+        ci = interval_of_sums(sums, clusters.counts)
     error = standard_error(sums, clusters.counts)
     p = p_value(value, error, clusters.n_clusters - 1)
     return Difference(first=float(x.mean()), second=float(y.mean()), value=value, ci=ci, p=p)
@@ -178,8 +195,8 @@ def welch(first: Figure, second: Figure) -> Difference:
         return found
     u, v = first.error**2, second.error**2
     error = float(np.sqrt(u + v))
-    if error == 0:
-        return found.model_copy(update={"ci": (value, value), "p": p_value(value, 0.0, np.inf)})
+    if error == 0:  # figures that do not vary, or are printed as 0: that is no certainty
+        return found
     share = u * u / first.degrees + v * v / second.degrees
     degrees = (u + v) ** 2 / share if share else float("inf")
     half = _quantile(degrees) * error
@@ -192,15 +209,22 @@ def figures(report: Report, positions: Positions | None) -> dict[str, Figure]:
         return _reported(report)
     clusters = Clusters.of(positions.chunk)
     added = positions.nll_quant.astype(np.float64) - positions.nll_ref
-    right = (positions.top1_quant == positions.token).astype(np.float64)
-    right -= positions.top1_ref == positions.token
-    columns = {"kl": positions.kl, "flips": positions.flip, "nll": added, "accuracy": right}
-    columns["delta_p"] = positions.delta_p
+    right_ref, right = positions.top1_ref == positions.token, positions.top1_quant == positions.token
+    columns = {"kl": positions.kl, "flips": positions.flip, "nll": added}
+    columns |= {"accuracy": right.astype(np.float64) - right_ref, "delta_p": positions.delta_p}
+    gained, lost = clusters.sums(right & ~right_ref), clusters.sums(right_ref & ~right)
+    # Where a rate is the same in every chunk its standard error is 0, and its interval is not.
+    of_rates = {
+        "flips": rate_interval(clusters.sums(positions.flip), clusters.counts),
+        "accuracy": change_interval(gained, lost, clusters.counts),
+    }
     found: dict[str, Figure] = {}
     for name, values in columns.items():
         error = standard_error(clusters.sums(values), clusters.counts)
+        degrees = clusters.n_clusters - 1 if error is not None else float("inf")
         mean = float(np.mean(values, dtype=np.float64))
-        found[name] = Figure(mean, error, clusters.n_clusters - 1 if error is not None else float("inf"))
+        ci = of_rates.get(name)
+        found[name] = _of_interval(mean, ci, degrees) if error == 0 and ci else Figure(mean, error, degrees)
     return found
 
 
@@ -209,18 +233,12 @@ def _reported(r: Report) -> dict[str, Figure]:
     # How another tool came to its interval is not known: taken for normal.
     degrees = r.n_chunks - 1 if r.n_chunks > 1 and r.origin is None else float("inf")
 
-    def figure(value: float, ci: Interval | None) -> Figure:
-        if ci is None or not np.isfinite([value, *ci]).all():
-            return Figure(value)
-        half = max(ci[1] - value, value - ci[0])
-        return Figure(value, half / _quantile(degrees), degrees)
-
     def of(estimate: Estimate) -> Figure:
-        return figure(estimate.value, estimate.ci)
+        return _of_interval(estimate.value, estimate.ci, degrees)
 
     found = {
-        "kl": figure(r.kl.mean, _bounds(r.kl.ci_low, r.kl.ci_high)),
-        "flips": figure(r.flip_rate, _bounds(r.flip_ci_low, r.flip_ci_high)),
+        "kl": _of_interval(r.kl.mean, _bounds(r.kl.ci_low, r.kl.ci_high), degrees),
+        "flips": _of_interval(r.flip_rate, _bounds(r.flip_ci_low, r.flip_ci_high), degrees),
     }
     if r.perplexity is not None:
         found["nll"] = of(r.perplexity.ln_ratio)
@@ -231,6 +249,14 @@ def _reported(r: Report) -> dict[str, Figure]:
     if r.delta_p is not None:
         found["delta_p"] = of(r.delta_p.mean)
     return found
+
+
+def _of_interval(value: float, ci: Interval | None, degrees: float) -> Figure:
+    """An interval without a width is none: older versions and other tools have such where nothing varied."""
+    if ci is None or ci[0] == ci[1] or not np.isfinite([value, *ci]).all():
+        return Figure(value)
+    half = max(ci[1] - value, value - ci[0])
+    return Figure(value, half / _quantile(degrees), degrees)
 
 
 def _quantile(degrees: float) -> float:
@@ -262,8 +288,11 @@ def _warnings(a: Report, b: Report, pair: Pair) -> Iterator[str]:
             yield "both scored the same text: unpaired, the error comes out rather too large than too small"
     if np.isinf([pair.kl.first, pair.kl.second]).any():
         yield "mean KL is infinite in " + ("both runs" if pair.kl.first == pair.kl.second else "one run")
-    if any(report.stopping is not None for report in (a, b)):
+    if any(r.stopping is not None and r.stopping.settled for r in (a, b)) and not pair.same:
         yield "a run stopped when it was sure; p values take the number of chunks as fixed beforehand"
+    if a.kind == b.kind and limits(a.thresholds) != limits(b.thresholds):
+        one, two = (inert(r.thresholds.policy) for r in (a, b))
+        yield f"the verdicts were taken from different thresholds ({one} against {two})"
     yield from doubts((a, b), pair.paired)
     yield from more_bits_worse(a, b, pair.kl)
 

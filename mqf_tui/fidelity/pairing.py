@@ -83,7 +83,11 @@ def doubts(reports: Sequence[Report], pairs_known: bool) -> Iterator[str]:
     """What one must know of imported runs before one believes a difference; ``pairs_known``: all paired."""
     if any(report.model == UNKNOWN_MODEL for report in reports):
         yield "an imported run does not name its model, which is taken for the same"
-    if not pairs_known and any(report.origin is not None for report in reports):
+    imported = [] if pairs_known else [report for report in reports if report.origin is not None]
+    with_error = [r for r in imported if r.kl.ci_low is not None and r.kl.ci_high is not None]
+    if len(with_error) < len(imported):
+        yield "an imported run has no error of its mean KL, for its tool gives none"
+    if with_error:
         yield (
             "the error of an imported run is as its tool gives it; where that takes positions for "
             "independent, it is too small"

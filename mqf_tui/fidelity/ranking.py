@@ -12,7 +12,7 @@ dominance goes to fewer bytes, or to as many and a lower KL, so that there are n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -30,6 +30,7 @@ from mqf_tui.fidelity.comparison import (
     side,
     welch,
 )
+from mqf_tui.fidelity.costs import KVBytesOf, kv_basis, kv_bytes, weight_bytes
 from mqf_tui.fidelity.intervals import Clusters
 from mqf_tui.fidelity.pairing import (
     Subject,
@@ -41,8 +42,11 @@ from mqf_tui.fidelity.pairing import (
     keys,
     shared_places,
 )
+from mqf_tui.fidelity.rejudging import Judged, judged_alike
+from mqf_tui.fidelity.rejudging import limits as limits_of
 from mqf_tui.reports.comparison_schema import Cost, Difference, Domination, LeftOut, Ranking, Row
-from mqf_tui.reports.schema import Report
+from mqf_tui.reports.schema import VERDICTS, Report, Thresholds
+from mqf_tui.reports.text import inert
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,6 @@ class _Field:
         self.fewest = min(self.fewest or clusters.n_clusters, clusters.n_clusters)
         return paired_difference(a.kl[places.first], b.kl[places.second], clusters)
 
-    def no_worse(self, first: int, second: int) -> bool:
-        """Whether the second has the lower mean KL, or one within the error."""
-        d = self.difference(first, second)
-        return d.value <= 0 or tied(d)
-
     def order(self) -> tuple[list[int], int | None]:
         """The runs by mean KL over what all of them share, and how many positions that is where it is less
         than what some of them have; by what the reports say where they share nothing."""
@@ -135,42 +134,54 @@ def tied(d: Difference) -> bool:
 
 
 def rank(
-    subjects: Sequence[Subject], limits: Limits | None = None, left_out: Sequence[LeftOut] = ()
+    subjects: Sequence[Subject],
+    limits: Limits | None = None,
+    left_out: Sequence[LeftOut] = (),
+    *,
+    group: str | None = None,
+    own: Thresholds | None = None,
 ) -> Ranking:
-    """Rank runs (one or more) of one model that fit ``limits``; ``left_out``: what was not even tried.
+    """Rank runs (one or more) of one model that fit ``limits``.
 
+    ``left_out``: what was not even tried; ``group``: which runs these are, in words; ``own``: the user's
+    thresholds, for runs that were judged by different ones (``judged_alike``).
     Raises BadSettingError where the reference models differ, SaveError where positions are damaged.
     """
     limits = limits or Limits()
     for other in subjects[1:]:
         check_reference(subjects[0].report, other.report)
-    bytes_of = choosing.kv_bytes(subject.report for subject in subjects)
+    judged = judged_alike([subject.report for subject in subjects], own)
+    subjects = [replace(s, report=r) for s, r in zip(subjects, judged.reports, strict=True)]
+    basis = kv_basis(judged.reports)
+    bytes_of = kv_bytes(basis)
     kept, filtered = choosing.fitting(subjects, limits, bytes_of)
     field = _Field(kept)
     order, common = field.order()
     rows = _rows(field, order, bytes_of)
-    thresholds = {subject.report.thresholds.model_dump_json() for subject in kept}
+    thresholds = {limits_of(report.thresholds) for report in judged.reports}
     found = choosing.decide(rows, {s.run: s.report for s in kept}, limits, len(subjects))
     return Ranking(
         model=subjects[0].report.model,
+        group=group,
+        kv_basis=basis,
         rows=rows,
         left_out=[*left_out, *filtered],
-        thresholds=kept[0].report.thresholds if len(thresholds) == 1 else None,
-        warnings=list(_warnings(field, order, common, len(thresholds))),
+        thresholds=judged.reports[0].thresholds if len(thresholds) == 1 else None,
+        warnings=[*_warnings(field, order, common), *_judging(judged)],
         **found,
     )
 
 
-def _rows(field: _Field, order: Sequence[int], bytes_of: choosing.KVBytesOf) -> list[Row]:
+def _rows(field: _Field, order: Sequence[int], bytes_of: KVBytesOf) -> list[Row]:
     kv = [bytes_of(report) for report in field.reports]
-    weights = [choosing.weight_bytes(report) for report in field.reports]
+    weights = [weight_bytes(report) for report in field.reports]
     rows: list[Row] = []
     for members, errors in _groups(field, order):
         for i, known in zip(members, errors, strict=True):
             first = len(rows) - members.index(i) + 1
             rows.append(
                 Row(
-                    side=side(field.subjects[i]),
+                    side=side(field.subjects[i], bytes_of),
                     rank_first=first,
                     rank_last=first + len(members) - 1,
                     error_known=known,
@@ -187,8 +198,10 @@ def _groups(field: _Field, order: Sequence[int]) -> Iterator[tuple[list[int], li
     group: list[int] = []
     known: list[bool] = []
     for i in order:
-        d = field.difference(group[0], i) if group else None
-        if d is not None and not (tied(d) or d.value < 0):
+        # The first one's rank stands on its difference from the second.
+        other = group[0] if group else next((j for j in order if j != i), None)
+        d = field.difference(other, i) if other is not None else None
+        if group and d is not None and not (tied(d) or d.value < 0):
             yield group, known
             group, known = [], []
         tested = d is None or d.p is not None or d.value == 0
@@ -224,15 +237,28 @@ def _dominates(
     field: _Field, costs: Sequence[tuple[float, float | None] | None], first: int, second: int
 ) -> bool:
     a, b = costs[first], costs[second]
+    levels = [VERDICTS.index(report.verdict) for report in field.reports]
     if a is None or b is None or a[0] > b[0]:
         return False
-    if a[0] < b[0]:
-        return field.no_worse(second, first)
     d = field.difference(second, first)
-    return d.value < 0 and d.beyond_error
+    if a[0] == b[0]:
+        return d.value < 0 and d.beyond_error
+    # With few chunks nearly everything is within the error; that must not let a bad setting beat a good one.
+    no_worse = levels[first] <= levels[second]
+    return d.value <= 0 or (tied(d) and no_worse)
 
 
-def _warnings(field: _Field, order: Sequence[int], common: int | None, n_policies: int) -> Iterator[str]:
+def _judging(judged: Judged) -> Iterator[str]:
+    for policy in judged.policies:
+        yield (
+            f"the runs were judged by different thresholds; all are judged by {inert(policy.policy)} here, "
+            "and for those that had others nothing is said of how sure that is"
+        )
+    if not judged.policies and len({report.kind for report in judged.reports}) > 1:
+        yield "KV caches and weights are judged by different thresholds"
+
+
+def _warnings(field: _Field, order: Sequence[int], common: int | None) -> Iterator[str]:
     reports: list[Report] = [field.reports[i] for i in order]
     pairs = [(i, j) for k, i in enumerate(order) for j in order[k + 1 :]]
     for i, j in pairs:
@@ -246,7 +272,5 @@ def _warnings(field: _Field, order: Sequence[int], common: int | None, n_policie
     if field.fewest is not None and field.fewest < FEW_CHUNKS:
         yield f"only {field.fewest} shared chunk{'s' * (field.fewest > 1)}: what is a tie is rough"
     yield from doubts(reports, not field.unpaired)
-    if n_policies > 1:
-        yield "the verdicts were taken from different thresholds"
     if others := sorted({what.split(":")[0] for r in reports[1:] for what in differences(reports[0], r)}):
         yield f"more than the setting differs between the runs: {', '.join(others)}; compare like with like"

@@ -12,13 +12,16 @@ from mqf_tui.reports.comparison_schema import LeftOut
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted
 
+_Family = dict[tuple[object, ...], SavedRun]
+
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The runs to rank, and those that were left out."""
+    """The runs to rank, those that were left out, and where there was a choice, what decided it."""
 
     runs: tuple[SavedRun, ...]
     left_out: tuple[LeftOut, ...] = ()
+    group: str | None = None
 
 
 def named(runs: Sequence[SavedRun]) -> Shortlist:
@@ -29,33 +32,64 @@ def named(runs: Sequence[SavedRun]) -> Shortlist:
 
 
 def newest(runs: Sequence[SavedRun]) -> Shortlist:
-    """The newest whole run of each setting, of those over one stream of tokens.
+    """One whole run of each setting, of those over one stream of tokens: the best evidence there is.
 
     Alike must be: kind, text, chunk length, how the text was joined and begun, and the position from which
-    the cache was quantized. Where there are several such families, the one with the most settings is
-    ranked, of two the one with the newer run; how many chunks a run has does not matter.
+    the cache was quantized. Of each setting the run with the most positions is taken, of equals the newest.
+    Of several such families the one with the most settings is ranked, of equals the one whose shortest run
+    has the most positions, of equals the one with the newest run.
     ``runs`` are newest first. Raises BadSettingError where they are of several models.
     """
     _check_one_model(runs, "choose one with --model, or name the runs")
-    families: dict[tuple[object, ...], dict[tuple[object, ...], SavedRun]] = {}
+    families: dict[tuple[object, ...], _Family] = {}
     left_out: list[LeftOut] = []
     for run in runs:
         if run.report.partial:
             left_out.append(_left_out(run, "it is partial; name it to rank it"))
             continue
         family = families.setdefault(_family(run.report), {})
-        if _setting(run.report) in family:
-            left_out.append(_left_out(run, "there is a newer run of this setting"))
-        else:
-            family[_setting(run.report)] = run
+        other = family.setdefault(_setting(run.report), run)
+        if other is run:
+            continue
+        if run.report.n_positions > other.report.n_positions:
+            family[_setting(run.report)], run, other = run, other, run
+        more = other.report.n_positions > run.report.n_positions
+        why = "one of this setting has more positions" if more else "there is a newer run of this setting"
+        left_out.append(_left_out(run, why))
     if not families:
         return named(runs)
-    chosen = max(families.values(), key=len)  # of equals the first, which has the newest run
+    # Of equals the first, which has the newest run.
+    chosen = max(families.values(), key=lambda family: (len(family), _least(family)))
     shown = next(iter(chosen.values())).report
-    for family in families.values():
-        if family is not chosen:
-            left_out += [_left_out(run, _other(run.report, shown)) for run in family.values()]
-    return Shortlist(tuple(chosen.values()), tuple(left_out))
+    others = [family for family in families.values() if family is not chosen]
+    for family in others:
+        left_out += [_left_out(run, _other(run.report, shown)) for run in family.values()]
+    order = {run.id: place for place, run in enumerate(runs)}
+    ranked = sorted(chosen.values(), key=lambda run: order[run.id])
+    return Shortlist(tuple(ranked), tuple(left_out), _group(shown, chosen, others) if others else None)
+
+
+def _least(family: _Family) -> int:
+    """The positions of the shortest run, which are those that all can have in common."""
+    return min(run.report.n_positions for run in family.values())
+
+
+def _group(shown: Report, chosen: _Family, others: Sequence[_Family]) -> str:
+    """Which runs are ranked, and what decided it, as a sentence of plain text."""
+    most = max(map(len, others))
+    in_common = max(_least(family) for family in others if len(family) == most)
+    if len(chosen) > most:
+        why = f"of which there are the most settings ({len(chosen)}, in other groups {most} at most)"
+    elif _least(chosen) > in_common:
+        why = f"which have the most positions in common ({_least(chosen):,}, in other groups {in_common:,})"
+    else:
+        why = "which are the newest of groups that have as many settings and positions"
+    what = ["KV runs" if shown.kind == "kv" else "weight runs"]
+    what.append(f"over {shown.corpus.name}" if shown.corpus.name else "")
+    if shown.corpus.chunk_length:
+        what.append(f"in chunks of {shown.corpus.chunk_length} tokens")
+    what.append(f"({mode_word(shown)})" if mode_word(shown) else "")
+    return f"Ranked are the {' '.join(filter(None, what))}, {why}."
 
 
 def _family(r: Report) -> tuple[object, ...]:

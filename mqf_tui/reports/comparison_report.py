@@ -11,6 +11,8 @@ from mqf_tui.reports.rows import between, known, spread
 from mqf_tui.reports.text import UNKNOWN, counted, inert, kl, likely, p_value, percent, points, ratio
 
 Figure = tuple[str, str, str, str, str, str]
+SAME_EVERYWHERE = "no difference at any position"
+LONGEST_NAME = 48
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -25,6 +27,8 @@ def to_json(comparison: Comparison) -> str:
 
 def sentence(baseline: Side, pair: Pair, number: int = 2) -> str:
     """What comes out, in a sentence of plain text that names what it stands on."""
+    if pair.same_run:
+        return f"1 and {number} are the same run, so there is nothing to compare."
     if pair.same:
         return f"The same: not one of {counted(pair.n_positions, 'shared position')} differs."
     one, two = names(baseline, pair, number)
@@ -41,7 +45,9 @@ def sentence(baseline: Side, pair: Pair, number: int = 2) -> str:
 
 
 def basis(pair: Pair) -> str:
-    """How the two were compared, in a sentence of plain text."""
+    """How the two were compared, in a sentence of plain text; empty where there is nothing to compare."""
+    if pair.same_run:
+        return ""
     if pair.paired:
         over = f"{counted(pair.n_positions, 'shared position')} in {counted(pair.n_chunks, 'chunk')}"
         return f"Paired over {over}."
@@ -71,7 +77,12 @@ def figures(pair: Pair) -> Iterator[Figure]:
     for name, d, word, move in rows:
         if d is not None:
             p = UNKNOWN if d.p is None else p_value(d.p).removeprefix("p ").removeprefix("= ")
-            yield name, word(d.first), word(d.second), move(d.value), between(d.ci, move) or UNKNOWN, p
+            yield name, word(d.first), word(d.second), move(d.value), _ends(d, move), p
+
+
+def _ends(d: Difference, word: Callable[[float], str]) -> str:
+    # Paired figures that agree at each position have no spread, which is not a certainty.
+    return SAME_EVERYWHERE if d.ci == (0.0, 0.0) else between(d.ci, word) or UNKNOWN
 
 
 def one_sided(pair: Pair, number: int = 2) -> str:
@@ -95,13 +106,41 @@ def more_differs(baseline: Side, pair: Pair) -> str:
     return f"More than the setting differs, so this does not compare like with like: {what}."
 
 
+def kv_head(basis: str | None) -> str:
+    """The name of a column of KV bytes; it says what they are counted for."""
+    return f"KV bytes per token ({basis or 'not known'})"
+
+
+def kv_words(n_bytes: float | None, reference: float | None) -> str:
+    """``12,240 (3.8× smaller)``."""
+    if n_bytes is None:
+        return UNKNOWN
+    smaller = f" ({reference / n_bytes:.1f}× smaller)" if reference and n_bytes else ""
+    return f"{n_bytes:,.0f}{smaller}"
+
+
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name with its middle left out where it is longer than ``longest`` characters."""
+    if len(name) <= longest:
+        return name
+    end = (longest - 1) // 2
+    return f"{name[: longest - 1 - end]}…{name[-end:]}"
+
+
+def title(model: str) -> str:
+    """A model's name for a heading, as Markdown."""
+    return said(shortened(inert(model))) or "unnamed model"
+
+
 def signed(value: float, word: Callable[[float], str]) -> str:
     """A difference with its sign."""
     return f"+{word(value)}" if value > 0 else word(value)
 
 
 def verdict_of(side: Side) -> str:
-    """``good, 98 %``."""
+    """``good, 98 %``; ``good, not settled``."""
+    if side.settled is False:
+        return f"{side.verdict}, not settled"
     sure = side.sure
     return side.verdict if sure is None or not known(sure) else f"{side.verdict}, {likely(sure)}"
 
@@ -114,16 +153,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str
 
 def _blocks(comparison: Comparison) -> Iterator[str]:
     baseline, pairs = comparison.baseline, comparison.pairs
-    yield f"### {said(baseline.model) or 'unnamed model'}: {counted(1 + len(pairs), 'run')} compared"
+    yield f"### {title(baseline.model)}: {counted(1 + len(pairs), 'run')} compared"
     if len(pairs) == 1:
-        yield f"**{said(sentence(baseline, pairs[0]))}** {said(basis(pairs[0]))}"
-    head = ("", "run", "setting", "KL mean (nats)", "flips", "verdict")
+        yield f"**{said(sentence(baseline, pairs[0]))}** {said(basis(pairs[0]))}".rstrip()
+    head = ["", "run", "setting", "KL mean (nats)", "flips", "verdict"]
     sides = [baseline, *(pair.other for pair in pairs)]
-    yield table(head, [_side(number, side) for number, side in enumerate(sides, 1)], "lllrrl")
+    rows = [[*_side(number, side)] for number, side in enumerate(sides, 1)]
+    if comparison.kv_basis:
+        head.append(kv_head(comparison.kv_basis))
+        for row, side in zip(rows, sides, strict=True):
+            row.append(kv_words(side.kv_bytes, side.kv_reference))
+    yield table(head, rows, "lllrrl" + "r" * bool(comparison.kv_basis))
     for number, pair in enumerate(pairs, 2):
         if len(pairs) > 1:
             yield f"#### {number} against 1"
-            yield f"**{said(sentence(baseline, pair, number))}** {said(basis(pair))}"
+            yield f"**{said(sentence(baseline, pair, number))}** {said(basis(pair))}".rstrip()
         yield from _pair(baseline, pair, number)
     if len(pairs) > 1:
         yield "Each p value is of its own pair; none is corrected for how many pairs there are."

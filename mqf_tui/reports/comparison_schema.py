@@ -16,7 +16,13 @@ ALPHA = 0.05  # a difference with a p value under this is beyond the error
 
 
 class Side(Part):
-    """One of the runs, as its own report has it. ``sure``: how sure its verdict is (None: not known)."""
+    """One of the runs, as its own report has it; its verdict, in a ranking, as judged there.
+
+    ``sure``: how sure its verdict is (None: not known). ``settled``: whether the rule that looked at the
+    run again and again settled its verdict (None: there was no such rule); where it did not, nothing is
+    said of how sure the verdict is.
+    ``kv_bytes`` is per token, on the basis that the comparison or ranking names.
+    """
 
     run: str
     model: str
@@ -33,6 +39,9 @@ class Side(Part):
     flip_ci: Bounds | None = None
     verdict: Verdict
     sure: Number | None = None
+    settled: bool | None = None
+    kv_bytes: Number | None = None
+    kv_reference: Number | None = None
 
 
 class Difference(Part):
@@ -70,7 +79,8 @@ class Pair(Part):
     """The baseline (first) against another run (second).
 
     ``paired``: position by position over ``n_positions`` shared ones in ``n_chunks``; else ``why_unpaired``
-    says why not, and the differences are Welch's. ``same``: not one shared position differs.
+    says why not, and the differences are Welch's. ``same``: not one shared position differs; ``same_run``:
+    the run was compared with itself.
     ``nll`` compares the mean NLL of the variants; unpaired, what each adds to its reference's.
     ``accuracy`` is how often the text's own token is top-1; unpaired, its change from the reference.
     A difference is None where one of the two does not know the figure.
@@ -81,6 +91,7 @@ class Pair(Part):
     paired: bool
     why_unpaired: str | None = None
     same: bool = False
+    same_run: bool = False
     n_positions: int = 0
     n_chunks: int = 0
     kl: Difference
@@ -95,9 +106,13 @@ class Pair(Part):
 
 
 class Comparison(Part):
-    """Runs of one reference model, each against the first."""
+    """Runs of one reference model, each against the first.
+
+    ``kv_basis``: what all KV bytes are counted for, a 16-bit cache (by formula) or the cache "as run".
+    """
 
     schema_version: int = COMPARISON_VERSION
+    kv_basis: Literal["16-bit", "as run"] | None = None
     baseline: Side
     pairs: list[Pair]
 
@@ -146,11 +161,15 @@ class LeftOut(Part):
 
 
 class Choice(Part):
-    """A setting to take; ``sure``: the probability that it is at least as good as asked for."""
+    """A setting to take; ``sure``: the probability that it is at least as good as asked for.
+
+    ``settled`` as in ``Side``.
+    """
 
     run: str
     setting: str
     sure: Number | None = None
+    settled: bool | None = None
     times_smaller: Number | None = None
 
 
@@ -160,12 +179,15 @@ class Ranking(Part):
     A group of ranks is a tie: of each of its members the mean KL is within the error of the group's best
     one. ``cost``: the axis that ``choice`` is the cheapest on, among the settings that are at least
     ``least``. ``surer``: the cheapest that is so with 95 %, where ``choice`` is not. ``indistinct``: runs
-    that this measurement cannot tell apart on quality, cheapest first. ``thresholds`` None: the runs were
-    judged by different ones.
+    that this measurement cannot tell apart on quality, cheapest first. ``thresholds`` None: runs of
+    different kinds were judged by different ones. ``group``: which runs these are and why they, where they
+    were chosen. ``kv_basis`` as in ``Comparison``.
     """
 
     schema_version: int = RANKING_VERSION
     model: str
+    group: str | None = None
+    kv_basis: Literal["16-bit", "as run"] | None = None
     cost: Literal["kv", "weights"] | None
     least: Verdict
     answer: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mqf_tui.reports.comparison_report import table, verdict_of
+from mqf_tui.reports.comparison_report import kv_head, kv_words, table, title, verdict_of
 from mqf_tui.reports.comparison_schema import Cost, Ranking, Row
 from mqf_tui.reports.csv_report import written
 from mqf_tui.reports.escaping import said
@@ -14,12 +14,14 @@ from mqf_tui.reports.text import UNKNOWN, counted, kl, percent
 
 CSV_COLUMNS = (
     *("rank_first", "rank_last", "error_known", "setting", "run", "model", "kl_mean", "kl_ci_low"),
-    *("kl_ci_high", "flip_rate", "flip_ci_low", "flip_ci_high", "verdict", "sure", "kv_bytes_per_token"),
-    *("kv_dominated_by", "weight_bytes", "weights_dominated_by", "near", "chosen"),
+    *("kl_ci_high", "flip_rate", "flip_ci_low", "flip_ci_high", "verdict", "sure", "settled"),
+    *("kv_bytes_per_token", "kv_basis", "kv_dominated_by", "weight_bytes", "weights_dominated_by"),
+    *("near", "chosen"),
 )
 HOW = (
     "Ranks that are a tie: of each the mean KL is within the error (p ≥ 0.05) of the best one in the tie. "
-    "On the frontier: no other setting needs fewer bytes at a mean KL that is lower or within the error."
+    "On the frontier: no other setting needs fewer bytes at a mean KL that is lower, or within the error "
+    "with no worse a verdict."
 )
 
 
@@ -36,7 +38,7 @@ def to_json(ranking: Ranking) -> str:
 def to_csv(ranking: Ranking) -> str:
     """One row a setting, best first; what is not known is empty."""
     chosen = ranking.choice.run if ranking.choice else None
-    return written(CSV_COLUMNS, (_values(row, chosen) for row in ranking.rows))
+    return written(CSV_COLUMNS, (_values(row, chosen, ranking.kv_basis) for row in ranking.rows))
 
 
 def rank_words(row: Row) -> str:
@@ -47,23 +49,25 @@ def rank_words(row: Row) -> str:
     return f"{row.rank_first}–{row.rank_last} (tie){doubt}"
 
 
-def _values(row: Row, chosen: str | None) -> Iterator[object]:
+def _values(row: Row, chosen: str | None, basis: str | None) -> Iterator[object]:
     side = row.side
     yield from (row.rank_first, row.rank_last, row.error_known, side.setting, side.run, side.model)
     yield from (side.kl_mean, *(side.kl_ci or (None, None)))
-    yield from (side.flip_rate, *(side.flip_ci or (None, None)), side.verdict, side.sure)
-    for cost in (row.kv, row.weights):
+    yield from (side.flip_rate, *(side.flip_ci or (None, None)), side.verdict, side.sure, side.settled)
+    for cost, of in ((row.kv, (basis if row.kv else None,)), (row.weights, ())):
         by = cost.dominated_by if cost else None
-        yield from (cost.bytes if cost else None, by.run if by else None)
+        yield from (cost.bytes if cost else None, *of, by.run if by else None)
     yield from (row.near, side.run == chosen)
 
 
 def _blocks(ranking: Ranking) -> Iterator[str]:
     rows = ranking.rows
-    yield f"### {said(ranking.model) or 'unnamed model'}: {counted(len(rows), 'setting')} ranked"
+    yield f"### {title(ranking.model)}: {counted(len(rows), 'setting')} ranked"
     yield f"**{said(ranking.answer[:1].upper() + ranking.answer[1:])}**"
     if ranking.advice:
         yield said(ranking.advice[:1].upper() + ranking.advice[1:])
+    if ranking.group:
+        yield said(ranking.group)
     if rows:
         yield _table(ranking)
         yield HOW
@@ -85,7 +89,7 @@ def _blocks(ranking: Ranking) -> Iterator[str]:
 def _table(ranking: Ranking) -> str:
     costs = [
         (word, [row.kv if word.startswith("KV") else row.weights for row in ranking.rows])
-        for word in ("KV bytes per token", "weight bytes")
+        for word in (kv_head(ranking.kv_basis), "weight bytes")
     ]
     # Weights that are the same for all say nothing.
     shown = [
@@ -96,7 +100,7 @@ def _table(ranking: Ranking) -> str:
     for word, column in shown:
         head += [word, "dominated by"]
         for row, cost in zip(cells, column, strict=True):
-            row += [_cost(cost), _dominated(cost)]
+            row += [kv_words(cost and cost.bytes, cost and cost.reference), _dominated(cost)]
     head.append("run")
     for row, ranked in zip(cells, ranking.rows, strict=True):
         row.append(said(ranked.side.run))
@@ -109,13 +113,6 @@ def _cells(row: Row) -> list[str]:
     flips = spread(s.flip_rate, s.flip_ci, percent) if known(s.flip_rate) else UNKNOWN
     moved = spread(s.kl_mean, s.kl_ci, kl)
     return [rank_words(row), said(", ".join([s.setting, *marks])), moved, flips, verdict_of(s)]
-
-
-def _cost(cost: Cost | None) -> str:
-    if cost is None:
-        return UNKNOWN
-    smaller = f" ({cost.reference / cost.bytes:.1f}× smaller)" if cost.reference and cost.bytes else ""
-    return f"{cost.bytes:,.0f}{smaller}"
 
 
 def _dominated(cost: Cost | None) -> str:

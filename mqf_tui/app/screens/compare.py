@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from textwrap import wrap
+from typing import ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -22,13 +24,34 @@ from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.library.subjects import subject
-from mqf_tui.reports.comparison_report import basis, figures, more_differs, one_sided, sentence, verdict_of
+from mqf_tui.reports.comparison_report import (
+    basis,
+    figures,
+    more_differs,
+    one_sided,
+    sentence,
+    shortened,
+    verdict_of,
+)
 from mqf_tui.reports.comparison_schema import Comparison, Difference
 from mqf_tui.reports.rows import known
 from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import UNKNOWN, inert, kl, p_value, percent, perplexity, size
+from mqf_tui.reports.text import UNKNOWN, inert, kl, p_value, perplexity
 
-Row = tuple[str, str, str, str, str]
+LONGEST_MODEL = 32
+SCROLLBAR = 2
+PADDING = 2  # of a cell, both sides together
+
+
+class Row(NamedTuple):
+    """A line of the table in words."""
+
+    name: str
+    first: str
+    second: str
+    difference: str = ""
+    interval: str = ""
+    beyond: str = ""
 
 
 class CompareScreen(BaseScreen):
@@ -38,8 +61,9 @@ class CompareScreen(BaseScreen):
     HELP = (
         "# Compare\n\nWhere both runs scored the same positions of the same tokens, the difference is taken "
         "position by position; its 95 % interval and p value are clustered by chunk. **Beyond error** says "
-        "whether p is under 0.05: chance alone would seldom give such a difference. Runs that cannot be "
-        "paired are compared as two separate samples, which sees less; the words above the table say why."
+        "whether p is under 0.05: chance alone would seldom give such a difference. Where the window is too "
+        "narrow for a column of intervals, each stands under its difference. Runs that cannot be paired are "
+        "compared as two separate samples, which sees less; the words above the table say why."
     )
 
     BINDINGS: ClassVar[list[BindingType]] = [*COMMON]
@@ -47,6 +71,7 @@ class CompareScreen(BaseScreen):
     def __init__(self, first: SavedRun, second: SavedRun) -> None:
         super().__init__()
         self._first, self._second = first, second
+        self._rows: list[Row] = []
 
     def compose(self) -> ComposeResult:
         """The difference in words, then the table, then the plots."""
@@ -60,12 +85,24 @@ class CompareScreen(BaseScreen):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Name the columns; read both positions and compare, beside the screen."""
-        a, b = self._first.report, self._second.report
-        table = self.query_one(DataTable)
-        table.add_columns("", f"1: {_label(a)}", f"2: {_label(b)}", "2 − 1", "beyond error")
+        """Read both positions and compare, beside the screen."""
         self.query_one(VerticalScroll).focus()
         self._compare()
+
+    def on_resize(self) -> None:
+        """Lay the table out for the new width."""
+        self._fill()
+
+    def _fill(self) -> None:
+        if not self._rows:
+            return
+        labels = (f"1: {_label(self._first.report)}", f"2: {_label(self._second.report)}")
+        lines = laid_out(self._rows, labels, self.size.width - SCROLLBAR)
+        table = self.query_one(DataTable)
+        table.clear(columns=True)
+        table.add_columns(*lines[0])
+        for line in lines[1:]:
+            table.add_row(*map(Text, line), height=max(cell.count("\n") for cell in line) + 1)
 
     @work(thread=True, exclusive=True)
     def _compare(self) -> None:
@@ -92,12 +129,16 @@ class CompareScreen(BaseScreen):
             return
         for problem in problems:
             self.notify(problem, severity="error", markup=False)
-        source = sources(self._first.report, self._second.report)
-        self.query_one("#difference", Static).update(Text(f"{text}\n{source}"))
-        table = self.query_one(DataTable)
-        for row in rows(self._first.report, self._second.report, found):
-            table.add_row(*map(Text, row))
         reports = (self._first.report, self._second.report)
+        said = sources(*reports) if found else headers(*reports)
+        self.query_one("#difference", Static).update(Text(f"{text}\n{said}"))
+        if found is None:
+            # Figures side by side would be read as a comparison, and it was just refused.
+            self.query_one(DataTable).display = False
+            self.query_one("#plots").display = False
+            return
+        self._rows = list(rows(*reports, found))
+        self._fill()
         for number, (positions, report) in enumerate(zip(read, reports, strict=True), 1):
             plot = self.query_one(f"#{'first' if number == 1 else 'second'}", Histogram)
             plot.border_title = f"{number}: KL of each position, {_label(report)}"
@@ -114,33 +155,56 @@ def words(comparison: Comparison) -> str:
     return "\n".join([" ".join(part for part in parts if part), *(doubt for doubt in doubts if doubt)])
 
 
-def rows(a: Report, b: Report, comparison: Comparison | None) -> Iterator[Row]:
-    """Name, first, second, difference, whether that is beyond the error."""
-    pair = comparison.pairs[0] if comparison else None
-    one = verdict_of(comparison.baseline) if comparison else a.verdict
-    two = verdict_of(pair.other) if pair else b.verdict
-    yield "verdict", one, two, "", ""
-    if pair is None:
-        # A difference of distances from two references would compare unlike with unlike.
-        yield "KL mean", kl(a.kl.mean), kl(b.kl.mean), "", ""
-        yield "flips", _if_known(a.flip_rate, percent), _if_known(b.flip_rate, percent), "", ""
-    else:
-        tested = (pair.kl, pair.flips, pair.nll, pair.accuracy, pair.delta_p)
-        tests = [d for d in tested if d is not None]
-        for (name, x, y, moved, _, _), d in zip(figures(pair), tests, strict=True):
-            yield name.removesuffix(" (nats)"), x, y, moved, _beyond(d)
+def rows(a: Report, b: Report, comparison: Comparison) -> Iterator[Row]:
+    """Every figure of the two: first those whose difference has been tested."""
+    one, (pair,) = comparison.baseline, comparison.pairs
+    yield Row("verdict", verdict_of(one), verdict_of(pair.other))
+    tested = (pair.kl, pair.flips, pair.nll, pair.accuracy, pair.delta_p)
+    tests = [d for d in tested if d is not None]
+    for (name, x, y, moved, ends, _), d in zip(figures(pair), tests, strict=True):
+        if pair.same:
+            yield Row(name.removesuffix(" (nats)"), x, y, moved)
+        else:
+            yield Row(name.removesuffix(" (nats)"), x, y, moved, ends, _beyond(d))
     for name, x, y in (
         ("KL median", a.kl.median, b.kl.median),
         ("KL p95", a.kl.p95, b.kl.p95),
         ("KL p99", a.kl.p99, b.kl.p99),
         ("KL max", a.kl.max, b.kl.max),
     ):
-        yield name, kl(x), kl(y), "", ""
+        yield Row(name, kl(x), kl(y))
     x, y = (_if_known(r.perplexity_quant, perplexity) for r in (a, b))
-    yield "perplexity", x, y, "", ""
-    if a.kv_bytes_per_token and b.kv_bytes_per_token:
-        x, y = a.kv_bytes_per_token.variant, b.kv_bytes_per_token.variant
-        yield "KV per token", size(x), size(y), f"{'+' if y > x else ''}{size(y - x)}", ""
+    yield Row("perplexity", x, y)
+    x, y = one.kv_bytes, pair.other.kv_bytes
+    if x is not None and y is not None:
+        name = f"KV per token ({comparison.kv_basis})"
+        yield Row(name, f"{x:,.0f}", f"{y:,.0f}", f"{y - x:+,.0f}" if y != x else "0")
+
+
+def laid_out(found: Sequence[Row], labels: tuple[str, str], room: int) -> list[tuple[str, ...]]:
+    """The head and the rows of a table: with a column of intervals where ``room`` (columns of text) lets it,
+    else each under its difference, and long cells broken into lines."""
+    wide = [("", *labels, "2 − 1", "95 % interval", "beyond error"), *found]
+    columns = zip(*wide, strict=True)
+    if sum(max(map(cell_len, column)) + PADDING for column in columns) <= room:
+        return wide
+    lines: list[tuple[str, ...]] = [("", *labels, "2 − 1", "beyond error")]
+    for row in found:
+        name, one, two = (_broken(cell, 12) for cell in row[:3])
+        moved = (
+            f"{row.difference}\n{_broken(row.interval.removesuffix(' pp'), 18)}"
+            if row.interval
+            else row.difference
+        )
+        lines.append((name, one, two, moved, row.beyond.replace(", ", "\n")))
+    return lines
+
+
+def _broken(cell: str, longest: int) -> str:
+    """A cell in lines that are at most ``longest`` wide where it has words that short."""
+    if ", " in cell:
+        return cell.replace(", ", ",\n")
+    return "\n".join(wrap(cell, longest, break_long_words=False)) or cell
 
 
 def _beyond(d: Difference) -> str:
@@ -163,8 +227,17 @@ def _label(r: Report) -> str:
 
 def sources(a: Report, b: Report) -> str:
     """What each measured on what: one line where that is the same, else two. A table has no room for it."""
-    one, two = (f"{inert(r.model)} on {inert(r.corpus.name)}, {_chunks(r)}" for r in (a, b))
+    one, two = map(_source, (a, b))
     return f"Both: {one}" if one == two else f"1: {one}\n2: {two}"
+
+
+def headers(a: Report, b: Report) -> str:
+    """What the two runs are, a line each."""
+    return "\n".join(f"{n}: {_label(r)}, {_source(r)}" for n, r in enumerate((a, b), 1))
+
+
+def _source(r: Report) -> str:
+    return f"{shortened(inert(r.model), LONGEST_MODEL)} on {inert(r.corpus.name)}, {_chunks(r)}"
 
 
 def _chunks(r: Report) -> str:
