@@ -72,7 +72,7 @@ def main() -> None:
         for words, (policy, precision) in RULES.items():
             rule = Sureness(policy, precision)
             needed, sure = replayed(positions, rule)
-            low, high = rule.kl_interval
+            low, high = rule.kl_interval or (0.0, np.inf)
             if not sure:
                 left = "" if precision else f"; left: {', '.join(rule.possible)}"
                 print(f"  {words}: not settled by all {n_chunks}; mean KL {low:.3g} to {high:.3g}{left}")

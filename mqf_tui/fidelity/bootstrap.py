@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mqf_tui.fidelity.intervals import LEVEL, Clusters, Interval, between, student_t
+from mqf_tui.fidelity.intervals import LEVEL, Clusters, Interval, student_t
 
 REPLICATES = 1000
 SEED = 20261125
@@ -63,8 +63,7 @@ class ClusterBootstrap:
         found = np.empty((len(self._drawn), len(shares)))
         for start in range(0, len(self._drawn), BATCH):
             sums = np.cumsum(self._drawn[start : start + BATCH] @ counts, axis=1)
-            for row, cumulative in enumerate(sums, start):
-                found[row] = _quantiles(ranked, edges, cumulative, shares)
+            found[start : start + BATCH] = _quantiles(ranked, edges, sums, np.asarray(shares))
         return found
 
 
@@ -81,17 +80,24 @@ def _quantiles(
     ranked: NDArray[np.float64],
     edges: NDArray[np.int64],
     cumulative: NDArray[np.float64],
-    shares: Sequence[float],
-) -> list[float]:
-    places = np.asarray(shares) * (cumulative[-1] - 1)
-    asked = np.concatenate([np.floor(places), np.ceil(places)])
-    bins = np.searchsorted(cumulative, asked, side="right")
-    before = np.where(bins > 0, cumulative[bins - 1], 0.0)
-    share = (asked - before) / (cumulative[bins] - before)
+    shares: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The quantiles of replicates (b, number of shares) from how many values each has up to each bin's end,
+    ``cumulative`` (b, bins)."""
+    places = shares * (cumulative[:, -1:] - 1)
+    asked = np.concatenate([np.floor(places), np.ceil(places)], axis=1)
+    # One search for all rows: each row is lifted above the one before it (whole numbers, so exactly).
+    n_rows, n_bins = cumulative.shape
+    lift = (np.arange(n_rows) * (cumulative[:, -1].max() + 1))[:, None]
+    found = np.searchsorted((cumulative + lift).ravel(), (asked + lift).ravel(), side="right")
+    bins = found.reshape(asked.shape) - n_bins * np.arange(n_rows)[:, None]
+    before = np.where(bins > 0, np.take_along_axis(cumulative, np.maximum(bins - 1, 0), axis=1), 0.0)
+    share = (asked - before) / (np.take_along_axis(cumulative, bins, axis=1) - before)
     ranks = edges[bins] + (share * (edges[bins + 1] - edges[bins])).astype(np.int64)
-    low, high = np.split(ranked[ranks], 2)
+    low, high = np.split(ranked[ranks], 2, axis=1)
     weights = places - np.floor(places)
-    return [between(*three) for three in zip(low.tolist(), high.tolist(), weights.tolist(), strict=True)]
+    with np.errstate(invalid="ignore"):  # 0 times +inf
+        return np.where((weights == 0) | (low == high), low, low * (1 - weights) + high * weights)
 
 
 def bootstrap_interval(
