@@ -61,7 +61,8 @@ def measure_kv_fidelity(
     model: a folder, ``demo``, or the name of a model in the local Hugging Face cache.
     corpus: ``builtin``, ``wikitext-2``, or a UTF-8 text file.
     Lengths are in tokens; ``max_chunks`` None scores every chunk of the corpus. ``until_sure`` stops as
-    soon as the verdict is settled, ``precision`` as soon as mean KL is known to within that share of itself.
+    soon as the verdict is settled, ``precision`` as soon as mean KL is known to within that share of itself,
+    both together when both are reached.
     ``max_kl`` (nats) and ``max_flips`` (a share) are the most that is still good; the other thresholds are
     those of the user's settings file, or else the default. ``on_event`` is called with every event of the
     measurement (see ``mqf_tui.fidelity.events``). Nothing is saved.

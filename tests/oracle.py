@@ -94,6 +94,31 @@ def exp_interval(found: tuple[float, float] | None) -> tuple[float, float] | Non
     return None if found is None else (exp(found[0]), exp(found[1]))
 
 
+def change_interval(
+    gained: Sequence[bool], lost: Sequence[bool], chunk: Sequence[int]
+) -> tuple[float, float] | None:
+    """Clustered; where every chunk changes by the same, Newcombe's square and add of Wilson's intervals."""
+    change = [float(g) - float(w) for g, w in zip(gained, lost, strict=True)]
+    found = interval(change, chunk)
+    moves = {Fraction(int(sum(of)), len(of)) for of in by_chunk(change, chunk).values()}
+    if found is None or len(moves) > 1:
+        return cut(found, -1.0, 1.0)
+    n, up, down = len(change), sum(map(bool, gained)), sum(map(bool, lost))
+    of_up, of_down = (stats.binomtest(int(k), n).proportion_ci(0.95, method="wilson") for k in (up, down))
+    low = math.sqrt((up / n - of_up.low) ** 2 + (of_down.high - down / n) ** 2)
+    high = math.sqrt((of_up.high - up / n) ** 2 + (down / n - of_down.low) ** 2)
+    return cut(((up - down) / n - low, (up - down) / n + high), -1.0, 1.0)
+
+
+def capped(shares: dict[str, float], observed: str, n_chunks: int) -> dict[str, float]:
+    """Not surer than the sign test's smallest two-sided p value lets so many chunks be."""
+    p = float(stats.binomtest(0, n_chunks, 0.5).pvalue)
+    beside = {"good": ["marginal"], "marginal": ["good", "bad"], "bad": ["marginal"]}[observed]
+    return {
+        name: (1 - p) * share + (p / len(beside) if name in beside else 0.0) for name, share in shares.items()
+    }
+
+
 def draws(n_chunks: int) -> np.ndarray:
     """How often each chunk is drawn in each replicate (B, G): G - 1 draws with replacement."""
     return np.random.default_rng(SEED).multinomial(n_chunks - 1, [1 / n_chunks] * n_chunks, REPLICATES)
@@ -149,21 +174,21 @@ def longest_run(chunk: Sequence[int], depth: Sequence[int], flip: Sequence[bool]
 def flips(p: dict[str, np.ndarray]) -> dict[str, Any]:
     chunk = p["chunk"]
     lost = gained = changed = 0
-    confident, near, change = [], [], []
+    confident, near, gains, losses = [], [], [], []
     for ref, quant, token, prob, margin in zip(
         p["top1_ref"], p["top1_quant"], p["token"], p["prob_ref"], p["margin"], strict=True
     ):
         flipped = ref != quant
         confident.append(flipped and prob >= 0.5)
         near.append(flipped and margin < 0.05)
-        here = 0
-        if flipped and ref == token:
-            lost, here = lost + 1, -1
-        elif flipped and quant == token:
-            gained, here = gained + 1, 1
+        losses.append(flipped and ref == token)
+        gains.append(flipped and quant == token)
+        if losses[-1]:
+            lost += 1
+        elif gains[-1]:
+            gained += 1
         elif flipped:
             changed += 1
-        change.append(here)
     n = lost + gained
     return {
         "confident": rate(confident, chunk),
@@ -171,7 +196,10 @@ def flips(p: dict[str, np.ndarray]) -> dict[str, Any]:
         "lost": lost,
         "gained": gained,
         "changed": changed,
-        "accuracy_change": {"value": mean(change), "ci": cut(interval(change, chunk), -1.0, 1.0)},
+        "accuracy_change": {
+            "value": mean([float(g) - float(w) for g, w in zip(gains, losses, strict=True)]),
+            "ci": change_interval(gains, losses, chunk),
+        },
         "mcnemar_p": float(stats.binomtest(lost, n, 0.5).pvalue) if n else 1.0,
         "top5_agreement": rate(p["in_top5"].tolist(), chunk),
         "longest_run": longest_run(chunk, p["depth"], p["top1_ref"] != p["top1_quant"]),
@@ -269,16 +297,17 @@ def summary(p: Positions, chunk_length: int, first: int, policy: dict[str, Any])
     names = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
     bounds: dict[str, Any] = {f"{name}_ci": None for name in names}
     sure = None
+    figures = {name: quantile(kl, share) for name, share in names.items()}
+    said = verdict(mean(kl), figures["p99"], mean(flip), policy)
     if len(set(chunk.tolist())) > 1:
         drawn = replicates(c)
         for name, share in names.items():
-            bounds[f"{name}_ci"] = percentile_interval(
-                (r[f"{share:g}"] for r in drawn), len(set(chunk.tolist()))
-            )
-        said = [verdict(r["mean"], r["0.99"], r["flips"], policy) for r in drawn]
-        sure = {level: said.count(level) / len(said) for level in ("good", "marginal", "bad")}
+            ends = percentile_interval((r[f"{share:g}"] for r in drawn), len(set(chunk.tolist())))
+            bounds[f"{name}_ci"] = tuple(sorted((*ends, figures[name]))[::2])
+        each = [verdict(r["mean"], r["0.99"], r["flips"], policy) for r in drawn]
+        shares = {level: each.count(level) / len(each) for level in ("good", "marginal", "bad")}
+        sure = capped(shares, said, len(set(chunk.tolist())))
         sure |= {"method": "bootstrap", "replicates": REPLICATES, "seed": SEED}
-    figures = {name: quantile(kl, share) for name, share in names.items()}
     low, high = cut(interval(kl, chunk), 0.0, math.inf) or (None, None)
     return {
         "n_positions": len(kl),
@@ -303,7 +332,7 @@ def summary(p: Positions, chunk_length: int, first: int, policy: dict[str, Any])
         "by_part": groups(c, c["part"].tolist(), len(p.part_names), lambda k: {"name": p.part_names[k]}),
         "by_entropy": [] if math.isnan(c["margin"][0]) else by_entropy(c),
         "by_token_class": groups(c, c["token_class"].tolist(), 6, lambda k: {"name": CLASSES[k]}),
-        "verdict": verdict(mean(kl), figures["p99"], mean(flip), policy),
+        "verdict": said,
         "confidence": sure,
     }
 

@@ -344,6 +344,8 @@ def test_what_is_undecided_is_named() -> None:
     three = undecided_words(replace(looked, possible=("good", "marginal", "bad")), 4)
     assert "good, marginal or bad" in three
     assert undecided_words(replace(looked, wanted=0.05), 4) == "mean KL ±31.4 %; stops at ±5 %"
+    both = undecided_words(replace(looked, wanted=0.05, both=True), 4)
+    assert both == "mean KL ±31.4 %; stops at ±5 % and when one verdict is left"
     assert "not known yet" in undecided_words(replace(looked, wanted=0.05, half_width=np.inf), 4)
     assert "settled" in undecided_words(replace(looked, settled=True), 4)
     assert "4 chunks" in undecided_words(None, 4)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from mqf_tui.fidelity.bootstrap import ClusterBootstrap, bootstrap_interval
 from mqf_tui.fidelity.intervals import Clusters, interval_of_sums, rate_interval
-from mqf_tui.fidelity.verdict import KV_POLICY, confidence, levels
+from mqf_tui.fidelity.verdict import KV_POLICY, confidence, levels, verdict
 from tests.simulated import BITS_2, BITS_8, HEAVY, LENGTH, Shape, batches, draw, fit
 
 DRAWS, MOST = 2000, 100
@@ -127,7 +127,10 @@ def confidently_wrong(shape: Shape, n_chunks: int, n_draws: int = 1000) -> tuple
         draws = ClusterBootstrap(one_each, replicates=400, seed=seed)
         kl, flips, good, marginal = (draws.means(column) for column in run.T)
         p99 = np.where(good <= 0.01, 0.0, np.where(marginal <= 0.01, 0.5, 2.0))
-        said = confidence(kl, p99, flips, KV_POLICY)
+        mean_kl, rate, *past = run.mean(axis=0)
+        tail = 0.0 if past[0] <= 0.01 else 0.5 if past[1] <= 0.01 else 2.0
+        observed = verdict(mean_kl, tail, rate, KV_POLICY)
+        said = confidence(kl, p99, flips, KV_POLICY, n_chunks=n_chunks, observed=observed)
         shares = (said.good, said.marginal, said.bad)
         sure += max(shares) >= 0.95
         wrong += max(shares) >= 0.95 and int(np.argmax(shares)) != true

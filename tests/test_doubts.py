@@ -91,16 +91,26 @@ def test_a_measurement_that_was_broken_off() -> None:
     assert "let it run to its end" in doubt
 
 
+def test_a_measurement_that_was_broken_off_between_two_chunks() -> None:
+    found = doubts(plan(60, chunk_length=501), EVEN, n_chunks=4, partial=True)
+    assert "broken off after 4 of 60 chunks" in found[0]
+    one_less = EVEN.where(np.arange(len(EVEN)) < len(EVEN) - 1)
+    found = doubts(plan(60, chunk_length=501), one_less, n_chunks=4, partial=True)
+    assert "broken off in chunk 4 of 60" in found[0]
+
+
 def test_an_unsettled_end() -> None:
     made = plan(6, max_chunks=6, until_sure=True)
-    (doubt,) = doubts(made, EVEN, n_chunks=6, stopping=ANYTIME)
+    doubt, few = doubts(made, EVEN, n_chunks=6, stopping=ANYTIME)
+    assert few.startswith("only 6 chunks")
     assert doubt == "6 chunks did not settle the verdict; score more chunks (--max-chunks)"
     precise = ANYTIME.model_copy(update={"rule": "precision", "precision": 0.05})
-    (doubt,) = doubts(
-        replace(made, settings=replace(made.settings, max_chunks=None)), EVEN, n_chunks=6, stopping=precise
-    )
+    by_text = replace(made, settings=replace(made.settings, max_chunks=None))
+    doubt, _ = doubts(by_text, EVEN, n_chunks=6, stopping=precise)
     assert "did not settle mean KL to the precision asked for" in doubt
     assert "a longer text" in doubt
+    doubt, _ = doubts(by_text, EVEN, n_chunks=6, stopping=precise.model_copy(update={"rule": "both"}))
+    assert "did not settle both the verdict and mean KL to the precision asked for" in doubt
 
 
 def test_few_chunks_that_settled_it_are_enough() -> None:

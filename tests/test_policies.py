@@ -286,20 +286,34 @@ def test_the_last_words_of_a_measurement_that_was_sure(
     out, err = capfd.readouterr()
     assert err == "3 chunks did not settle mean KL to within 0.10 %\n"
     assert "3 chunks did not settle mean KL to the precision asked for" in json.loads(out)["warnings"][0]
+    both = ["--precision", "40%", "--until-sure", "--no-save", "--format", "json"]
+    assert main([*kv, *both]) == 0
+    out, err = capfd.readouterr()
+    report = json.loads(out)
+    assert report["stopping"]["rule"] == "both"
+    assert "--until-sure --precision 40%" in report["command"]
+    n = report["n_chunks"]
+    assert err == f"the verdict and mean KL to within 40.00 % were settled after {n} of 40 chunks\n"
+    assert main([*kv, *both, "--max-chunks", "2", "--fail-on", "bad"]) == 4
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "2 chunks did not settle both the verdict and mean KL to within 40.00 %"
+    assert second.startswith("mqf-tui: the verdict is bad (not settled) by kv-1: ")
 
 
 @pytest.mark.parametrize("fail_on", ["bad", "marginal"])
 def test_a_verdict_that_fails(kv: list[str], fail_on: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*kv, "--max-chunks", "2", "--fail-on", fail_on]) == 4
     out, err = capfd.readouterr()
-    assert "**bad" in out
+    assert "**on the edge between marginal and bad (bad, 50 %)**" in out
     (saved,) = list_runs()
     assert saved.report.verdict == "bad"
     said = err.splitlines()
     assert said[0].startswith("saved as run ")
     limit = {"bad": "0.100 is marginal", "marginal": "0.0100 is good"}[fail_on]
     assert re.fullmatch(
-        rf"mqf-tui: the verdict is bad by kv-1: mean KL \S+ \(at most {limit}\), .*\.", said[1]
+        r"mqf-tui: the verdict is bad \(50 % sure, on the edge between marginal and bad\) by kv-1: "
+        rf"mean KL \S+ \(at most {limit}\), .*\.",
+        said[1],
     )
     assert len(said) == 2
 
@@ -316,8 +330,8 @@ def test_only_the_numbers_that_fail_are_blamed(
     rate = json.loads(out)["flip_rate"]
     assert json.loads(out)["verdict"] == "marginal"
     assert (
-        err
-        == f"mqf-tui: the verdict is marginal by lax: flips {100 * rate:.2f} % (at most 0.00 % is good).\n"
+        err == "mqf-tui: the verdict is marginal (50 % sure, anything from good to bad) by lax: "
+        f"flips {100 * rate:.2f} % (at most 0.00 % is good).\n"
     )
     assert main([*words, "--fail-on", "bad"]) == 0
     assert capfd.readouterr().err == ""
@@ -329,7 +343,7 @@ def test_a_run_that_cannot_be_saved_is_told_before_its_verdict(
 ) -> None:
     data_home.write_text("a file, not a folder")
     assert main([*kv, "--max-chunks", "2", "--fail-on", "bad"]) == 2
-    assert "could not be saved" in capfd.readouterr().err
+    assert "no run can be saved" in capfd.readouterr().err
 
 
 def test_doctor_shows_the_policy_in_force(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -216,12 +216,12 @@ def test_which_of_two_rules_was_missed_is_said(sure: bool, half: float | None, s
 
 
 def test_the_badge_names_all_that_it_may_be() -> None:
-    for shares, said in (
+    for shares, words in (
         ((0.62, 0.38, 0.0), "good or marginal"),
         ((0.25, 0.5, 0.25), "good, marginal or bad"),
     ):
         sure = dict(zip(("good", "marginal", "bad"), shares, strict=True))
-        assert badge_words(makers.report(confidence=sure))[1].startswith(f"{said} · KL ")
+        assert badge_words(makers.report(confidence=sure))[1].startswith(f"{words} · KL ")
 
 
 def test_the_headline_gives_the_error_of_each_figure() -> None:

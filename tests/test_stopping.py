@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
 from mqf_tui.api import events
-from mqf_tui.fidelity.events import ChunkFinished, Finished
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.events import ChunkFinished, Finished, Stopped
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import (
@@ -25,6 +28,10 @@ from mqf_tui.fidelity.stopping import (
     rate_bounds,
 )
 from mqf_tui.fidelity.verdict import KV_POLICY, levels
+from mqf_tui.reports.csv_report import to_csv
+from mqf_tui.reports.html import to_html
+from mqf_tui.reports.markdown import to_markdown
+from mqf_tui.reports.text import verdict_words
 from tests import makers
 from tests.simulated import BITS_2, BITS_8, HEAVY, LENGTH, Shape, batches, draw
 
@@ -127,20 +134,26 @@ def test_the_rule_says_what_the_simulated_looks_say() -> None:
         least, most = int(looks.least[0, k]), int(looks.most[0, k])
         assert rule.possible == ("good", "marginal", "bad")[least : most + 1]
         assert rule.settled == bool(looks.settled[0, k])
-        assert rule.kl_interval == pytest.approx([b[0, k] for b in looks.kl_bounds], rel=1e-4)
+        low, high = (float(b[0, k]) for b in looks.kl_bounds)
+        assert rule.kl_interval == (pytest.approx((low, high), rel=1e-4) if high < np.inf else None)
         seen.append(len(rule.possible))
     assert len(set(seen)) > 1
 
 
 def test_nothing_is_settled_before_chunks_are_added_nor_by_three() -> None:
     rule = Sureness(KV_POLICY)
-    assert (rule.settled, rule.verdict, rule.kl_interval) == (False, None, (0.0, np.inf))
+    assert (rule.settled, rule.verdict, rule.kl_interval) == (False, None, None)
     for _ in range(LEAST_CHUNKS - 1):
         rule.add(chunk_of(np.full(511, 1.0), np.ones(511, bool)))
         assert not rule.settled
+        assert rule.confidence("bad") is None
     rule.add(chunk_of(np.full(511, 1.0), np.ones(511, bool)))
     assert rule.settled
     assert rule.verdict == "bad"
+    assert rule.confidence("marginal") is None
+    sure = rule.confidence("bad")
+    assert sure is not None
+    assert (sure.good, sure.marginal, sure.bad, sure.method) == (0, 0, 1 - ALPHA, "anytime")
 
 
 def test_infinite_kl_leaves_mean_kl_open_and_breaks_nothing() -> None:
@@ -149,8 +162,9 @@ def test_infinite_kl_leaves_mean_kl_open_and_breaks_nothing() -> None:
         kl = np.full(100, -6.0)
         kl[0] = np.inf if k in (2, 5) else 0.0
         rule.add(chunk_of(kl, np.zeros(100, bool)))
-    assert rule.kl_interval == (0.0, np.inf)
+    assert rule.kl_interval is None
     assert not rule.settled
+    assert rule.flip_interval is not None
     assert np.isfinite(rule.flip_interval).all()
 
 
@@ -160,7 +174,59 @@ def test_chunks_that_agree_are_not_taken_for_certainty() -> None:
     for _ in range(4):
         rule.add(chunk_of(np.full(63, -9.0), np.zeros(63, bool)))
     assert rule.possible == ("good", "marginal", "bad")
+    assert rule.flip_interval is not None
     assert rule.flip_interval[1] > 0.05
+
+
+def test_a_sequence_that_rules_nothing_out_is_no_interval() -> None:
+    rule = Sureness(KV_POLICY)
+    for k in range(40):
+        rule.add(chunk_of(np.full(63, -5.0 - k % 3), np.arange(63) < 3 + k % 3))
+        if k < 2:  # two values say too little at this prior
+            assert (rule.kl_interval, rule.flip_interval) == (None, None)
+    assert rule.kl_interval is not None
+    assert rule.flip_interval is not None
+    assert 0 < rule.kl_interval[0] < rule.kl_interval[1] < np.inf
+    assert rule.flip_interval[1] < 1
+
+
+def test_both_waits_for_the_verdict_and_for_the_precision() -> None:
+    """The looser of the two is reached first, and either may be that."""
+    clear, close = BITS_2, BITS_8.with_flip_rate(0.004).with_kl_mean(0.0085)
+    firsts = []
+    for shape, precision in ((clear, 0.10), (close, 0.45)):
+        chunks = draw(shape, 150, np.random.default_rng(5))
+        rules = {
+            "verdict": Sureness(KV_POLICY),
+            # α/4 for the sequence of mean KL, as the verdict's four need it, where alone it gets α/2.
+            "precision": Sureness(KV_POLICY, precision, alpha=ALPHA / 2),
+            "both": Sureness(KV_POLICY, precision, both=True),
+        }
+        first = dict.fromkeys(rules, 0)
+        for k in range(150):
+            positions = chunk_of(chunks.log_kl[:, k] + shape.centre, chunks.level[:, k] < shape.flip_level)
+            for name, rule in rules.items():
+                rule.add(positions)
+                first[name] = first[name] or (k + 1) * rule.settled
+        assert 0 < first["both"] == max(first["verdict"], first["precision"])
+        assert rules["both"].kl_interval == rules["verdict"].kl_interval == rules["precision"].kl_interval
+        assert (rules["both"].stopping().rule, rules["both"].stopping().precision) == ("both", precision)
+        firsts.append(first["verdict"] < first["precision"])
+    assert firsts == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({}, None),
+        ({"until_sure": True}, "verdict"),
+        ({"precision": 0.1}, "precision"),
+        ({"until_sure": True, "precision": 0.1}, "both"),
+    ],
+)
+def test_the_rule_that_the_settings_ask_for(options: dict[str, Any], rule: str | None) -> None:
+    made = Sureness.of(KVSettings("a model", **options))
+    assert (made and made.stopping().rule) == rule
 
 
 def test_precision_stops_at_the_half_width_asked_for() -> None:
@@ -170,7 +236,7 @@ def test_precision_stops_at_the_half_width_asked_for() -> None:
     for k in range(150):
         rule.add(chunk_of(chunks.log_kl[:, k] + BITS_8.centre, chunks.level[:, k] < BITS_8.flip_level))
         kl.append(np.exp(chunks.log_kl[:, k].astype(float) + BITS_8.centre).mean())
-        low, high = rule.kl_interval
+        low, high = rule.kl_interval or (0.0, np.inf)
         assert rule.settled == (k + 1 >= LEAST_CHUNKS and (high - low) / 2 <= 0.15 * np.mean(kl))
         if rule.settled:
             break
@@ -361,6 +427,48 @@ def test_chunks_of_64_tokens_are_skewed_and_still_held() -> None:
 
 
 # A whole measurement
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A model and a text of which 8 bits make something good, or nearly."""
+    folder = makers.model_folder(tmp_path_factory.mktemp("stopping") / "tiny-llama")
+    corpus = makers.text_file(folder.parent / "notes.txt", 3000)
+    return {"model": str(folder), "kv_bits": 8, "chunk_length": 32, "corpus": str(corpus)}
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2, 3, 5])
+@pytest.mark.parametrize("more", [{"until_sure": True}, {"precision": 0.001}])
+def test_what_was_not_settled_claims_nothing(
+    tiny: dict[str, Any], more: dict[str, Any], n_chunks: int
+) -> None:
+    *_, last = events(KVSettings(**tiny, max_chunks=n_chunks, **more))
+    assert isinstance(last, Finished)
+    r = last.report
+    assert r.stopping is not None
+    assert not r.stopping.settled
+    assert r.confidence is None
+    assert verdict_words(r) == f"{r.verdict}, not settled"
+    assert any(f"only {'one' if n_chunks == 1 else n_chunks} chunk" in doubt for doubt in r.warnings)
+    shown = "".join((to_markdown(r), to_html(r, None), to_csv([r])))
+    assert not re.search(r"\binf\b", shown)
+    if n_chunks <= 2:
+        assert (r.kl.ci_low, r.kl.ci_high, r.flip_ci_low, r.flip_ci_high) == (None,) * 4
+        assert "no interval yet" in to_markdown(r)
+
+
+def test_what_was_stopped_before_it_was_settled_claims_nothing(tiny: dict[str, Any]) -> None:
+    control = Control()
+    for event in events(KVSettings(**tiny, until_sure=True), control):
+        if isinstance(event, ChunkFinished) and event.chunk == 2:
+            control.stop()
+        if isinstance(event, Stopped):
+            report = event.report
+    assert report is not None
+    assert report.partial
+    assert report.n_chunks >= 3
+    assert report.confidence is None
+    assert verdict_words(report).endswith(", not settled")
 
 
 @pytest.mark.slow

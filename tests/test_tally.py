@@ -104,6 +104,23 @@ def test_confidence_is_the_share_of_plain_draws_of_whole_chunks() -> None:
     assert n.confidence.good + n.confidence.marginal == pytest.approx(1)
 
 
+def test_confidence_is_no_more_than_the_chunks_allow() -> None:
+    positions = makers.positions(n_chunks=3, per_chunk=90)
+    strict = Thresholds(policy="mine", kl_mean=(1e-9, 1e-8), kl_p99=(9, 9), flip_rate=(1, 1))
+    n = fed(positions, 64, policy=strict).running()
+    assert n is not None
+    assert n.confidence is not None
+    assert (n.confidence.good, n.confidence.marginal, n.confidence.bad) == (0, 0.25, 0.75)
+
+
+def test_nothing_is_said_of_an_interval_that_there_is_not() -> None:
+    n = fed(makers.positions(n_chunks=2, per_chunk=90), 64, sureness=Sureness(KV_POLICY)).running()
+    assert n is not None
+    assert (n.numbers.kl_interval, n.numbers.flip_interval) == (None, None)
+    assert n.looked is not None
+    assert n.looked.half_width == np.inf
+
+
 def test_there_is_no_confidence_before_two_chunks_ended() -> None:
     positions = makers.positions(n_chunks=1, per_chunk=90)
     n = fed(positions, 64).running()
@@ -135,6 +152,8 @@ def test_the_stopping_rule_is_asked_and_its_intervals_are_shown() -> None:
     assert n.looked.settled == same.settled
     assert n.numbers.kl_interval == pytest.approx(same.kl_interval)
     assert n.numbers.flip_interval == pytest.approx(same.flip_interval)
+    assert n.stopping == same.stopping()
+    assert same.kl_interval is not None
     low, high = same.kl_interval
     assert n.looked.half_width == pytest.approx((high - low) / 2 / positions.kl.mean(), rel=1e-5)
 

@@ -13,6 +13,7 @@ from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.intervals import (
     Clusters,
     Interval,
+    holding,
     interval_of_sums,
     percentile,
     rate_interval,
@@ -22,7 +23,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.statistics import perplexity
 from mqf_tui.fidelity.stopping import Sureness
 from mqf_tui.fidelity.verdict import KV_POLICY, confidence, verdict
-from mqf_tui.reports.schema import Confidence, Thresholds, Verdict
+from mqf_tui.reports.schema import Confidence, Stopping, Thresholds, Verdict
 
 TRACE_BINS = 400
 HISTOGRAM_EDGES = np.linspace(-8.0, 2.0, 61)  # log10 of nats
@@ -49,13 +50,14 @@ class Looked:
 
     ``possible``: the verdicts that are not ruled out, best first. ``half_width``: that of mean KL's
     confidence sequence as a share of mean KL; ``wanted``: the share at which to stop, None where the
-    verdict decides.
+    verdict alone decides; ``both``: the verdict must be settled as well.
     """
 
     settled: bool
     possible: tuple[Verdict, ...]
     half_width: float
     wanted: float | None
+    both: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Running:
     confidence: Confidence | None = None
     n_resampled: int = 0
     looked: Looked | None = None
+    stopping: Stopping | None = None
 
 
 class Tally:
@@ -97,15 +100,13 @@ class Tally:
         self._resampled = 0
         self._drawn: tuple[Interval, Confidence] | None = None
         self._looked: Looked | None = None
-        self._sequences: tuple[Interval, Interval] | None = None
+        self._stopping: Stopping | None = sureness.stopping() if sureness else None
+        self._sequences: tuple[Interval | None, Interval | None] = None, None
 
     @classmethod
     def of_plan(cls, plan: Plan) -> Tally:
         """A tally of what is planned."""
-        settings = plan.settings
-        policy = settings.policy
-        sureness = Sureness(policy, settings.precision) if settings.stops_early else None
-        return cls(plan.n_positions, policy, sureness)
+        return cls(plan.n_positions, plan.settings.policy, Sureness.of(plan.settings))
 
     def add(self, positions: Positions) -> None:
         """Take in the next positions, in order."""
@@ -148,14 +149,21 @@ class Tally:
         kl, flips = self._kl[: self._n], self._flip[: self._n]
         draws = ClusterBootstrap(Clusters.of(self._chunk[: self._n]), REPLICATES)
         p99s = draws.percentiles(kl, [0.99])[:, 0]
-        sure = confidence(draws.means(kl), p99s, draws.means(flips), self._policy)
-        return bootstrap_interval(p99s, draws.degrees), sure.model_copy(update={"replicates": REPLICATES})
+        means = float(kl.mean(dtype=np.float64)), percentile(kl, 0.99), float(flips.mean())
+        sure = confidence(
+            *(draws.means(kl), p99s, draws.means(flips), self._policy),
+            n_chunks=len(self._by_chunk),
+            observed=verdict(*means, self._policy),
+        )
+        found = holding(bootstrap_interval(p99s, draws.degrees), means[1])
+        return found, sure.model_copy(update={"replicates": REPLICATES})
 
     def _look(self, sureness: Sureness) -> None:
-        stopping, (low, high) = sureness.stopping(), sureness.kl_interval
+        low, high = sureness.kl_interval or (0.0, np.inf)
         with np.errstate(invalid="ignore", divide="ignore"):
             half = float(np.float64(high - low) / 2 / self._kl[: self._n].mean(dtype=np.float64))
-        self._looked = Looked(stopping.settled, sureness.possible, half, stopping.precision)
+        s = self._stopping = sureness.stopping()
+        self._looked = Looked(s.settled, sureness.possible, half, s.precision, s.rule == "both")
         self._sequences = sureness.kl_interval, sureness.flip_interval
 
     def running(self) -> Running | None:
@@ -175,6 +183,7 @@ class Tally:
             self._drawn[1] if self._drawn else None,
             self._resampled,
             self._looked,
+            self._stopping,
         )
 
     def _numbers(self) -> Numbers:
@@ -185,7 +194,7 @@ class Tally:
             flip_interval = rate_interval(flips, counts)
         else:
             # Where intervals decide when to stop, only those hold that bear being looked at.
-            kl_interval, flip_interval = self._sequences or (None, None)
+            kl_interval, flip_interval = self._sequences
         delta, delta_interval = perplexity_change(nll_ref, nll_quant, counts)
         return Numbers(
             kl_mean=float(kl.sum() / n),

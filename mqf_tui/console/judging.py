@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 
 from mqf_tui.reports.schema import VERDICTS, Report, Stopping
-from mqf_tui.reports.text import counted, kl, percent
+from mqf_tui.reports.text import NOT_SETTLED, counted, edge_words, kl, percent, sureness
 
 FAILED_VERDICT = 4
 
 
 def ended(report: Report, stopping: Stopping) -> str:
     """After how much of the text a measurement was sure, or that it was not."""
-    known = "the verdict"
+    known = [] if stopping.rule == "precision" else ["the verdict"]
     if stopping.precision is not None:
-        known = f"mean KL to within {percent(stopping.precision)}"
-    planned = counted(report.n_chunks_planned, "chunk")
+        known.append(f"mean KL to within {percent(stopping.precision)}")
+    planned, both = counted(report.n_chunks_planned, "chunk"), len(known) > 1
+    words = " and ".join(known)
     if stopping.settled:
-        return f"{known} was settled after {report.n_chunks:,} of {planned}"
-    return f"{planned} did not settle {known}"
+        return f"{words} {'were' if both else 'was'} settled after {report.n_chunks:,} of {planned}"
+    return f"{planned} did not settle {'both ' if both else ''}{words}"
 
 
 def judged(report: Report, fail_on: str | None) -> int:
@@ -42,4 +43,12 @@ def _blame(report: Report, level: int) -> str:
         for name, value, limit, word in numbers
         if value is None or not value <= limit  # NaN is past every limit
     ]
-    return f"the verdict is {report.verdict} by {policy.policy}: {', '.join(past)}."
+    return f"the verdict is {report.verdict}{_sure(report)} by {policy.policy}: {', '.join(past)}."
+
+
+def _sure(report: Report) -> str:
+    """How sure the verdict is, in brackets; empty where that is not known."""
+    word = sureness(report)
+    sure = word if word in ("", NOT_SETTLED) else f"{word} sure"
+    words = ", ".join(part for part in (sure, edge_words(report)) if part)
+    return f" ({words})" if words else ""

@@ -33,8 +33,10 @@ def doubts(
     load: Load | None = None,
 ) -> list[str]:
     """All doubts, about what the numbers mean first. ``n_chunks`` were scored, at least in part."""
-    found = [*_infinite(positions.kl), *_unfinished(plan, n_chunks, partial, stopping)]
-    if stopping is None:  # its confidence sequences know how few chunks they have
+    whole = len(positions) >= n_chunks * plan.positions_per_chunk
+    broken_off = [*_broken_off(plan, n_chunks, whole)] if partial else [*_unsettled(plan, n_chunks, stopping)]
+    found = [*_infinite(positions.kl), *broken_off]
+    if stopping is None or not stopping.settled:  # what settled it allows for how few chunks there are
         found += _few_chunks(plan, n_chunks)
     found += [*_heavy_tail(positions.kl), *_short_chunks(plan)]
     return [*found, *(_busy(load) if load else ())]
@@ -62,15 +64,22 @@ def _infinite(kl: NDArray[Any]) -> Iterator[str]:
         )
 
 
-def _unfinished(plan: Plan, n_chunks: int, partial: bool, stopping: Stopping | None) -> Iterator[str]:
-    if partial:
-        yield (
-            f"it was broken off in chunk {n_chunks} of {plan.n_chunks}, and the rest of the text may differ; "
-            "let it run to its end"
-        )
-    elif stopping is not None and not stopping.settled:
-        wanted = "the verdict" if stopping.precision is None else "mean KL to the precision asked for"
-        yield (f"{counted(n_chunks, 'chunk')} did not settle {wanted}; {_more(plan, 'more chunks')}")
+def _broken_off(plan: Plan, n_chunks: int, whole: bool) -> Iterator[str]:
+    """``whole``: the last of ``n_chunks`` was scored to its end."""
+    where = f"after {n_chunks}" if whole else f"in chunk {n_chunks}"
+    of = counted(plan.n_chunks, "chunk") if whole else str(plan.n_chunks)
+    yield f"it was broken off {where} of {of}, and the rest of the text may differ; let it run to its end"
+
+
+def _unsettled(plan: Plan, n_chunks: int, stopping: Stopping | None) -> Iterator[str]:
+    if stopping is None or stopping.settled:
+        return
+    wanted = {
+        "verdict": "the verdict",
+        "precision": "mean KL to the precision asked for",
+        "both": "both the verdict and mean KL to the precision asked for",
+    }[stopping.rule]
+    yield f"{counted(n_chunks, 'chunk')} did not settle {wanted}; {_more(plan, 'more chunks')}"
 
 
 def _few_chunks(plan: Plan, n_chunks: int) -> Iterator[str]:

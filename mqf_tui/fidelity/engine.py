@@ -171,7 +171,7 @@ class _Measurement:
         if self.settings.stops_early:
             from mqf_tui.fidelity.stopping import Sureness
 
-            self.sureness = Sureness(self.settings.policy, self.settings.precision)
+            self.sureness = Sureness.of(self.settings)
         for index in range(n_chunks):
             scorer = ChunkScorer(
                 model,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mqf_tui.fidelity.intervals import Clusters, rate_interval, within
+from mqf_tui.fidelity.intervals import Clusters, change_interval, rate_interval
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.reports.schema import Estimate, Flips
 
@@ -21,16 +21,14 @@ def flips_summary(positions: Positions, clusters: Clusters) -> Flips:
     right_ref, right_quant = positions.top1_ref == positions.token, positions.top1_quant == positions.token
     lost, gained = right_ref & ~right_quant, right_quant & ~right_ref
     n_lost, n_gained = int(lost.sum()), int(gained.sum())
-    change = gained.astype(np.float64) - lost
+    of_chunks = clusters.sums(gained), clusters.sums(lost), clusters.counts
     return Flips(
         confident=_rate(flip & (positions.prob_ref >= CONFIDENT), clusters),
         near_tie=_rate(flip & (positions.margin.astype(np.float64) < NEAR_TIE), clusters),
         lost=n_lost,
         gained=n_gained,
         changed=int((flip & ~right_ref & ~right_quant).sum()),
-        accuracy_change=Estimate(
-            value=(n_gained - n_lost) / len(flip), ci=within(clusters.interval(change), -1.0, 1.0)
-        ),
+        accuracy_change=Estimate(value=(n_gained - n_lost) / len(flip), ci=change_interval(*of_chunks)),
         mcnemar_p=mcnemar(n_lost, n_gained),
         top5_agreement=_rate(positions.in_top5, clusters),
         longest_run=longest_run(positions),

@@ -86,6 +86,28 @@ def rate_interval(sums: NDArray[Any], counts: NDArray[Any], level: float = LEVEL
     return wilson(hits, n, level)
 
 
+def change_interval(
+    gained: NDArray[Any], lost: NDArray[Any], counts: NDArray[Any], level: float = LEVEL
+) -> Interval | None:
+    """The interval of (gained - lost)/n from the gained, the lost and the positions of each chunk, all (G,).
+
+    ``interval_of_sums``, except where the change is the same in every chunk (nothing gained or lost, say):
+    that interval would have no width. Wilson's intervals of both rates are then put together by square and
+    add (Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10),
+    so that no hit in n positions gives ± Wilson's bound of such a rate. None with one chunk; within -1 and 1.
+    """
+    change = np.asarray(gained, np.float64) - lost
+    found = interval_of_sums(change, counts, level)
+    n = int(counts.sum())
+    if found is None or not np.array_equal(change * n, counts * change.sum()):
+        return within(found, -1.0, 1.0)
+    up, down = float(gained.sum()), float(lost.sum())
+    (up_low, up_high), (down_low, down_high) = wilson(up, n, level), wilson(down, n, level)
+    below = float(np.hypot(up / n - up_low, down_high - down / n))
+    above = float(np.hypot(up_high - up / n, down / n - down_low))
+    return within(((up - down) / n - below, (up - down) / n + above), -1.0, 1.0)
+
+
 def wilson(hits: float, n: int, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a rate, from ``n`` independent positions (Wilson 1927)."""
     z2 = normal_quantile(0.5 + level / 2) ** 2
@@ -131,6 +153,11 @@ def percentile(values: NDArray[np.floating], share: float) -> float:
 def between(low: float, high: float, weight: float) -> float:
     """Linear interpolation that bears infinities."""
     return float(low if weight == 0 or low == high else low * (1 - weight) + high * weight)
+
+
+def holding(interval: Interval, value: float) -> Interval:
+    """The interval widened to its own figure: a percentile may lie outside what few chunks redrawn give."""
+    return min(interval[0], value), max(interval[1], value)
 
 
 def within(interval: Interval | None, low: float, high: float) -> Interval | None:

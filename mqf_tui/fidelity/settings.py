@@ -21,10 +21,10 @@ MIN_CHUNK_LENGTH = 16
 class KVSettings:
     """One KV-cache quantization on one corpus. Lengths are in tokens.
 
-    ``until_sure`` stops when the verdict is settled; with ``precision``, when the half-width of mean
-    KL's confidence sequence is that share of it. ``thresholds`` None: the user's own where the settings
-    file has any, or else the default; ``max_kl`` (nats) and ``max_flips`` (a share) are the most of it
-    that is still good, and go before both. See ``policy``.
+    ``until_sure`` stops when the verdict is settled, ``precision`` when the half-width of mean KL's
+    confidence sequence is that share of it, both together when both are. ``thresholds`` None: the user's
+    own where the settings file has any, or else the default; ``max_kl`` (nats) and ``max_flips`` (a share)
+    are the most of it that is still good, and go before both. See ``policy``.
 
     Raises BadSettingError from ``check()`` where a value does not exist.
     """

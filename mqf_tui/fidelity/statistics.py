@@ -14,6 +14,7 @@ from mqf_tui.fidelity.flips import flips_summary
 from mqf_tui.fidelity.intervals import (
     Clusters,
     Interval,
+    holding,
     interval_of_sums,
     percentile,
     rate_interval,
@@ -87,7 +88,10 @@ def summarise(
     assert kl.p99 is not None
     flips = positions.flip
     rate = mean(flips)
-    sure = confidence(draws.means(positions.kl), p99s, draws.means(flips), policy) if draws else None
+    said, sure = verdict(kl.mean, kl.p99, rate, policy), None
+    if draws is not None:
+        means = draws.means(positions.kl), p99s, draws.means(flips)
+        sure = confidence(*means, policy, n_chunks=clusters.n_clusters, observed=said)
     return Summary(
         n_positions=len(positions),
         n_chunks=clusters.n_clusters,
@@ -103,7 +107,7 @@ def summarise(
         by_part=by_part(positions, clusters),
         by_entropy=by_entropy(positions, clusters) if positions.detailed else (),
         by_token_class=by_token_class(positions, clusters),
-        verdict=verdict(kl.mean, kl.p99, rate, policy),
+        verdict=said,
         confidence=sure,
     )
 
@@ -219,8 +223,8 @@ def _kl_summary(
     p99s = np.empty(0)
     if draws is not None:
         found = draws.percentiles(kl, list(KL_SHARES.values()))
-        found_ci = (bootstrap_interval(column, draws.degrees) for column in found.T)
-        intervals = {f"{name}_ci": ci for name, ci in zip(KL_SHARES, found_ci, strict=True)}
+        for name, column in zip(KL_SHARES, found.T, strict=True):
+            intervals[f"{name}_ci"] = holding(bootstrap_interval(column, draws.degrees), figures[name])
         p99s = found[:, list(KL_SHARES).index("p99")]
     low, high = within(clusters.interval(kl), 0.0, np.inf) or (None, None)
     summary = KLSummary(

@@ -19,13 +19,19 @@ limit where more than 1 % of the positions are). Each gets α/4.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mqf_tui.fidelity.intervals import Interval
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.reports.schema import VERDICTS, Stopping, Thresholds, Verdict
+from mqf_tui.reports.schema import VERDICTS, Confidence, Stopping, Thresholds, Verdict
 
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.settings import KVSettings
+
+Rule = Literal["verdict", "precision", "both"]
 ALPHA = 0.05
 # c²: small, so that few chunks are enough where the verdict is clear; a larger one would save about a sixth
 # of the chunks where it is close.
@@ -109,12 +115,31 @@ def possible_levels(
 
 
 class Sureness:
-    """Adds up whole chunks and says whether the verdict, or the mean KL, is settled."""
+    """Adds up whole chunks and says whether the verdict, the mean KL, or both are settled.
 
-    def __init__(self, policy: Thresholds, precision: float | None = None, alpha: float = ALPHA) -> None:
+    ``precision``: mean KL must be known to within that share of itself; with ``both`` the verdict must be
+    settled as well, and without ``precision`` it is the verdict alone.
+    """
+
+    def __init__(
+        self,
+        policy: Thresholds,
+        precision: float | None = None,
+        alpha: float = ALPHA,
+        *,
+        both: bool = False,
+    ) -> None:
         self._policy, self._precision, self.alpha = policy, precision, alpha
+        self._rule: Rule = "verdict" if precision is None else "both" if both else "precision"
         self._n, self._n_positions = 0, 0
         self._means, self._squares = np.zeros(4), np.zeros(4)  # squares: of the residuals, summed
+
+    @classmethod
+    def of(cls, settings: KVSettings) -> Sureness | None:
+        """What ends a measurement with these settings early; None where nothing does."""
+        if not settings.stops_early:
+            return None
+        return cls(settings.policy, settings.precision, both=settings.until_sure)
 
     def add(self, chunk: Positions) -> None:
         """Take in all positions of the next chunk, by Welford's update: a look costs the same at any time."""
@@ -136,12 +161,12 @@ class Sureness:
     @property
     def settled(self) -> bool:
         """Whether there is no need to go on."""
-        if self._n < LEAST_CHUNKS:
+        if self._n < LEAST_CHUNKS or (self._rule != "precision" and self.verdict is None):
             return False
         if self._precision is None:
-            return self.verdict is not None
-        low, high = self.kl_interval
-        return bool(high < np.inf and (high - low) / 2 <= self._precision * self._means[KL])
+            return True
+        found = self.kl_interval
+        return found is not None and (found[1] - found[0]) / 2 <= self._precision * float(self._means[KL])
 
     @property
     def verdict(self) -> Verdict | None:
@@ -160,27 +185,37 @@ class Sureness:
         )
         return VERDICTS[int(least) : int(most) + 1]
 
-    @property
-    def kl_interval(self) -> Interval:
-        """The confidence sequence of mean KL as it stands."""
-        if self._n == 0:
-            return 0.0, np.inf
-        low, high = kl_bounds(self._n, self._means[KL], self._deviations[KL], self._share)
-        return float(low), float(high)
+    def confidence(self, verdict: Verdict) -> Confidence | None:
+        """How sure a verdict is after all the looking: 1 - α where it is the one that is settled, else None.
+
+        A bootstrap's shares would not do in its place: they do not allow for when one stopped.
+        """
+        if self._n < LEAST_CHUNKS or self.verdict != verdict:
+            return None
+        shares: dict[str, Any] = {name: 0.0 for name in VERDICTS} | {verdict: 1 - self.alpha}
+        return Confidence(**shares, method="anytime")
 
     @property
-    def flip_interval(self) -> Interval:
-        """The confidence sequence of the flip rate as it stands."""
+    def kl_interval(self) -> Interval | None:
+        """The confidence sequence of mean KL as it stands; None while it has no upper end."""
         if self._n == 0:
-            return 0.0, 1.0
+            return None
+        low, high = kl_bounds(self._n, self._means[KL], self._deviations[KL], self._share)
+        return (float(low), float(high)) if high < np.inf else None
+
+    @property
+    def flip_interval(self) -> Interval | None:
+        """The confidence sequence of the flip rate as it stands; None while it rules nothing out."""
+        if self._n == 0:
+            return None
         mean, deviation, limit = self._means[FLIPS], self._deviations[FLIPS], self._policy.flip_rate[0]
         low, high = rate_bounds(self._n, mean, deviation, self._share, limit, self._per_chunk)
-        return float(low), float(high)
+        return (float(low), float(high)) if low > 0 or high < 1 else None
 
     def stopping(self) -> Stopping:
         """What the report says of it."""
         return Stopping(
-            rule="verdict" if self._precision is None else "precision",
+            rule=self._rule,
             precision=self._precision,
             settled=self.settled,
             alpha=self.alpha,
@@ -202,4 +237,4 @@ class Sureness:
     @property
     def _share(self) -> float:
         """The α of a reported sequence: one of the verdict's four, or else of the two that are reported."""
-        return self.alpha / (4 if self._precision is None else 2)
+        return self.alpha / (2 if self._rule == "precision" else 4)

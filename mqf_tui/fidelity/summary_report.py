@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.corpora import corpus_names
 from mqf_tui.fidelity.doubts import doubts
@@ -16,7 +16,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.settings import KVSettings, share_word
 from mqf_tui.fidelity.statistics import Summary, summarise
-from mqf_tui.reports.schema import SCHEMA_VERSION, VERDICTS, Confidence, Report
+from mqf_tui.reports.schema import SCHEMA_VERSION, Report
 from mqf_tui.reports.text import readable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def build_report(
     settings = plan.settings
     policy = settings.policy
     summary = summarise(positions, settings.chunk_length, settings.quantize_start, policy)
-    if sureness is not None and sureness.n_chunks:
+    if sureness is not None:
         summary = _as_looked_at(summary, sureness)
     stopping = sureness.stopping() if sureness else None
     found = doubts(plan, positions, n_chunks=summary.n_chunks, partial=partial, stopping=stopping, load=load)
@@ -106,17 +106,14 @@ def build_report(
 
 
 def _as_looked_at(summary: Summary, sureness: Sureness) -> Summary:
-    """The summary with intervals that hold although one looked after each chunk."""
-    low, high = sureness.kl_interval
-    found = replace(
+    """The summary with intervals and a confidence that hold although one looked after each chunk."""
+    low, high = sureness.kl_interval or (None, None)
+    return replace(
         summary,
         kl=summary.kl.model_copy(update={"ci_low": low, "ci_high": high}),
         flip_interval=sureness.flip_interval,
+        confidence=sureness.confidence(summary.verdict),
     )
-    if sureness.verdict != summary.verdict:
-        return found
-    shares: dict[str, Any] = {name: 0.0 for name in VERDICTS} | {summary.verdict: 1 - sureness.alpha}
-    return replace(found, confidence=Confidence(**shares, method="anytime"))
 
 
 def command(settings: KVSettings, n_chunks: int, model: str) -> str:

@@ -51,12 +51,35 @@ def levels(
     return np.where(good, 0, np.where(marginal, 1, 2))
 
 
+def surest(n_chunks: int) -> float:
+    """The most that G chunks can show without a belief in a distribution: 1 - 2^(1 - G).
+
+    All of them on one side of a limit is the strongest they can say, and the two-sided sign test gives that
+    a p value of 2^(1 - G). A bootstrap only puts together again what was drawn, and so claims to be certain.
+    """
+    return 1 - 2.0 ** (1 - n_chunks)
+
+
 def confidence(
-    kl_mean: NDArray[Any], kl_p99: NDArray[Any], flip_rate: NDArray[Any], policy: Thresholds
+    kl_mean: NDArray[Any],
+    kl_p99: NDArray[Any],
+    flip_rate: NDArray[Any],
+    policy: Thresholds,
+    *,
+    n_chunks: int,
+    observed: Verdict,
 ) -> Confidence:
-    """The share of each verdict among joint bootstrap replicates, all (B,)."""
+    """How likely each verdict is: its share among joint bootstrap replicates, all (B,), of ``n_chunks``.
+
+    The shares are multiplied by ``surest(n_chunks)``; what that leaves goes to the verdicts next to the one
+    that was ``observed``, for where the truth is another, it is one of them.
+    """
     found = levels(kl_mean, kl_p99, flip_rate, policy)
-    good, marginal, bad = (float(np.mean(found == k)) for k in range(3))
+    cap, here = surest(n_chunks), VERDICTS.index(observed)
+    beside = [k for k in (here - 1, here + 1) if 0 <= k < len(VERDICTS)]
+    shares = cap * np.array([np.mean(found == k) for k in range(len(VERDICTS))])
+    shares[beside] += (1 - cap) / len(beside)
+    good, marginal, bad = shares.tolist()
     return Confidence(
         good=good, marginal=marginal, bad=bad, method="bootstrap", replicates=REPLICATES, seed=SEED
     )

@@ -15,8 +15,8 @@ LABEL = "#444c56"
 
 def words(report: Report) -> tuple[str, str]:
     """Left and right half: ``4-bit KV cache, group 64``, ``good, 98 % · KL 0.00123``."""
-    edge = on_edge(report)
-    verdict = f"{edge[0]} or {edge[1]}" if edge else verdict_words(report)
+    *others, last = on_edge(report) or ("",)
+    verdict = f"{', '.join(others)} or {last}" if last else verdict_words(report)
     partial = " · partial" if report.partial else ""
     return report.setting, f"{verdict} · KL {kl(report.kl.mean)}{partial}"
 

@@ -6,6 +6,7 @@ emoji names, links made of addresses) finds anything to do.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -40,8 +41,11 @@ def _runs(words: Iterable[str]) -> Iterator[tuple[bool, list[str]]]:
     """Neighbouring words of a kind: plain ones, and others."""
     run: list[str] = []
     kind = True
-    for word in words:
+    words = list(words)
+    for word, after in itertools.zip_longest(words, words[1:]):
         plain = bool(_PLAIN.fullmatch(word)) and not _LINKS.search(word)
+        # A lone "<" before a space begins no tag; at the very end, one does not know what follows.
+        plain = plain or (word == "<" and after is not None)
         if run and plain != kind:
             yield kind, run
             run = []

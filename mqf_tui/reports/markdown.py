@@ -46,8 +46,8 @@ def headline(report: Report) -> str:
     """The verdict in a sentence."""
     k = report.kl
     words = [f"mean KL {spread(k.mean, bounds(k.ci_low, k.ci_high), kl)} nats"]
-    if known(k.p99):
-        words.append(f"p99 {kl(k.p99)}")
+    if k.p99 is not None and known(k.p99):
+        words.append(f"p99 {spread(k.p99, k.p99_ci, kl)}")
     if known(report.flip_rate):
         ends = bounds(report.flip_ci_low, report.flip_ci_high)
         words.append(f"flips {spread(report.flip_rate, ends, percent)}")
@@ -59,7 +59,10 @@ def _ending(report: Report) -> Iterator[str]:
     if report.partial:
         yield f"**Partial**: {report.n_chunks} of {counted(report.n_chunks_planned, 'chunk')} begun."
     if stopped := stopping_words(report):
-        yield f"{stopped[0].upper()}{stopped[1:]}; the intervals of mean KL and flips allow for the looking."
+        some = (report.kl.ci_low, report.flip_ci_low) != (None, None)
+        intervals = "the intervals of mean KL and flips allow for the looking"
+        none_yet = "of mean KL and flips there is no interval yet that allows for the looking"
+        yield f"{stopped[0].upper()}{stopped[1:]}; {intervals if some else none_yet}."
     if origin := report.origin:
         words = " ".join(word for word in (said(origin.tool), said(origin.version)) if word)
         rest = ", ".join(word for word in (said(origin.form), said(origin.file)) if word)

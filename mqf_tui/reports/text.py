@@ -7,10 +7,11 @@ import unicodedata
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mqf_tui.reports.schema import Confidence, Report, Verdict
+    from mqf_tui.reports.schema import Confidence, Report, Stopping, Verdict
 
 UNKNOWN = "—"
 EDGE = 0.10  # a second verdict at least that likely makes a run stand on the edge between the two
+NOT_SETTLED = "not settled"
 
 
 class Judged(Protocol):
@@ -24,6 +25,11 @@ class Judged(Protocol):
     @property
     def confidence(self) -> Confidence | None:
         """How sure that is, where it is known."""
+        ...
+
+    @property
+    def stopping(self) -> Stopping | None:
+        """The rule that decides when it ends, where there is one."""
         ...
 
 
@@ -109,7 +115,7 @@ def ratio(value: float) -> str:
     """A ratio near 1, or its logarithm near 0, with four decimals: ``1.2276``."""
     if not math.isfinite(value):
         return str(value)
-    return f"{value:.3g}" if abs(value) >= 1e4 else f"{value:.4f}"
+    return f"{value:.3g}" if abs(value) >= 1e4 else f"{value:.4f}".replace("-0.0000", "0.0000")
 
 
 def p_value(p: float) -> str:
@@ -130,22 +136,38 @@ def likely(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %"
 
 
-def on_edge(report: Judged) -> tuple[Verdict, Verdict] | None:
-    """The two likeliest verdicts, the better one first, where the second has a share of EDGE or more."""
+def unsettled(report: Judged) -> bool:
+    """Whether a stopping rule looked at it again and again and did not come to this verdict.
+
+    A bootstrap's shares say nothing then: they do not allow for the looking.
+    """
     c = report.confidence
-    if c is None:
-        return None
+    return report.stopping is not None and (c is None or c.method == "bootstrap")
+
+
+def on_edge(report: Judged) -> tuple[Verdict, ...]:
+    """The verdicts with a share of EDGE or more, best first, where there are two or three; else none."""
+    c = report.confidence
+    if c is None or unsettled(report):
+        return ()
     shares: dict[Verdict, float] = {"good": c.good, "marginal": c.marginal, "bad": c.bad}
-    order = list(shares)
-    first, second, _ = sorted(shares, key=lambda verdict: -shares[verdict])
-    if shares[second] < EDGE:
-        return None
-    return (first, second) if order.index(first) < order.index(second) else (second, first)
+    found: list[Verdict] = [verdict for verdict, share in shares.items() if share >= EDGE]
+    return tuple(found) if len(found) > 1 else ()
+
+
+def edge_words(report: Judged) -> str:
+    """``on the edge between good and marginal``; empty where it is on none."""
+    edge = on_edge(report)
+    if len(edge) > 2:
+        return f"anything from {edge[0]} to {edge[-1]}"
+    return f"on the edge between {' and '.join(edge)}" if edge else ""
 
 
 def sureness(report: Judged) -> str:
     """How sure the verdict is: ``98 %``, ``at least 95 %`` where it was settled; empty where not known."""
     c = report.confidence
+    if unsettled(report):
+        return NOT_SETTLED
     if c is None:
         return ""
     share = c.of(report.verdict)
@@ -153,10 +175,10 @@ def sureness(report: Judged) -> str:
 
 
 def verdict_words(report: Judged) -> str:
-    """``good, 98 %``, or ``on the edge between good and marginal (good, 62 %)``."""
+    """``good, 98 %``, ``good, not settled``, or ``on the edge between good and marginal (good, 62 %)``."""
     said = ", ".join(word for word in (report.verdict, sureness(report)) if word)
-    edge = on_edge(report)
-    return f"on the edge between {edge[0]} and {edge[1]} ({said})" if edge else said
+    edge = edge_words(report)
+    return f"{edge} ({said})" if edge else said
 
 
 def stopping_words(report: Report) -> str:
@@ -164,12 +186,26 @@ def stopping_words(report: Report) -> str:
     s = report.stopping
     if s is None:
         return ""
-    within = "" if s.precision is None else f" known to within {100 * s.precision:.3g} %"
-    what, reached = ("the verdict", " settled") if s.rule == "verdict" else ("mean KL", within or " settled")
-    if not s.settled:
-        return f"{what} was not{reached} after {counted(s.n_chunks, 'chunk')}"
-    planned = max(report.n_chunks_planned, s.n_chunks)
-    return f"stopped after {s.n_chunks} of {counted(planned, 'chunk')}, when {what} was{reached}"
+    word = "" if s.settled else " not"
+    verdict = f"the verdict was{word} settled" if s.rule != "precision" else ""
+    reached = " settled" if s.precision is None else f" known to within {100 * s.precision:.3g} %"
+    mean = f"mean KL was{word}{reached}" if s.rule != "verdict" else ""
+    if s.settled:
+        planned = max(report.n_chunks_planned, s.n_chunks)
+        when = " and ".join(clause for clause in (verdict, mean) if clause)
+        return f"stopped after {s.n_chunks} of {counted(planned, 'chunk')}, when {when}"
+    if verdict and mean:  # one of the two may have been reached
+        verdict, mean = verdict if unsettled(report) else "", "" if _precise(report) else mean
+    missed = " and ".join(clause for clause in (verdict, mean) if clause)
+    return f"{missed or 'it was not settled'} after {counted(s.n_chunks, 'chunk')}"
+
+
+def _precise(report: Report) -> bool:
+    """Whether mean KL is known to the precision that was asked for."""
+    s, k = report.stopping, report.kl
+    if s is None or s.precision is None or k.ci_low is None or k.ci_high is None:
+        return False
+    return (k.ci_high - k.ci_low) / 2 <= s.precision * k.mean
 
 
 def inert(text: str) -> str:
