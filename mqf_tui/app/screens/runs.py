@@ -114,6 +114,8 @@ class RunsScreen(BaseScreen):
         self._fill()
         empty = "No runs yet. Escape goes back to the models; Enter there sets one up." if not runs else ""
         self.query_one("#empty", Static).update(empty)
+        self.query_one("#empty").display = bool(empty)
+        self.query_one("#detail").display = not empty
         for name, why in broken:
             self.notify(inert(f"{name} cannot be read: {why}"), severity="warning", markup=False)
 
