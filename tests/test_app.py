@@ -292,6 +292,19 @@ async def test_only_valid_choices_can_be_chosen() -> None:
         assert isinstance(app.screen, SetupScreen)
 
 
+async def test_nothing_starts_where_no_run_can_be_saved(data_home: Path) -> None:
+    async with running() as (app, pilot):
+        await at_models(app, pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+        data_home.mkdir(exist_ok=True)
+        (data_home / "runs").write_text("a file, not a folder")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("no run can be saved" in note.message for note in app._notifications))
+        assert isinstance(app.screen, SetupScreen)
+        assert not app.bridge.busy
+
+
 async def test_a_missing_corpus_file_does_not_start() -> None:
     async with running() as (app, pilot):
         await at_models(app, pilot)
