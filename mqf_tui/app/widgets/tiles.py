@@ -50,7 +50,10 @@ class Tiles(Horizontal):
         self._fill()
 
     def _fill(self) -> None:
-        if self._shown is None:
+        if self._shown is None or not self.is_attached:
+            return
+        if len(self.query(".note")) < len(self.query(Tile)):
+            self.call_after_refresh(self._fill)  # shown before the tiles have put up their own parts
             return
         n, limits, none = self._shown
         room = min((d.size.width for d in self.query(Digits)), default=0) or ROOM
