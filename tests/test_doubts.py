@@ -113,9 +113,11 @@ def test_an_unsettled_end() -> None:
     assert "did not settle both the verdict and mean KL to the precision asked for" in doubt
 
 
-def test_few_chunks_that_settled_it_are_enough() -> None:
+def test_few_chunks_that_settled_it_are_enough_for_what_it_looked_at() -> None:
     settled = ANYTIME.model_copy(update={"settled": True})
-    assert doubts(plan(60, until_sure=True), EVEN, n_chunks=6, stopping=settled) == []
+    (said,) = doubts(plan(60, until_sure=True), EVEN, n_chunks=6, stopping=settled)
+    assert said.startswith("stopped after 6 chunks: that supposes a text of one kind")
+    assert doubts(plan(60, until_sure=True), EVEN, n_chunks=20, stopping=settled) == []
 
 
 def test_infinite_kl_is_told_by_count() -> None:

@@ -36,8 +36,10 @@ def doubts(
     whole = len(positions) >= n_chunks * plan.positions_per_chunk
     broken_off = [*_broken_off(plan, n_chunks, whole)] if partial else [*_unsettled(plan, n_chunks, stopping)]
     found = [*_infinite(positions.kl), *broken_off]
-    if stopping is None or not stopping.settled:  # what settled it allows for how few chunks there are
+    if stopping is None or not stopping.settled:
         found += _few_chunks(plan, n_chunks)
+    elif n_chunks < ENOUGH_CHUNKS:
+        found += _early_stop(n_chunks)
     found += [*_heavy_tail(positions.kl), *_short_chunks(plan)]
     return [*found, *(_busy(load) if load else ())]
 
@@ -88,6 +90,14 @@ def _few_chunks(plan: Plan, n_chunks: int) -> Iterator[str]:
         yield f"only one chunk, so no interval can be given; {more}"
     elif n_chunks < ENOUGH_CHUNKS:
         yield f"only {n_chunks} chunks, so the intervals may be too narrow; {more}"
+
+
+def _early_stop(n_chunks: int) -> Iterator[str]:
+    """What settled it allows for how few chunks there are, but only in what it looks at."""
+    yield (
+        f"stopped after {counted(n_chunks, 'chunk')}: that supposes a text of one kind, and intervals other "
+        "than those of mean KL and flips may be too narrow; score the whole text where either matters"
+    )
 
 
 def _more(plan: Plan, wanted: str) -> str:
