@@ -218,7 +218,27 @@ def delta_p(p: dict[str, np.ndarray]) -> dict[str, Any]:
             "ci": None if bounds is None else (math.sqrt(bounds[0]), math.sqrt(bounds[1])),
         },
         "percentiles": {"min": min(d), **{s: quantile(d, float(s) / 100) for s in shares}, "max": max(d)},
+        "percentile_cis": delta_bounds(d, chunk, shares),
     }
+
+
+def delta_bounds(d: list[float], chunk: np.ndarray, shares: Sequence[str]) -> dict[str, Any]:
+    """The bootstrap's interval of each percentile of Δp, made to hold the percentile itself."""
+    names = sorted(set(chunk.tolist()))
+    if len(names) < 2:
+        return {}
+    values = np.array(d)
+    apart = [values[chunk == name] for name in names]
+    drawn = [
+        np.concatenate([apart[g] for g, count in enumerate(times) for _ in range(count)])
+        for times in draws(len(names))
+    ]
+    found = {}
+    for s in shares:
+        share = float(s) / 100
+        ends = percentile_interval((_np_quantile(whole, share) for whole in drawn), len(names))
+        found[s] = tuple(sorted((*ends, quantile(d, share)))[::2])
+    return found
 
 
 def perplexities(p: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mqf_tui.reports.rows import between, bounds, figures
 from mqf_tui.reports.schema import Group, KVBytes, Report, Versions
-from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, points, size
+from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, point_range, points, size
 
 Row = tuple[str, ...]
 GROUPS: Row = ("", "n", "KL mean", "95 %", "flips", "95 %")
@@ -50,9 +50,11 @@ def _spread(r: Report) -> tuple[Section, ...]:
     found = r.delta_p.percentiles if r.delta_p else {}
     names = [name for name in SPREAD if name in found]
     heads = tuple(name if name in ("min", "max") else f"{name} %" for name in names)
-    row = ("Δp, pp", *(points(found[name]).removesuffix(" pp") for name in names))
+    rows = [("Δp, pp", *(points(found[name]).removesuffix(" pp") for name in names))]
+    if r.delta_p and (cis := r.delta_p.percentile_cis):
+        rows.append(("95 %", *(point_range(cis.get(name)) for name in names)))
     return (
-        (Section("How the probability of the text's own tokens moved", ("", *heads), (row,)),)
+        (Section("How the probability of the text's own tokens moved", ("", *heads), tuple(rows)),)
         if names
         else ()
     )

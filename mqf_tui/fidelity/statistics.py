@@ -99,7 +99,7 @@ def summarise(
         flip_rate=rate,
         flip_interval=rate_interval(clusters.sums(flips), clusters.counts),
         flips=flips_summary(positions, clusters) if positions.detailed else None,
-        delta_p=_delta_p(positions.delta_p, clusters),
+        delta_p=_delta_p(positions.delta_p, clusters, draws),
         perplexity_ref=perplexity(positions.nll_ref),
         perplexity_quant=perplexity(positions.nll_quant),
         perplexity=_perplexity(positions, clusters),
@@ -245,10 +245,15 @@ def _worst_share(kl: NDArray[np.float32]) -> float | None:
     return worst / total if 0 < total < np.inf else None
 
 
-def _delta_p(delta: NDArray[np.float32], clusters: Clusters) -> DeltaP:
+def _delta_p(delta: NDArray[np.float32], clusters: Clusters, draws: ClusterBootstrap | None) -> DeltaP:
     squares = delta.astype(np.float64) ** 2
     low, high = within(clusters.interval(squares), 0.0, 1.0) or (None, None)
     shares = {f"{share:g}": percentile(delta, share / 100) for share in DELTA_SHARES}
+    cis: dict[str, Interval] = {}
+    if draws is not None:
+        found = draws.percentiles(delta, [share / 100 for share in DELTA_SHARES])
+        for (name, value), column in zip(shares.items(), found.T, strict=True):
+            cis[name] = holding(bootstrap_interval(column, draws.degrees), value)
     return DeltaP(
         mean=Estimate(value=mean(delta), ci=clusters.interval(delta)),
         rms=Estimate(
@@ -256,6 +261,7 @@ def _delta_p(delta: NDArray[np.float32], clusters: Clusters) -> DeltaP:
             ci=None if low is None or high is None else (float(np.sqrt(low)), float(np.sqrt(high))),
         ),
         percentiles={"min": float(delta.min()), **shares, "max": float(delta.max())},
+        percentile_cis=cis,
     )
 
 

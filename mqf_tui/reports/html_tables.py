@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mqf_tui.reports.markup import Markup, element
 from mqf_tui.reports.rows import Row, between, bounds, figures, known
 from mqf_tui.reports.schema import Group, Report
-from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, points, size
+from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, point_range, points, size
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], class_: str) -> Markup:
@@ -61,9 +61,11 @@ def breakdowns(report: Report) -> Iterator[tuple[str, Markup]]:
     if report.by_token_class:
         yield "By kind of next token", group_table("token", ((c.name, c) for c in report.by_token_class))
     if report.delta_p is not None and report.delta_p.percentiles:
-        spread = report.delta_p.percentiles.items()
+        spread, cis = report.delta_p.percentiles.items(), report.delta_p.percentile_cis
         names = [inert(name) if name in ("min", "max") else f"p{inert(name)}" for name, _ in spread]
         rows = [("Δp", *(points(value).removesuffix(" pp") for _, value in spread))]
+        if cis:
+            rows.append(("95 %", *(point_range(cis.get(name)) for name, _ in spread)))
         yield "How Δp is spread (percentage points)", table(("", *names), rows, "figures close")
 
 

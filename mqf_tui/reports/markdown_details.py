@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mqf_tui.reports.escaping import code, said
 from mqf_tui.reports.rows import between, bounds, known
 from mqf_tui.reports.schema import Group, Report
-from mqf_tui.reports.text import UNKNOWN, counted, duration, kl, percent, points, size
+from mqf_tui.reports.text import UNKNOWN, counted, duration, kl, percent, point_range, points, size
 
 _RULES = {"l": "---", "r": "---:"}
 
@@ -67,8 +67,10 @@ def _breakdowns(report: Report) -> Iterator[str]:
     if report.delta_p is not None and report.delta_p.percentiles:
         spread = report.delta_p.percentiles
         names = [said(name) if name in ("min", "max") else f"p{said(name)}" for name in spread]
-        values = (points(value).removesuffix(" pp") for value in spread.values())
-        yield table(("Δp", *names), [("pp", *values)], "l" + "r" * len(names))
+        rows = [("pp", *(points(value).removesuffix(" pp") for value in spread.values()))]
+        if cis := report.delta_p.percentile_cis:
+            rows.append(("95 %", *(point_range(cis.get(name)) for name in spread)))
+        yield table(("Δp", *names), rows, "l" + "r" * len(names))
 
 
 def _provenance(report: Report) -> Iterator[tuple[str, str]]:

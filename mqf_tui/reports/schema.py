@@ -97,11 +97,13 @@ class Flips(Part):
 
 
 class DeltaP(Part):
-    """Δp = q − p of the text's own next token. ``percentiles`` by name: min, 0.1, 1, … 99.9, max."""
+    """Δp = q − p of the text's own next token. ``percentiles`` by name: min, 0.1, 1, … 99.9, max, and the
+    intervals of those that have one."""
 
     mean: Estimate
     rms: Estimate
     percentiles: dict[str, Number]
+    percentile_cis: dict[str, Bounds] = {}
 
 
 class Perplexity(Part):

@@ -103,6 +103,11 @@ def interval(low: float | None, high: float | None, *, rate: bool = False) -> st
     return f"{word(low)} to {word(high)}"
 
 
+def point_range(ci: tuple[float, float] | None) -> str:
+    """The interval of a share's difference in percentage points, for a narrow cell: ``-4.33 to -1.15``."""
+    return "" if ci is None else " to ".join(points(end).removesuffix(" pp") for end in ci)
+
+
 def points(share: float) -> str:
     """A signed difference of two shares in percentage points: ``-2.74 pp``."""
     if not math.isfinite(share):
