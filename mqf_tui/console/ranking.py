@@ -37,13 +37,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _shortlist(options: argparse.Namespace) -> Shortlist:
-    from mqf_tui.library.runs import broken_runs, list_runs, load_run
+    from mqf_tui.library.runs import all_runs, load_run
     from mqf_tui.library.shortlist import named, newest
     from mqf_tui.reports.text import inert
 
-    saved = [load_run(name) for name in options.runs] if options.runs else list_runs()
-    if not options.runs:
-        for name, why in broken_runs():
+    if options.runs:
+        saved = [load_run(name) for name in options.runs]
+    else:
+        saved, broken = all_runs()
+        for name, why in broken:
             sys.stderr.write(f"mqf-tui: run {inert(name)} cannot be read: {inert(why)}\n")
     if not saved:
         raise BadSettingError("there are no runs to rank yet; `mqf-tui kv MODEL` makes one.")
