@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -208,28 +206,15 @@ def _csv(found: Sequence[SavedRun]) -> str:
     """The columns of a report as CSV, with tags and note behind them."""
     from mqf_tui.reports.csv_report import to_csv
 
-    rows = list(csv.reader(io.StringIO(to_csv([run.report for run in found], [run.id for run in found]))))
-    labels = [("tags", "note"), *((" ".join(run.tags), run.note) for run in found)]
-    return _written([row + [_cell(text) for text in more] for row, more in zip(rows, labels, strict=True)])
+    labels = {"tags": [" ".join(run.tags) for run in found], "note": [run.note for run in found]}
+    return to_csv([run.report for run in found], [run.id for run in found], labels)
 
 
 def _plain_csv(rows: Sequence[dict[str, str]]) -> str:
+    from mqf_tui.reports.csv_report import written
+
     header = ("id", "deleted", "gone_after", "model", "verdict")
-    return _written([header, *([_cell(row[name]) for name in header] for row in rows)])
-
-
-def _written(rows: Iterable[Iterable[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
-
-
-def _cell(text: str) -> str:
-    from mqf_tui.reports.text import inert
-
-    # A spreadsheet would take these for the beginning of a formula.
-    plain = inert(text)
-    return f"'{plain}" if plain.lstrip().startswith(tuple("=+-@＝＋－＠")) else plain
+    return written(header, ([row[name] for name in header] for row in rows))
 
 
 def _print(table: Sequence[Sequence[str]], widest: Mapping[int, int] | None = None) -> None:

@@ -6,7 +6,7 @@ import csv
 import functools
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.reports.schema import Bounds, Estimate, Report
@@ -26,12 +26,24 @@ POSITION_COLUMNS = (
 Column = tuple[str, Callable[[Report], Any]]
 
 
-def to_csv(reports: Iterable[Report], ids: Sequence[str] | None = None) -> str:
-    """One row a run. Rates are shares, KL is in nats, what is not known is empty; ``ids`` name the runs."""
+def to_csv(
+    reports: Iterable[Report],
+    ids: Sequence[str] | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """One row a run. Rates are shares, KL is in nats, what is not known is empty; ``ids`` name the runs.
+
+    ``labels``: further columns at the end, a text for each run.
+    """
     saved = list(reports)
     names = [""] * len(saved) if ids is None else list(ids)
-    header = ("run", *(name for name, _ in COLUMNS))
-    rows = ((name, *(read(r) for _, read in COLUMNS)) for name, r in zip(names, saved, strict=True))
+    more = labels or {}
+    texts = zip(*more.values(), strict=True) if more else [()] * len(saved)
+    header = ("run", *(name for name, _ in COLUMNS), *more)
+    rows = (
+        (name, *(read(r) for _, read in COLUMNS), *text)
+        for name, r, text in zip(names, saved, texts, strict=True)
+    )
     return written(header, rows)
 
 
