@@ -36,6 +36,7 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data-home"
     monkeypatch.setenv("MQF_TUI_DATA_DIR", str(folder))
     monkeypatch.setenv("MQF_TUI_CONFIG_DIR", str(tmp_path / "config-home"))
+    monkeypatch.setenv("MQF_TUI_CACHE_DIR", str(tmp_path / "cache-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder
 

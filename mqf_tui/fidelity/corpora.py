@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -62,6 +62,22 @@ class Chunks:
     warnings: tuple[str, ...] = ()
 
 
+class TokenStore(Protocol):
+    """Keeps the tokens of texts for one tokenizer from one measurement to the next.
+
+    It must give back for a text what was put for it, or None, and raise nothing: a store that fails costs
+    time and nothing else.
+    """
+
+    def get(self, text: str) -> NDArray[np.int32] | None:
+        """The tokens of ``text``, shape (n,); None where they are not there."""
+        ...
+
+    def put(self, text: str, tokens: NDArray[np.int32]) -> None:
+        """Keep the tokens of ``text``."""
+        ...
+
+
 def corpus_names() -> tuple[str, ...]:
     """The corpora that have a name; any other word is a file's path."""
     return ("builtin", "wikitext-2")
@@ -87,14 +103,16 @@ def make_chunks(
     *,
     tokenizer_id: str,
     vocab_size: int = 0,
+    store: TokenStore | None = None,
 ) -> Chunks:
     """Cut each part into whole chunks of ``chunk_length`` tokens and take them from the parts in turn.
 
-    Each part is encoded whole with the tokenizer's defaults; its last, partial chunk is dropped.
+    Each part is encoded whole with the tokenizer's defaults, unless ``store`` has its tokens; its last,
+    partial chunk is dropped.
     Raises BadCorpusError where not one chunk comes out, BrokenWeightsError where a token id lies
     outside the model's vocabulary.
     """
-    streams = [_encode(tokenizer, text) for _, text in corpus.parts]
+    streams = [_tokens(tokenizer, text, store) for _, text in corpus.parts]
     pieces = [s[: len(s) // chunk_length * chunk_length].reshape(-1, chunk_length) for s in streams]
     order = [
         (row, part)
@@ -131,6 +149,16 @@ def make_chunks(
     vocabulary = Vocabulary(tokenizer)
     parts = np.array([part for _, part in order], np.int16)
     return Chunks(tokens, vocabulary.classes(tokens), parts, names, provenance, vocabulary, warnings)
+
+
+def _tokens(tokenizer: Any, text: str, store: TokenStore | None) -> NDArray[np.int32]:
+    if store is None:
+        return _encode(tokenizer, text)
+    tokens = store.get(text)
+    if tokens is None:
+        tokens = _encode(tokenizer, text)
+        store.put(text, tokens)
+    return tokens
 
 
 def _encode(tokenizer: Any, text: str) -> NDArray[np.int32]:
