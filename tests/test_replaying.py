@@ -13,7 +13,7 @@ import pytest
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.utils import _get_classes, load_model
 
-from mqf_tui.fidelity.replaying import Replay, can_replay, passed
+from mqf_tui.fidelity.replaying import Replay, passed
 
 from . import tiny_configs
 
@@ -65,22 +65,22 @@ def _whole(model: Any, cache: list[Any], tokens: mx.array, steps: Any = STEPS) -
 def _replayed(
     model: Any, replay: Replay, variants: list[int], tokens: mx.array, steps: Any = STEPS
 ) -> dict[int, list[np.ndarray]]:
-    reference = make_prompt_cache(model)
-    own = {k: [*replay.passed_caches(k), *_variant(model, k)[k:]] for k in variants}
+    reference, own = make_prompt_cache(model), {k: _variant(model, k) for k in variants}
     found: dict[int, list[np.ndarray]] = {k: [] for k in (-1, *variants)}
     for a, b in steps:
-        with replay.recording(variants):
+        with replay.recording(reference, variants):
             found[-1].append(np.array(model(tokens[:, a:b], cache=reference)))
         for k in variants:
             with replay.replaying(k):
-                found[k].append(np.array(model(tokens[:, a:b], cache=own[k])))
+                found[k].append(np.array(model(tokens[:, a:b], cache=replay.cache(own[k], k))))
     return found
 
 
 @pytest.mark.parametrize("name", MIXED)
 def test_replayed_variants_give_the_bits_of_whole_passes(name: str) -> None:
     model = _tiny(name)
-    replay = Replay(model)
+    replay = Replay.of(model, 96)
+    assert replay is not None
     n = len(make_prompt_cache(model))
     tokens = (mx.arange(N)[None] * 7 + 3) % 96
     found = _replayed(model, replay, list(range(n)), tokens)
@@ -97,7 +97,7 @@ def test_replayed_variants_give_the_bits_of_whole_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_kind_of_model_can_be_replayed(name: str) -> None:
-    assert can_replay(_tiny(name), 96)
+    assert Replay.of(_tiny(name), 96) is not None
 
 
 def _counted(model: Any) -> Counter[int]:
@@ -116,7 +116,8 @@ def _counted(model: Any) -> Counter[int]:
 
 def test_no_layer_runs_again_for_a_variant_that_leaves_it_alone() -> None:
     model = _tiny("llama")
-    replay = Replay(model)
+    replay = Replay.of(model, 96)
+    assert replay is not None
     calls = _counted(model)
     _replayed(model, replay, [0, 1, 2, 3], mx.arange(N)[None], ((0, 30), (30, 60)))
     # Twice (two steps): the reference, and the variants that quantize this layer or one before it.
@@ -127,7 +128,7 @@ def test_the_model_is_as_it_was_even_after_an_error() -> None:
     model = _tiny("llama")
     layers = list(model.layers)
     replay = Replay(model)
-    with pytest.raises(RuntimeError, match="stop"), replay.recording([2]):
+    with pytest.raises(RuntimeError, match="stop"), replay.recording(make_prompt_cache(model), [2]):
         raise RuntimeError("stop")
     with pytest.raises(KeyError), replay.replaying(2):  # nothing was recorded
         model(mx.array([[1]]), cache=make_prompt_cache(model))
@@ -200,7 +201,7 @@ class _OddLayer(nn.Module):
 )
 def test_what_cannot_be_replayed_is_found_out(how: str, can: bool) -> None:
     mx.random.seed(1)
-    assert can_replay(_Odd(how), 96) is can
+    assert (Replay.of(_Odd(how), 96) is not None) is can
 
 
 @pytest.mark.smollm
@@ -208,8 +209,8 @@ def test_what_cannot_be_replayed_is_found_out(how: str, can: bool) -> None:
 def test_smollm2_replayed(smollm2: Path) -> None:
     model: Any = load_model(smollm2)[0]
     model.set_dtype(mx.float32)
-    assert can_replay(model, 49152)
-    replay = Replay(model)
+    replay = Replay.of(model, 49152)
+    assert replay is not None
     tokens = (mx.arange(48)[None] * 613 + 5) % 49152
     steps, variants = ((0, 32), (32, 48)), [3, 15, 29]
     found = _replayed(model, replay, variants, tokens, steps)

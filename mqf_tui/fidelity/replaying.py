@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -21,26 +20,16 @@ Cache = list[Any]
 TRIED = ((0, 5), (5, 9))  # positions of the steps with which a model is tried
 
 
-def can_replay(model: Any, vocab_size: int) -> bool:
-    """Whether a few tokens come out bit for bit as in whole passes; where not, run whole passes."""
-    try:
-        return Replay(model).gives_the_same(vocab_size)
-    except Exception:  # whatever a model does that this module does not expect, whole passes do not mind
-        return False
-
-
 class Replay:
     """Records and replays the layers of one model, in steps that the caller runs.
 
-    In each step: the reference's pass in ``with replay.recording(firsts)``, then the pass of each variant
-    whose first quantized cache layer is k in ``with replay.replaying(k)``. The first k entries of such a
-    variant's cache are ``passed_caches(k)``. One reference at a time: a variant goes with the recording
-    before it. What was recorded is dropped when the next recording begins, or by ``drop``.
+    In each step: the reference's pass in ``with replay.recording(cache, firsts)``, then the pass of each
+    variant whose first quantized cache layer is k in ``with replay.replaying(k)``, with the cache
+    ``replay.cache(own, k)``. What was recorded is dropped when the next recording begins, or by ``drop``.
     """
 
     def __init__(self, model: Any) -> None:
         """Raises ValueError where the model's layers cannot be told apart or do not have a cache each."""
-        self._model = model
         layers: Sequence[Any] = list(model.layers)
         self._order = {id(layer): i for i, layer in enumerate(layers)}
         self._lists = [
@@ -52,23 +41,31 @@ class Replay:
         if len(self._order) != len(layers) or not self._lists:
             raise ValueError("the model's layers are not a list of its own")
         self._outputs: dict[int, Any] = {}
-        self.passed: dict[int, Any] = {}
-        self._places = self._traced()
+        self._passed: Cache = []
+        self._layer_of = self._trace(model)
+
+    @classmethod
+    def of(cls, model: Any, vocab_size: int) -> Replay | None:
+        """A replay of this model; None where a few tokens do not come out bit for bit as in a whole pass."""
+        try:
+            replay = cls(model)
+            works = replay._try(model, vocab_size)
+        except Exception:  # whatever a model does that this module does not expect, whole passes do not mind
+            return None
+        replay.drop()
+        return replay if works else None
 
     @contextmanager
-    def recording(self, firsts: Collection[int]) -> Generator[None]:
-        """Record one pass of the reference, for variants whose first quantized cache layer is one of
-        ``firsts`` (0: nothing to replay). Memory: one step's hidden states for each of them.
+    def recording(self, cache: Sequence[Any], firsts: Collection[int]) -> Generator[None]:
+        """Record one pass of the reference with ``cache``, for variants whose first quantized layer is one
+        of ``firsts`` (0: nothing to replay). Memory: one step's hidden states for each of them.
         """
         self.drop()
-        last = {self._places[k].layer - 1 for k in firsts if k}
+        self._passed = [passed(entry) for entry in cache[: max(firsts, default=0)]]
+        last = {self._layer_of[k] - 1 for k in firsts if k}
         end = max(last, default=-1)
-        entries = {place.layer: (i, place) for i, place in enumerate(self._places)}
 
         def run(index: int, layer: Any, args: Any, kwargs: Any) -> Any:
-            if index <= end and index in entries:
-                i, place = entries[index]
-                self.passed[i] = passed(place.of(args, kwargs))
             out = layer(*args, **kwargs)
             # Layers that hand more than the hidden states on may be asked for it by any later one.
             if index in last or (index < end and not isinstance(out, mx.array)):
@@ -81,7 +78,7 @@ class Replay:
     @contextmanager
     def replaying(self, first: int) -> Generator[None]:
         """Pass over the layers before that of cache entry ``first``; what was recorded stands in for them."""
-        end = self._places[first].layer if first else 0
+        end = self._layer_of[first] if first else 0
 
         def run(index: int, layer: Any, args: Any, kwargs: Any) -> Any:
             if index >= end:
@@ -92,14 +89,14 @@ class Replay:
         with self._around(run):
             yield
 
-    def passed_caches(self, first: int) -> Cache:
-        """Cache entries 0..first-1 of a variant for all its steps: they hold nothing, and know the place in
-        the text of the recorded pass, which masks are made from."""
-        return [PassedCache(self, i) for i in range(first)]
+    def cache(self, own: Sequence[Any], first: int) -> Cache:
+        """A variant's cache in a step: ``own`` from entry ``first`` on; before it, entries that hold nothing
+        and know the recorded pass's place in the text, which masks are made from."""
+        return [*self._passed[:first], *own[first:]]
 
     def drop(self) -> None:
         """Let go of what was recorded."""
-        self._outputs, self.passed = {}, {}
+        self._outputs, self._passed = {}, []
 
     @contextmanager
     def _around(self, run: Any) -> Generator[None]:
@@ -116,52 +113,39 @@ class Replay:
             for entries, old in zip(self._lists, before, strict=True):
                 entries[:] = old
 
-    def _traced(self) -> list[_Place]:
-        """Where each cache entry goes, found by watching a pass over one token."""
-        cache = make_prompt_cache(self._model)
-        found: dict[int, list[_Place]] = {i: [] for i in range(len(cache))}
+    def _trace(self, model: Any) -> list[int]:
+        """The layer that each cache entry goes to, found by watching a pass over one token."""
+        cache = make_prompt_cache(model)
+        found: dict[int, list[int]] = {i: [] for i in range(len(cache))}
 
         def run(index: int, layer: Any, args: Any, kwargs: Any) -> Any:
-            given = [*enumerate(args), *kwargs.items()]
             for i, entry in enumerate(cache):
-                found[i] += [_Place(index, key) for key, value in given if value is entry]
+                if any(entry is given for given in (*args, *kwargs.values())):
+                    found[i].append(index)
             return layer(*args, **kwargs)
 
         with self._around(run):
-            self._model(mx.array([[0]]), cache=cache)  # never evaluated
-        places = [place for each in found.values() for place in each]
-        order = [place.layer for place in places]
-        if any(len(each) != 1 for each in found.values()) or order != sorted(set(order)):
+            model(mx.array([[0]]), cache=cache)  # never evaluated
+        order = [index for indices in found.values() for index in indices]
+        if any(len(indices) != 1 for indices in found.values()) or order != sorted(set(order)):
             raise ValueError("cache entries and layers do not go together one by one")
-        return places
+        return order
 
-    def gives_the_same(self, vocab_size: int) -> bool:
+    def _try(self, model: Any, vocab_size: int) -> bool:
         """Whether passes that begin at the second, a middle and the last layer give the same bits."""
-        model, n = self._model, len(self._places)
+        n = len(self._layer_of)
         firsts = sorted({1, n // 2, n - 1} & set(range(1, n)))
         tokens = mx.arange(TRIED[-1][1])[None] * 7 % vocab_size
-        reference = make_prompt_cache(model)
-        others = {k: [*self.passed_caches(k), *make_prompt_cache(model)[k:]] for k in firsts}
+        reference, others = make_prompt_cache(model), {k: make_prompt_cache(model) for k in firsts}
         for a, b in TRIED:
-            with self.recording(firsts):
+            with self.recording(reference, firsts):
                 expected = model(tokens[:, a:b], cache=reference)
-            for k, cache in others.items():
+            for k, own in others.items():
                 with self.replaying(k):
-                    found = model(tokens[:, a:b], cache=cache)
+                    found = model(tokens[:, a:b], cache=self.cache(own, k))
                 if not mx.array_equal(found, expected):
                     return False
         return bool(firsts)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """The layer that a cache entry goes to, and as which of its arguments."""
-
-    layer: int
-    key: int | str
-
-    def of(self, args: Any, kwargs: Any) -> Any:
-        return args[self.key] if isinstance(self.key, int) else kwargs[self.key]
 
 
 class _Shim:
@@ -175,21 +159,6 @@ class _Shim:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
-
-
-class PassedCache:
-    """One entry of a variant's cache whose layer is replayed; it answers for the last recorded pass."""
-
-    state: tuple[()] = ()
-
-    def __init__(self, replay: Replay, index: int) -> None:
-        self._replay, self._index = replay, index
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._replay.passed[self._index], name)
-
-    def __getitem__(self, part: int) -> Any:
-        return self._replay.passed[self._index][part]
 
 
 class _PassedChunkedKVCache(ChunkedKVCache):
