@@ -59,7 +59,7 @@ def bare(model: Any, tokens: Any, settings: Any) -> float:
     import mlx.core as mx
 
     from mqf_tui.fidelity.scoring import steps
-    from mqf_tui.fidelity.variants import reference_cache, variant_cache
+    from mqf_tui.fidelity.caches import reference_cache, variant_cache
 
     began = time.perf_counter()
     ids = mx.array(tokens)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike, fspath
+from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
-from mqf_tui.fidelity.events import Event, Failed, Finished
-from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.reports.schema import Report
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.facts import ModelFacts
+    from mqf_tui.fidelity.positions import Positions
 
 
 def events(settings: KVSettings, control: Control | None = None) -> Iterator[Event]:
@@ -20,24 +25,49 @@ def events(settings: KVSettings, control: Control | None = None) -> Iterator[Eve
 
     Iterate it in one thread from beginning to end: MLX's streams belong to the thread that made them.
     """
+    for event in sweep_events(SweepSettings((settings,)), control):
+        if not isinstance(event, Swept):
+            yield event
+
+
+def sweep_events(
+    settings: SweepSettings,
+    control: Control | None = None,
+    *,
+    chunks: Sequence[int] | None = None,
+    known: Mapping[int, Sequence[Positions]] | None = None,
+) -> Iterator[Event]:
+    """Find the model and measure all variants beside one reference pass (see ``fidelity.engine.sweep``).
+
+    Yields events and never raises. Iterate it in one thread from beginning to end.
+    """
     try:
         settings.check()
         from mqf_tui.library.settings import user_policy
 
-        if settings.thresholds is None:
-            settings = replace(settings, thresholds=user_policy())
-        from mqf_tui.fidelity.facts import read_facts
-        from mqf_tui.library.models import find_model
-
-        folder = find_model(settings.model)
-        name = settings.model if settings.model == "demo" or not _is_path(settings.model) else None
-        facts = read_facts(folder, name, trust_remote_code=settings.trust_remote_code)
+        first = settings.first
+        if first.thresholds is None:
+            policy = user_policy()
+            own = tuple(replace(one, thresholds=policy) for one in settings.variants)
+            settings = replace(settings, variants=own)
+        facts = facts_of(first)
     except FidelityError as error:
         yield Failed(error)
+        yield Swept(settings.sweep_id, 0, 0, 0.0, error=error)
         return
-    from mqf_tui.fidelity.engine import measure
+    from mqf_tui.fidelity.engine import sweep
 
-    yield from measure(settings, facts, control or Control())
+    yield from sweep(settings, facts, control or Control(), chunks=chunks, known=known)
+
+
+def facts_of(settings: KVSettings) -> ModelFacts:
+    """What the model of these settings is, from its configuration and headers; raises FidelityError."""
+    from mqf_tui.fidelity.facts import read_facts
+    from mqf_tui.library.models import find_model
+
+    folder = find_model(settings.model)
+    name = settings.model if settings.model == "demo" or not _is_path(settings.model) else None
+    return read_facts(folder, name, trust_remote_code=settings.trust_remote_code)
 
 
 def measure_kv_fidelity(

@@ -1,7 +1,11 @@
 """What a measurement says while it runs. One generator yields these; everything else listens.
 
-Order: Loading* -> Started -> (StepScored* ChunkFinished)* -> Finished | Failed. A stopped
+Order: Loading* -> Started -> (StepScored* ChunkFinished+)* -> Finished | Failed. A stopped
 measurement yields Stopped (with a partial report) in place of Finished.
+
+In a sweep, steps and chunks name the variant (an index into ``Started.plans``); Dropped says that a variant
+goes no further; at the end each variant has its Finished, Stopped or Failed, and Swept is the last. Where
+nothing was scored yet there is one Failed or Stopped for all, and then Swept.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mqf_tui.fidelity.errors import FidelityError
     from mqf_tui.fidelity.positions import Positions
+    from mqf_tui.fidelity.quantizers import Kernel
+    from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.settings import KVSettings
     from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report, Stopping
 
@@ -26,7 +32,12 @@ class Loading:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be scored, known after loading. ``memory_bytes``: all that the device has (0: unknown)."""
+    """What will be scored for one variant, known after loading.
+
+    ``memory_bytes``: all that the device has (0: unknown). ``recipe`` and ``kinds`` have an entry per layer
+    of the cache; ``kernel`` is what "auto" came to. ``layers``: which layers are quantized, in words, where
+    it is not all. ``sweep_id``: "" outside a sweep.
+    """
 
     settings: KVSettings
     model: str
@@ -38,6 +49,11 @@ class Plan:
     compute: str
     cache: str
     kv_bytes: KVBytes
+    recipe: Recipe
+    kinds: tuple[LayerKind, ...]
+    kernel: Kernel
+    layers: str | None = None
+    sweep_id: str = ""
     memory_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -49,16 +65,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Started:
-    """Scoring begins."""
+    """Scoring begins. ``plans``: one per variant."""
 
-    plan: Plan
+    plans: tuple[Plan, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """The first variant's; what all have in common can be read from it."""
+        return self.plans[0]
 
 
 @dataclass(frozen=True)
 class StepScored:
-    """One step of one chunk went through both caches; ``positions`` holds its new numbers.
+    """One step of one chunk went through the caches of reference and variant; ``positions``: its new numbers.
 
-    ``seconds`` and ``n_positions`` count the whole measurement so far (time paused is left out).
+    ``n_positions`` counts this variant's so far; ``seconds`` the whole measurement, all variants and their
+    reference together (time paused is left out).
     """
 
     chunk: int
@@ -66,6 +88,7 @@ class StepScored:
     positions: Positions
     n_positions: int
     seconds: float
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,14 +98,25 @@ class ChunkFinished:
     chunk: int
     n_chunks: int
     stopping: Stopping | None = None
+    variant: int = 0
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A variant goes no further: ``why`` in words (surely bad, surely worse than another, settled)."""
+
+    variant: int
+    chunk: int
+    why: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The whole plan was scored."""
+    """The whole plan was scored, or as much of it as was needed."""
 
     report: Report
     positions: Positions
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +125,7 @@ class Stopped:
 
     report: Report | None
     positions: Positions
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +135,20 @@ class Failed:
     error: FidelityError
     report: Report | None = None
     positions: Positions | None = None
+    variant: int = 0
 
 
-Event = Loading | Started | StepScored | ChunkFinished | Finished | Stopped | Failed
+@dataclass(frozen=True)
+class Swept:
+    """The end of a sweep. ``reference_passes`` and ``variant_passes`` count chunks that went through the
+    model; ``error`` is what ended it early, where something did."""
+
+    sweep_id: str
+    reference_passes: int
+    variant_passes: int
+    seconds: float
+    stopped: bool = False
+    error: FidelityError | None = None
+
+
+Event = Loading | Started | StepScored | ChunkFinished | Dropped | Finished | Stopped | Failed | Swept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from mqf_tui.fidelity.errors import (
     UntrustedCodeError,
 )
 from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_config, read_weights, revision
-from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
+from mqf_tui.fidelity.quantizers import LayerQuantizers
+from mqf_tui.fidelity.recipes import BOUNDED, LayerKind, Recipe
+from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
 from mqf_tui.reports.schema import KVBytes
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
@@ -29,6 +31,8 @@ class ModelFacts:
     """One model folder. Sizes in bytes; ``context`` in tokens, None where the configuration has none.
 
     ``refusal`` is a sentence where no KV-cache measurement of it can work, whatever the setting.
+    ``special`` names the kinds of cache beside the plain one that some layers may use, as far as mlx-lm's
+    source tells; ``latent``: the cache holds compressed latents (MLA).
     ``revision`` is the commit of a snapshot in the hub's cache; for the hashes see ``headers.Weights``.
     """
 
@@ -52,6 +56,8 @@ class ModelFacts:
     revision: str = ""
     config_hash: str = ""
     weights_hash: str = ""
+    special: tuple[str, ...] = ()
+    latent: bool = False
 
     @property
     def weights(self) -> str:
@@ -106,20 +112,27 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
         ) from error
 
 
-def check_setting(facts: ModelFacts, bits: int, group: int) -> None:
+def check_setting(facts: ModelFacts, settings: KVSettings) -> None:
     """Raise UnsupportedModelError where this setting cannot work on this model; says what would."""
+    recipe = settings.recipe
+    layers = (settings.quantizers,) if recipe is None else recipe.layers
+    if facts.latent or (facts.n_heads and all(_fits(facts, layer) for layer in layers)):
+        return
     if facts.refusal:
         raise UnsupportedModelError(facts.refusal)
-    if group not in facts.valid_groups:
-        fitting = " or ".join(map(str, facts.valid_groups))
-        raise UnsupportedModelError(
-            f"group size {group} does not divide the head size of {facts.head_dim} of this model; "
-            f"use --kv-group-size {fitting}."
-        )
-    if bits not in KV_BITS:
-        raise UnsupportedModelError(
-            f"{bits} bits do not exist for a KV cache; use {', '.join(map(str, KV_BITS))}."
-        )
+    wrong = next(layer for layer in layers if not _fits(facts, layer))
+    quantizer = wrong.values if wrong.keys is None or wrong.keys.fits(facts.head_dim) else wrong.keys
+    group = quantizer.group_size if quantizer else 0
+    fitting = " or ".join(map(str, facts.valid_groups))
+    raise UnsupportedModelError(
+        f"group size {group} does not divide the head size of {facts.head_dim} of this model; "
+        f"use --kv-group-size {fitting}."
+    )
+
+
+def _fits(facts: ModelFacts, layer: LayerQuantizers) -> bool:
+    sides = ((layer.keys, facts.head_dim), (layer.values, facts.v_head_dim))
+    return all(quantizer is None or quantizer.fits(dim) for quantizer, dim in sides)
 
 
 def check_length(facts: ModelFacts, chunk_length: int) -> None:
@@ -143,20 +156,33 @@ def kv_bytes_per_token(
     return values * (scale_bytes if bits is None else bits / 8 + 2 * scale_bytes / group)
 
 
-def kv_bytes(facts: ModelFacts, settings: KVSettings, number_bytes: int) -> KVBytes:
+def recipe_bytes_per_token(
+    facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int
+) -> float:
+    """Bytes of keys and values that one token takes over the layers whose cache grows.
+
+    ``number_bytes`` is the size of the cache's floating-point numbers: full-precision layers, and the scales
+    and biases of affine groups. Where a model's layers differ in heads it is only as good as its
+    configuration's one figure for all.
+    """
+    total = 0.0
+    for layer, kind in zip(recipe.layers, kinds, strict=True):
+        if kind not in BOUNDED:
+            for quantizer, dim in ((layer.keys, facts.head_dim), (layer.values, facts.v_head_dim)):
+                one = number_bytes if quantizer is None else quantizer.bytes_per_value(number_bytes)
+                total += facts.n_kv_heads * dim * one
+    return total
+
+
+def kv_bytes(facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int) -> KVBytes:
     """The formula for the cache as it is here and for a 16-bit one."""
-
-    def pair(size: int) -> tuple[float, float]:
-        packed = kv_bytes_per_token(facts, settings.kv_bits, settings.kv_group_size, scale_bytes=size)
-        return kv_bytes_per_token(facts, None, scale_bytes=size), packed
-
-    (here, packed_here), (usual, packed_usual) = pair(number_bytes), pair(2)
+    full = Recipe.uniform(len(kinds), LayerQuantizers())
     return KVBytes(
-        reference=here,
-        variant=packed_here,
+        reference=recipe_bytes_per_token(facts, full, kinds, number_bytes),
+        variant=recipe_bytes_per_token(facts, recipe, kinds, number_bytes),
         number_bytes=number_bytes,
-        reference_16bit=usual,
-        variant_16bit=packed_usual,
+        reference_16bit=recipe_bytes_per_token(facts, full, kinds, 2),
+        variant_16bit=recipe_bytes_per_token(facts, recipe, kinds, 2),
     )
 
 
@@ -190,6 +216,8 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         revision=revision(folder),
         config_hash=weights.config_hash,
         weights_hash=weights.weights_hash,
+        special=tuple(sorted(architectures.special_caches(config))),
+        latent=architectures.latent_attention(config),
     )
 
 
@@ -216,19 +244,6 @@ def _head_sizes(config: dict[str, Any], heads: int) -> tuple[int, int]:
 
 
 def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head: int) -> Iterator[str]:
-    special = architectures.special_caches(config)
-    if special:
-        words = {"RotatingKVCache": "a sliding window", "ChunkedKVCache": "attention chunks"}
-        kinds = ", ".join(sorted(words.get(kind, kind) for kind in special))
-        yield (
-            f"some layers of this {config['model_type']} model keep their context in {kinds}, which mlx-lm "
-            "cannot quantize; only models whose every layer has a plain KV cache can be measured."
-        )
-    if architectures.latent_attention(config):
-        yield (
-            f"this {config['model_type']} model caches compressed latents (MLA), which mlx-lm's quantized "
-            "attention cannot use; only models with plain keys and values can be measured."
-        )
     if not (heads and layers and head and v_head):
         yield (
             f"this {config['model_type']} model has no attention heads in its configuration, so it has no "

@@ -108,7 +108,7 @@ def position_metrics(ref: mx.array, quant: mx.array, targets: mx.array) -> StepM
 
 
 def masked(ref: mx.array, quant: mx.array) -> tuple[Any, Any]:
-    """KL and the reference's entropy, both (T,), where logits of −inf are allowed (``ReferenceStep.masked``)."""
+    """KL and the reference's entropy, both (T,), where logits of −inf are allowed (see ReferenceStep)."""
     return ReferenceStep(ref, mx.zeros(len(ref), mx.int32)).masked(quant)
 
 

@@ -82,7 +82,7 @@ class LayerQuantizers:
 
     @property
     def word(self) -> str:
-        """``4g64``, ``k8v4g64``, ``k8g64v4g32``, ``mxfp4``, ``k16v4g64`` or ``16``: reads back by ``parsed``."""
+        """``4g64``, ``k8v4g64``, ``k8g64v4g32``, ``mxfp4``, ``k16v4g64``, ``16``: what ``parsed`` reads."""
         k, v = self.keys, self.values
         if k is None and v is None:
             return str(FULL)

@@ -1,21 +1,46 @@
-"""The paired teacher-forced loop over one chunk (mlx)."""
+"""The teacher-forced loop over one chunk: one pass of the reference, one of each variant (mlx)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from mqf_tui.fidelity.caches import Cache, converted, eval_cache, reference_cache, variant_cache
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import NotANumberError
-from mqf_tui.fidelity.metrics import StepMetrics, masked, position_metrics
+from mqf_tui.fidelity.metrics import ReferenceStep, StepMetrics
 from mqf_tui.fidelity.positions import DTYPES, Positions
-from mqf_tui.fidelity.settings import STEP, KVSettings
-from mqf_tui.fidelity.variants import Cache, converted, eval_cache, reference_cache, variant_cache
+from mqf_tui.fidelity.quantizers import Kernel
+from mqf_tui.fidelity.recipes import Recipe
+from mqf_tui.fidelity.replaying import Replay
+from mqf_tui.fidelity.settings import STEP
 from mqf_tui.fidelity.vocabulary import UNKNOWN_CLASS
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one variant does to the cache. ``kernel`` is not "auto" any more."""
+
+    recipe: Recipe
+    kernel: Kernel
+
+
+@dataclass(frozen=True)
+class Text:
+    """One chunk: ``tokens`` and their classes have shape (L,); position i predicts token i+1."""
+
+    tokens: NDArray[np.int32]
+    chunk: int = 0
+    part: int = 0
+    part_names: tuple[str, ...] = ()
+    token_class: NDArray[np.int8] | None = None
 
 
 def steps(start: int, end: int, size: int = STEP) -> Iterator[tuple[int, int]]:
@@ -25,83 +50,130 @@ def steps(start: int, end: int, size: int = STEP) -> Iterator[tuple[int, int]]:
 
 
 class ChunkScorer:
-    """Scores one chunk, step by step; both caches live as long as the chunk.
+    """Scores one chunk, step by step, for all of ``variants`` beside one pass of the reference.
 
-    ``tokens`` has shape (L,); position i predicts token i+1. Memory: the two caches and the logits of
-    one step. Iterating yields the Positions of each step; a stop asked for through ``control`` ends
-    the iteration between steps.
+    Positions before ``quantize_start`` run with the reference's cache alone, which is then converted for
+    each variant; those before ``first_scored`` run without logits. Iterating yields an index into
+    ``variants`` and its Positions of a step, the variants in turn; a stop asked for through ``control`` ends
+    the iteration. Memory: the caches, and the logits of one step of the reference and of one variant.
+
+    ``replay``: repeats the reference's layers before a variant's first quantized one instead of computing
+    them again. ``seconds``: time spent on each variant, and ``reference_seconds`` that on the reference.
     """
 
     def __init__(
         self,
         model: Any,
-        tokens: NDArray[np.int32],
-        settings: KVSettings,
+        text: Text,
+        variants: Sequence[Variant],
         control: Control,
         *,
-        chunk: int = 0,
-        part: int = 0,
-        part_names: tuple[str, ...] = (),
-        token_class: NDArray[np.int8] | None = None,
+        quantize_start: int = 0,
+        first_scored: int = 0,
         step_size: int = STEP,
+        replay: Replay | None = None,
     ) -> None:
-        self.model = model
-        self.tokens = tokens
-        self.settings = settings
-        self.control = control
-        self.chunk, self.part, self.part_names = chunk, part, part_names
-        self.token_class = np.full(len(tokens), UNKNOWN_CLASS) if token_class is None else token_class
+        self.model, self.text, self.variants, self.control = model, text, variants, control
+        self.quantize_start, self.first_scored = quantize_start, max(first_scored, quantize_start)
         self.step_size = step_size
+        self.replay = replay
         self.reference: Cache = reference_cache(model)
-        self.variant: Cache | None = None
+        self.caches: list[Cache] = []
+        self.seconds = [0.0] * len(variants)
+        self.reference_seconds = 0.0
+        self._kept = [variant.recipe.first_quantized if replay else 0 for variant in variants]
 
-    def __iter__(self) -> Iterator[Positions]:
-        ids = mx.array(self.tokens)
-        self._prefill(ids)
-        if self.control.stopped:
-            return
-        if self.variant is None:
-            self.variant = variant_cache(self.model, self.settings)
-        for a, b in steps(self.settings.quantize_start, len(self.tokens) - 1, self.step_size):
-            self.control.wait()
-            if self.control.stopped:
-                return
-            yield self._score(ids, a, b)
-
-    def _prefill(self, ids: mx.array) -> None:
-        """Deployment: the first positions once, for both (they are the same), without logits."""
-        for a, b in steps(0, self.settings.quantize_start, self.step_size):
-            self.control.wait()
-            if self.control.stopped:
+    def __iter__(self) -> Iterator[tuple[int, Positions]]:
+        ids = mx.array(self.text.tokens)
+        for a, b in steps(0, self.quantize_start, self.step_size):
+            if self._held():
                 return
             self.model(ids[None, a:b], cache=self.reference)
             eval_cache(self.reference)
-        if self.settings.quantize_start:
-            self.variant = converted(self.reference, self.settings)
+        self._make_caches()
+        for a, b in steps(self.quantize_start, self.first_scored, self.step_size):
+            for _ in self._passed(ids, a, b):
+                if self._held():
+                    return
+        for a, b in steps(self.first_scored, len(self.text.tokens) - 1, self.step_size):
+            if self._held():
+                return
+            yield from self._scored(ids, a, b)
 
-    def _score(self, ids: mx.array, a: int, b: int) -> Positions:
-        ref = self.model(ids[None, a:b], cache=self.reference)[0]
-        quant = self.model(ids[None, a:b], cache=self.variant)[0]
-        metrics = position_metrics(ref, quant, ids[a + 1 : b + 1])
-        mx.eval(*metrics)  # arrays of NumPy pass through
-        if np.isnan(np.array(metrics.kl)).any():
-            kl, entropy = masked(ref, quant)
-            metrics = metrics._replace(kl=kl, entropy=entropy)
-        self._check(metrics, a)
-        return self._positions(metrics, a, b)
+    def whole_cache(self, index: int) -> Cache:
+        """A variant's cache as if filled alone: replayed layers hold what the reference's do."""
+        kept = self._kept[index]
+        return [*self.reference[:kept], *self.caches[index][kept:]]
+
+    def _held(self) -> bool:
+        """Wait out a pause; whether a stop was asked for."""
+        self.control.wait()
+        return self.control.stopped
+
+    def _make_caches(self) -> None:
+        for variant in self.variants:
+            if self.quantize_start:
+                cache = converted(self.reference, variant.recipe, variant.kernel)
+            else:
+                cache = variant_cache(self.model, variant.recipe, variant.kernel)
+            self.caches.append(cache)
+
+    def _passed(self, ids: mx.array, a: int, b: int) -> Iterator[None]:
+        """Positions that only fill the caches: nobody asks for their logits, so none are computed."""
+        with self._recording():
+            self.model(ids[None, a:b], cache=self.reference)
+        eval_cache(self.reference)
+        for index in range(len(self.caches)):
+            yield
+            self._variant(ids[None, a:b], index)
+            eval_cache(self.caches[index][self._kept[index] :])
+
+    def _scored(self, ids: mx.array, a: int, b: int) -> Iterator[tuple[int, Positions]]:
+        began = time.perf_counter()
+        with self._recording():
+            logits = self.model(ids[None, a:b], cache=self.reference)[0]
+        reference = ReferenceStep(logits, ids[a + 1 : b + 1])
+        mx.eval(logits)
+        self.reference_seconds += time.perf_counter() - began
+        for index in range(len(self.caches)):
+            if index and self._held():
+                return
+            began = time.perf_counter()
+            quant = self._variant(ids[None, a:b], index)[0]
+            metrics = reference.compare(quant)
+            mx.eval(*metrics)  # arrays of NumPy pass through
+            if np.isnan(np.array(metrics.kl)).any():
+                kl, entropy = reference.masked(quant)
+                metrics = metrics._replace(kl=kl, entropy=entropy)
+            self._check(metrics, a)
+            self.seconds[index] += time.perf_counter() - began
+            yield index, self._positions(metrics, a, b)
+
+    def _recording(self) -> AbstractContextManager[Any]:
+        wanted = {kept for kept in self._kept if kept}
+        return self.replay.recording(self.reference, wanted) if self.replay and wanted else nullcontext()
+
+    def _variant(self, ids: mx.array, index: int) -> mx.array:
+        """Logits of one step of a variant, shape (1, T, V), not computed yet."""
+        kept, cache = self._kept[index], self.caches[index]
+        if not (self.replay and kept):
+            return self.model(ids, cache=cache)
+        with self.replay.replaying(kept):
+            return self.model(ids, cache=self.replay.cache(cache, kept))
 
     def _positions(self, metrics: StepMetrics, a: int, b: int) -> Positions:
-        n = b - a
+        n, text = b - a, self.text
+        classes = np.full(len(text.tokens), UNKNOWN_CLASS) if text.token_class is None else text.token_class
         here = {
-            "chunk": np.full(n, self.chunk),
+            "chunk": np.full(n, text.chunk),
             "depth": np.arange(a, b),
-            "part": np.full(n, self.part),
-            "token": self.tokens[a + 1 : b + 1],
-            "token_class": self.token_class[a + 1 : b + 1],
+            "part": np.full(n, text.part),
+            "token": text.tokens[a + 1 : b + 1],
+            "token_class": classes[a + 1 : b + 1],
         }
         measured = {name: np.array(values) for name, values in metrics._asdict().items()}
         columns = {name: array.astype(DTYPES[name]) for name, array in (here | measured).items()}
-        return Positions.of(columns, self.part_names)
+        return Positions.of(columns, text.part_names)
 
     def _check(self, metrics: StepMetrics, a: int) -> None:
         pairs = (("reference", metrics.nll_ref), ("variant", metrics.nll_quant), (None, metrics.kl))
@@ -109,7 +181,7 @@ class ChunkScorer:
             bad = np.isnan(np.array(values))
             if bad.any():
                 raise NotANumberError(
-                    f"the {name or 'comparison'} gave not-a-number at chunk {self.chunk + 1}, position "
+                    f"the {name or 'comparison'} gave not-a-number at chunk {self.text.chunk + 1}, position "
                     f"{a + int(bad.argmax())}; the weights may be damaged or overflow in their format, "
                     "so try a fresh download or another model."
                 )

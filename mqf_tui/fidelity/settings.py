@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import BadSettingError
+from mqf_tui.fidelity.quantizers import (
+    AFFINE_BITS,
+    AFFINE_GROUPS,
+    KERNELS,
+    Kernel,
+    LayerQuantizers,
+    Quantizer,
+)
 
 if TYPE_CHECKING:
+    from mqf_tui.fidelity.recipes import Recipe
     from mqf_tui.reports.schema import Thresholds
 
-KV_BITS = (2, 3, 4, 5, 6, 8)
-KV_GROUP_SIZES = (32, 64, 128)
+KV_BITS = AFFINE_BITS
+KV_GROUP_SIZES = AFFINE_GROUPS
 STEP = 128  # positions per forward pass
 MIN_CHUNK_LENGTH = 16
 
@@ -20,6 +29,11 @@ MIN_CHUNK_LENGTH = 16
 @dataclass(frozen=True)
 class KVSettings:
     """One KV-cache quantization on one corpus. Lengths are in tokens.
+
+    ``kv`` says what is done to keys and values where it is not the same affine quantizer for both, and goes
+    before ``kv_bits`` and ``kv_group_size``. ``layers`` chooses layers (see ``recipes.resolve``), a
+    ``recipe`` each one's quantizers, and goes before all of these. ``score_last``: of each chunk only the
+    last so many positions are scored.
 
     ``until_sure`` stops when the verdict is settled, ``precision`` when the half-width of mean KL's
     confidence sequence is that share of it, both together when both are. ``thresholds`` None: the user's
@@ -32,9 +46,14 @@ class KVSettings:
     model: str
     kv_bits: int = 8
     kv_group_size: int = 64
+    kv: LayerQuantizers | None = None
+    layers: str | None = None
+    recipe: Recipe | None = None
+    kernel: Kernel = "auto"
     quantize_start: int = 0
     chunk_length: int = 512
     max_chunks: int | None = None
+    score_last: int | None = None
     corpus: str = "builtin"
     trust_remote_code: bool = False
     until_sure: bool = False
@@ -42,6 +61,27 @@ class KVSettings:
     thresholds: Thresholds | None = None
     max_kl: float | None = None
     max_flips: float | None = None
+
+    @property
+    def quantizers(self) -> LayerQuantizers:
+        """What is done to keys and values of a layer, where no recipe says otherwise."""
+        if self.kv is not None:
+            return self.kv
+        one = Quantizer(self.kv_bits, self.kv_group_size)
+        return LayerQuantizers(one, one)
+
+    @property
+    def word(self) -> str:
+        """The variant as a short word: ``4g64``, ``k8v4g64``, ``4g64 0-3``, ``recipe``."""
+        if self.recipe is not None:
+            return "recipe"
+        return self.quantizers.word + (f" {self.layers}" if self.layers else "")
+
+    @property
+    def first_scored(self) -> int:
+        """Depth of the first position of a chunk that is scored."""
+        last = self.chunk_length - 1 - (self.score_last or self.chunk_length)
+        return max(self.quantize_start, last)
 
     @property
     def policy(self) -> Thresholds:
@@ -62,18 +102,13 @@ class KVSettings:
 
     def check(self) -> None:
         """Raise BadSettingError on the first value that cannot be."""
-        for name in ("kv_bits", "kv_group_size", "quantize_start", "chunk_length", "max_chunks"):
+        optional = ("max_chunks", "score_last")
+        whole = ("kv_bits", "kv_group_size", "quantize_start", "chunk_length", *optional)
+        for name in whole:
             value = getattr(self, name)
-            if type(value) is not int and not (name == "max_chunks" and value is None):
+            if type(value) is not int and not (name in optional and value is None):
                 raise BadSettingError(f"{name} is {value!r}; use a whole number.")
-        if self.kv_bits not in KV_BITS:
-            raise BadSettingError(
-                f"{self.kv_bits} bits do not exist for a KV cache; choose one of {_listed(KV_BITS)}."
-            )
-        if self.kv_group_size not in KV_GROUP_SIZES:
-            raise BadSettingError(
-                f"group size {self.kv_group_size} does not exist; choose one of {_listed(KV_GROUP_SIZES)}."
-            )
+        self._check_variant()
         if self.chunk_length < MIN_CHUNK_LENGTH:
             raise BadSettingError(
                 f"chunk length {self.chunk_length} is too short to measure; use at least {MIN_CHUNK_LENGTH}."
@@ -89,7 +124,30 @@ class KVSettings:
                 f"quantize start {self.quantize_start} leaves no position to score in chunks of "
                 f"{self.chunk_length}; use at most {self.chunk_length - 2}, or longer chunks."
             )
+        if self.score_last is not None and self.score_last < 1:
+            raise BadSettingError(
+                f"score last is {self.score_last}; use 1 or more positions, or leave it out for all."
+            )
         self._check_judging()
+
+    def _check_variant(self) -> None:
+        sides = (self.quantizers.keys, self.quantizers.values)
+        for quantizer in sides:
+            if quantizer is not None:
+                quantizer.check()
+        if self.kernel not in KERNELS:
+            raise BadSettingError(
+                f"kernel {self.kernel!r} does not exist; choose one of {', '.join(KERNELS)}."
+            )
+        if self.recipe is None and self.layers is None and sides == (None, None):
+            raise BadSettingError(
+                "16 bits for keys and values quantize nothing, so there is nothing to measure; use fewer."
+            )
+        if self.recipe is not None:
+            if self.layers is not None:
+                raise BadSettingError("a recipe says what each layer gets; leave out it or the layers.")
+            if not self.recipe.n_quantized:
+                raise BadSettingError("the recipe quantizes no layer, so there is nothing to measure.")
 
     def _check_judging(self) -> None:
         if type(self.until_sure) is not bool:
@@ -123,5 +181,44 @@ def is_number(value: object) -> bool:
         return False
 
 
-def _listed(values: tuple[int, ...]) -> str:
-    return ", ".join(map(str, values[:-1])) + f" or {values[-1]}"
+# What all variants of a sweep must have in common.
+SHARED = (
+    *("model", "quantize_start", "chunk_length", "max_chunks", "score_last", "corpus"),
+    *("trust_remote_code", "until_sure", "precision", "thresholds", "max_kl", "max_flips"),
+)
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Variants that share one reference pass: they differ in what is quantized, and in nothing else.
+
+    ``race``: settings that are surely bad, or surely worse than one that costs no more, are dropped on the
+    way. ``memory_limit``: bytes that may be used (None: what the machine has). ``sweep_id`` "" for a single
+    measurement. Raises BadSettingError from ``check()``.
+    """
+
+    variants: tuple[KVSettings, ...]
+    race: bool = False
+    memory_limit: int | None = None
+    sweep_id: str = ""
+
+    @property
+    def first(self) -> KVSettings:
+        """What they have in common is in each, so in the first."""
+        return self.variants[0]
+
+    def check(self) -> None:
+        """Raise BadSettingError on the first value that cannot be."""
+        if not self.variants:
+            raise BadSettingError("a sweep needs at least one setting to measure.")
+        for variant in self.variants:
+            variant.check()
+            for name in SHARED:
+                if getattr(variant, name) != getattr(self.first, name):
+                    words = name.replace("_", " ")
+                    raise BadSettingError(
+                        f"the settings of a sweep differ in {words}; all share one pass of the reference, so "
+                        "measure them apart."
+                    )
+        if len(set(self.variants)) < len(self.variants):
+            raise BadSettingError("a setting is in the sweep twice; name each once.")

@@ -14,9 +14,11 @@ from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.provenance import versions
+from mqf_tui.fidelity.quantizers import Quantizer
+from mqf_tui.fidelity.recipes import runs
 from mqf_tui.fidelity.settings import KVSettings, share_word
 from mqf_tui.fidelity.statistics import Summary, summarise
-from mqf_tui.reports.schema import SCHEMA_VERSION, Report
+from mqf_tui.reports.schema import SCHEMA_VERSION, LayerFormat, Layers, Report
 from mqf_tui.reports.text import readable
 
 if TYPE_CHECKING:
@@ -43,13 +45,14 @@ def build_report(
     """
     settings = plan.settings
     policy = settings.policy
-    summary = summarise(positions, settings.chunk_length, settings.quantize_start, policy)
+    summary = summarise(positions, settings.chunk_length, settings.first_scored, policy)
     if sureness is not None:
         summary = _as_looked_at(summary, sureness)
     stopping = sureness.stopping() if sureness else None
     found = doubts(plan, positions, n_chunks=summary.n_chunks, partial=partial, stopping=stopping, load=load)
     reference, variant = bytes_measured or (None, None)
     low, high = summary.flip_interval or (None, None)
+    one = _one_quantizer(plan)
     return Report(
         schema_version=SCHEMA_VERSION,
         kind="kv",
@@ -62,8 +65,13 @@ def build_report(
         weights_bytes=facts.size_bytes,
         architecture=facts.architecture,
         weights=facts.weights,
-        kv_bits=settings.kv_bits,
-        kv_group_size=settings.kv_group_size,
+        kv_bits=one.bits if one else None,
+        kv_group_size=one.group_size if one else None,
+        kv_format=_format(plan),
+        kernel=None if plan.kernel == "auto" else plan.kernel,
+        layers=_layers(plan),
+        score_last=settings.score_last,
+        sweep_id=plan.sweep_id or None,
         mode="deployment" if settings.quantize_start else "stress",
         quantize_start=settings.quantize_start,
         partial=partial,
@@ -116,18 +124,56 @@ def _as_looked_at(summary: Summary, sureness: Sureness) -> Summary:
     )
 
 
+def _one_quantizer(plan: Plan) -> Quantizer | None:
+    """The affine quantizer of all that is quantized; None where there are several, or another mode."""
+    found = {q for layer in plan.recipe.layers if not layer.full for q in (layer.keys, layer.values)}
+    one = found.pop() if len(found) == 1 else None
+    return one if one is not None and one.mode == "affine" else None
+
+
+def _format(plan: Plan) -> str:
+    words = {layer.word for layer in plan.recipe.layers if not layer.full}
+    return words.pop() if len(words) == 1 else "recipe"
+
+
+def _layers(plan: Plan) -> Layers:
+    recipe = plan.recipe
+    return Layers(
+        n_layers=len(recipe.layers),
+        n_quantized=recipe.n_quantized,
+        words=plan.layers or "",
+        recipe=[LayerFormat(layers=span, format=layer.word) for span, layer in runs(recipe)],
+    )
+
+
 def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     """The command line that measures the same again; files and folders by their last part only."""
     corpus = readable(settings.corpus).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    words = ["mqf-tui", "kv", _as_path(model, settings.model, ("demo",)), "--kv-bits", str(settings.kv_bits)]
-    words += ["--kv-group-size", str(settings.kv_group_size), "--chunk-length", str(settings.chunk_length)]
-    words += ["--max-chunks", str(n_chunks), "--quantize-start", str(settings.quantize_start)]
+    words = ["mqf-tui", "kv", _as_path(model, settings.model, ("demo",)), *_variant_words(settings)]
+    words += ["--chunk-length", str(settings.chunk_length), "--max-chunks", str(n_chunks)]
+    words += ["--quantize-start", str(settings.quantize_start)]
     words += ["--corpus", _as_path(corpus, settings.corpus, corpus_names())]
     return shlex.join([*words, *_further(settings)])
 
 
+def _variant_words(settings: KVSettings) -> Iterator[str]:
+    """The options that say what is quantized."""
+    if settings.recipe is not None:
+        yield from ("--layers", settings.recipe.sets)
+    elif settings.kv is not None:
+        yield from ("--kv", settings.kv.word)
+    else:
+        yield from ("--kv-bits", str(settings.kv_bits), "--kv-group-size", str(settings.kv_group_size))
+    if settings.layers is not None:
+        yield from ("--layers", settings.layers)
+    if settings.kernel != "auto":
+        yield from ("--kernel", settings.kernel)
+
+
 def _further(settings: KVSettings) -> Iterator[str]:
     """The options that are rarely given."""
+    if settings.score_last is not None:
+        yield from ("--score-last", str(settings.score_last))
     if settings.trust_remote_code:
         yield "--trust-remote-code"
     if settings.until_sure:

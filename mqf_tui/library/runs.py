@@ -274,12 +274,13 @@ def _write_run(folder: Path, report: Report, positions: Positions | None) -> Non
 
 def _files(report: Report, positions: Positions | None) -> Iterator[tuple[str, bytes]]:
     if positions is not None:
-        yield POSITIONS_FILE, _packed(positions)
+        yield POSITIONS_FILE, packed(positions)
     yield TEXT_FILE, to_markdown(report).encode()
     yield REPORT_FILE, to_json(report).encode()
 
 
-def _packed(positions: Positions) -> bytes:
+def packed(positions: Positions) -> bytes:
+    """Positions as the bytes of a positions.npz."""
     import numpy as np
 
     from mqf_tui.fidelity.positions import ARRAYS
@@ -297,7 +298,8 @@ def _free_id(runs: Path, report: Report) -> str:
     stamp = re.sub(r"[^0-9]", "", report.created[:19])
     name = (report.variant_model or report.model).rsplit("/", 1)[-1]
     model = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40] or "model"
-    words = [stamp[:8], stamp[8:14], model, f"{report.kv_bits}bit" if report.kv_bits else ""]
+    bits = f"{report.kv_bits}bit" if report.kv_bits else re.sub(r"[^a-z0-9]", "", report.kv_format)
+    words = [stamp[:8], stamp[8:14], model, bits]
     words.append("weights" if report.kind == "weights" else "")
     while True:
         run_id = "-".join([*filter(None, words), secrets.token_hex(2)])

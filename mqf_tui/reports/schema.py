@@ -2,7 +2,7 @@
 
 All KL values are in nats, rates are shares between 0 and 1, sizes are bytes, intervals are 95 %. Keys
 that a newer version wrote are kept (``extra="allow"``), so loading and saving a report never loses any.
-Fields with a default are those that version 1, or an import from another tool, does not have.
+Fields with a default are those that an earlier version, or an import from another tool, does not have.
 docs/statistics.md defines every number; docs/report.schema.json is this as a JSON Schema.
 """
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Verdict = Literal["good", "marginal", "bad"]
 VERDICTS: tuple[Verdict, ...] = ("good", "marginal", "bad")
 _WORDS = ("inf", "-inf", "nan")  # JSON has no numbers for these
@@ -236,6 +236,23 @@ class Stopping(Part):
     method: str
 
 
+class LayerFormat(Part):
+    """A range of cache layers (``0``, ``4-29``) and what is done to them (``8g64``, ``k8v4g64``, ``16``)."""
+
+    layers: str
+    format: str
+
+
+class Layers(Part):
+    """Which layers of a cache are quantized. ``words``: the choice in a sentence, "" where it is all of them
+    alike; ``recipe``: all layers in order, equal neighbours together."""
+
+    n_layers: int
+    n_quantized: int
+    words: str = ""
+    recipe: list[LayerFormat]
+
+
 class Versions(Part):
     """Software that took part."""
 
@@ -262,6 +279,14 @@ class Report(Part):
 
     ``model`` is the reference; ``variant_model`` the quantized one where that is another (kind
     "weights"). ``kind`` "kv": bits and group are the cache's; "weights": those of the weights.
+    ``kv_bits`` and ``kv_group_size`` are None where keys, values and layers have no single affine quantizer;
+    ``kv_format`` says what they have (``k8v4g64``, ``mxfp4``, ``recipe``; "" before version 3).
+
+    ``kernel``: how attention read the quantized cache. "quantized": from the packed numbers, as mlx-lm does;
+    "dequantized": from the same numbers, by standard attention; "emulated": numbers quantized and
+    dequantized on their way into the model's own cache, so it is what the quantizer would cost, not what a
+    quantized cache of mlx-lm's gives. ``score_last``: only so many positions of each chunk were scored.
+    ``sweep_id`` names the sweep that the run is from, ``dropped`` why the sweep went on without it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -279,6 +304,12 @@ class Report(Part):
     weights: str = ""
     kv_bits: int | None = None
     kv_group_size: int | None = None
+    kv_format: str = ""
+    kernel: Literal["quantized", "dequantized", "emulated"] | None = None
+    layers: Layers | None = None
+    score_last: int | None = None
+    sweep_id: str | None = None
+    dropped: str | None = None
     mode: Literal["stress", "deployment"] | None = None
     quantize_start: int = 0
     partial: bool = False
@@ -321,13 +352,32 @@ class Report(Part):
     def setting(self) -> str:
         """The variant in words: ``8-bit KV cache, group 64``."""
         what = "KV cache" if self.kind == "kv" else "weights"
-        bits = f"{self.kv_bits}-bit {what}" if self.kv_bits else f"quantized {what}"
-        return bits + (f", group {self.kv_group_size}" if self.kv_group_size else "")
+        if self.kv_format and not self.kv_bits:
+            words = format_words(self.kv_format, self.layers)
+        else:
+            words = f"{self.kv_bits}-bit {what}" if self.kv_bits else f"quantized {what}"
+            words += f", group {self.kv_group_size}" if self.kv_group_size else ""
+        if self.layers is not None and self.layers.words and self.kv_format != "recipe":
+            words += f", {self.layers.n_quantized} of {self.layers.n_layers} layers"
+        return words + (" (emulated)" if self.kernel == "emulated" else "")
 
     @property
     def short_setting(self) -> str:
         """The variant for a narrow column: ``4-bit g64``, ``4-bit g64 from 128``, ``4-bit weights``."""
-        words = f"{self.kv_bits}-bit" if self.kv_bits else "?"
-        words += f" g{self.kv_group_size}" if self.kv_group_size else ""
+        if self.kv_format and not self.kv_bits:
+            words = self.kv_format
+        else:
+            words = f"{self.kv_bits}-bit" if self.kv_bits else "?"
+            words += f" g{self.kv_group_size}" if self.kv_group_size else ""
+        if self.layers is not None and self.layers.words and self.kv_format != "recipe":
+            words += f" {self.layers.n_quantized}/{self.layers.n_layers} layers"
         words += f" from {self.quantize_start}" if self.quantize_start else ""
+        words += " emulated" if self.kernel == "emulated" else ""
         return words if self.kind == "kv" else f"{words} weights"
+
+
+def format_words(word: str, layers: Layers | None) -> str:
+    """A format that is no single affine quantizer, in words: ``8-bit keys, 4-bit values, group 64``."""
+    from mqf_tui.reports.text import kv_format_words
+
+    return kv_format_words(word, tuple(part.format for part in layers.recipe) if layers else ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Protocol
 
@@ -222,3 +223,30 @@ def inert(text: str) -> str:
 def readable(name: str) -> str:
     """A file's name with its undecodable bytes as ``?``, so that it can be written as UTF-8."""
     return name.encode(errors="replace").decode()
+
+
+_SIDE = r"(\d+|mxfp4|mxfp8|nvfp4)(?:g(\d+))?"
+
+
+def kv_format_words(word: str, formats: tuple[str, ...] = ()) -> str:
+    """A KV format in words: ``k8v4g64`` is ``8-bit keys, 4-bit values, group 64``.
+
+    ``formats``: those of the layers, for a recipe. A word that it does not know is given back as it is.
+    """
+    if word == "recipe":
+        kinds = sorted(set(formats))
+        return f"mixed KV cache ({', '.join(map(inert, kinds[:3]))}{', …' * (len(kinds) > 3)})"
+    if match := re.fullmatch(_SIDE, word):
+        group = f", group {match[2]}" if match[2] else ""
+        return f"{match[1]}{'-bit' * match[1].isdigit()} KV cache{group}"
+    if match := re.fullmatch(f"k{_SIDE}v{_SIDE}", word):
+        k, k_group, v, v_group = match.groups()
+        if k_group and v_group:
+            return f"{_side_words(k)} keys (group {k_group}), {_side_words(v)} values (group {v_group})"
+        group = f", group {v_group or k_group}" if v_group or k_group else ""
+        return f"{_side_words(k)} keys, {_side_words(v)} values{group}"
+    return inert(word)
+
+
+def _side_words(word: str) -> str:
+    return "full-precision" if word == "16" else f"{word}-bit" if word.isdigit() else word

@@ -1,0 +1,344 @@
+"""A sweep while it runs: loading, then all variants chunk by chunk, then a report for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import FidelityError, ZeroDriftError
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Dropped,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Plan,
+    Started,
+    StepScored,
+    Stopped,
+    Swept,
+)
+from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting, kv_bytes
+from mqf_tui.fidelity.load import Load
+from mqf_tui.fidelity.measured import Measured, round_ends
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpora import Chunks, Corpus
+    from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.racing import Race
+    from mqf_tui.fidelity.replaying import Replay
+    from mqf_tui.fidelity.scoring import ChunkScorer
+
+
+class StopAskedError(Exception):
+    """A stop was asked for before anything was scored."""
+
+
+class RunningSweep:
+    """The state of one running measurement of one or more variants: see ``engine.sweep``."""
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        facts: ModelFacts,
+        control: Control,
+        *,
+        chunks: Sequence[int] | None = None,
+        known: Mapping[int, Sequence[Positions]] | None = None,
+    ) -> None:
+        self.settings, self.facts, self.control = settings, facts, control
+        self.chosen, self.known = chunks, known or {}
+        self.measured: list[Measured] = []
+        self.load = Load()
+        self.seconds = 0.0
+        self.reference_passes = self.variant_passes = 0
+        self._race: Race | None = None
+        self._replay: Replay | None = None
+        self._per_pass = len(settings.variants)
+        self._step = STEP
+
+    def run(self) -> Iterator[Event]:
+        """Load and score; raises what goes wrong, for ``engine.sweep`` to turn into events."""
+        self.settings.check()
+        for variant in self.settings.variants:
+            check_setting(self.facts, variant)
+        check_length(self.facts, self.settings.first.chunk_length)
+        yield self._doing("reading the text")
+        from mqf_tui.fidelity.corpora import read_corpus
+
+        corpus = read_corpus(self.settings.first.corpus)
+        yield self._doing("preparing the device")
+        from mqf_tui.fidelity import device as devices
+
+        device = devices.prepare()
+        devices.reset_peak_memory()
+        chunks = yield from self._chunks(corpus)
+        model = yield from self._model(device)
+        self._begin(model, device, chunks)
+        yield Started(tuple(one.plan for one in self.measured))
+        yield from self._score(model, chunks)
+        if self.control.stopped and any(one.active for one in self.measured):
+            yield from self.stopped()
+        else:
+            yield from self._finished()
+
+    def _doing(self, what: str, share: float | None = None) -> Loading:
+        if self.control.stopped:
+            raise StopAskedError
+        return Loading(what, share)
+
+    def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
+        yield self._doing("loading the tokenizer")
+        from mqf_tui.fidelity import loading
+        from mqf_tui.fidelity.corpora import make_chunks
+
+        first = self.settings.first
+        tokenizer = loading.load_tokenizer(self.facts, trust_remote_code=first.trust_remote_code)
+        yield self._doing("cutting the text into chunks")
+        return make_chunks(
+            corpus,
+            tokenizer,
+            first.chunk_length,
+            first.max_chunks,
+            tokenizer_id=self.facts.name,
+            vocab_size=self.facts.vocab_size,
+        )
+
+    def _model(self, device: Device) -> Generator[Event, None, Any]:
+        yield self._doing("loading the weights", 0.0)
+        from mqf_tui.fidelity import loading
+
+        model = None
+        trusted = self.settings.first.trust_remote_code
+        for loaded in loading.load_model(self.facts, device, trust_remote_code=trusted):
+            model = loaded.model
+            yield self._doing("loading the weights", loaded.share)
+        # attention.install(model)
+        yield self._doing("trying the caches")
+        return model
+
+    def _begin(self, model: Any, device: Device, chunks: Chunks) -> None:
+        """Everything that is known only with the model in memory: the plans, and what may be shared."""
+        from mqf_tui.fidelity.caches import layer_kinds
+        from mqf_tui.fidelity.replaying import Replay
+
+        kinds = layer_kinds(model)
+        plans = [self._planned(one, model, kinds, device, chunks) for one in self.settings.variants]
+        for plan in plans:
+            self.measured.append(Measured(plan, self.facts, chunks.vocabulary, self._sureness(plan.settings)))
+        if any(plan.recipe.first_quantized for plan in plans):
+            self._replay = Replay.of(model, self.facts.vocab_size)
+        if self.settings.race and len(plans) > 1:
+            from mqf_tui.fidelity.racing import Race
+
+            cost = [plan.kv_bytes.variant for plan in plans]
+            self._race = Race(self.settings.variants, cost)
+
+    def _sureness(self, settings: KVSettings) -> Any:
+        if not (settings.stops_early or self.settings.race):
+            return None
+        from mqf_tui.fidelity.stopping import Sureness
+
+        return Sureness.of(settings) or Sureness(settings.policy)
+
+    def _planned(self, settings: KVSettings, model: Any, kinds: Any, device: Device, chunks: Chunks) -> Plan:
+        from mqf_tui.fidelity import caches, loading
+        from mqf_tui.fidelity.recipes import check, layers_words, resolve
+
+        facts = self.facts
+        kernel = settings.kernel
+        if kernel == "auto":
+            kernel = "dequantized" if device.is_cpu else "quantized"
+        emulated = kernel == "emulated"
+        recipe = settings.recipe or resolve(
+            kinds,
+            settings.quantizers,
+            settings.layers,
+            group_size=settings.kv_group_size,
+            emulated=emulated,
+        )
+        check(recipe, kinds, emulated=emulated)
+        caches.check_cache(model, recipe, kernel, facts.vocab_size)
+        return Plan(
+            settings=settings,
+            model=facts.name,
+            architecture=facts.architecture,
+            corpus=chunks.provenance,
+            n_chunks=len(self._order(chunks)),
+            positions_per_chunk=settings.chunk_length - 1 - settings.first_scored,
+            device=device.name,
+            compute=loading.compute_words(facts, device),
+            cache=caches.cache_name(recipe, kernel),
+            kv_bytes=kv_bytes(facts, recipe, kinds, 4 if device.is_cpu or facts.dtype == "float32" else 2),
+            recipe=recipe,
+            kinds=kinds,
+            kernel=kernel,
+            layers=layers_words(recipe, kinds),
+            sweep_id=self.settings.sweep_id,
+            memory_bytes=device.all_memory_bytes,
+            warnings=device.warnings + chunks.warnings,
+        )
+
+    def _order(self, chunks: Chunks) -> Sequence[int]:
+        return range(len(chunks.tokens)) if self.chosen is None else self.chosen
+
+    def _score(self, model: Any, chunks: Chunks) -> Iterator[Event]:
+        order = self._order(chunks)
+        for index in order:
+            before = [len(one.pieces) for one in self.measured]
+            if index in self.known:
+                yield from self._known(index)
+            else:
+                yield from self._chunk(model, chunks, index)
+            if self.control.stopped and not self._whole(before):
+                return
+            scored = {
+                i: one.pieces[n:]
+                for i, (one, n) in enumerate(zip(self.measured, before, strict=True))
+                if one.active
+            }
+            for i, pieces in scored.items():
+                yield ChunkFinished(index, len(order), self.measured[i].look(pieces), i)
+            if self._race is not None:
+                self._race.add({i: Positions.concatenate(pieces) for i, pieces in scored.items()})
+            if round_ends(chunks.part, index):
+                yield from self._leaving(index)
+            if not any(one.active for one in self.measured):
+                return
+
+    def _whole(self, before: Sequence[int]) -> bool:
+        """Whether every variant that is still in has all positions of this chunk."""
+        return all(
+            sum(map(len, one.pieces[n:])) == one.plan.positions_per_chunk
+            for one, n in zip(self.measured, before, strict=True)
+            if one.active
+        )
+
+    def _known(self, index: int) -> Iterator[Event]:
+        for i, (one, positions) in enumerate(zip(self.measured, self.known[index], strict=True)):
+            if one.active and len(positions):
+                one.add(positions)
+                yield StepScored(index, 0, positions, one.n_positions, self.seconds, i)
+
+    def _chunk(self, model: Any, chunks: Chunks, index: int) -> Iterator[Event]:
+        """One chunk through the model: the reference once for as many variants as memory holds."""
+        from mqf_tui.fidelity.scoring import ChunkScorer, Text, Variant
+
+        first = self.settings.first
+        text = Text(
+            chunks.tokens[index],
+            index,
+            int(chunks.part[index]),
+            chunks.part_names,
+            chunks.token_class[index],
+        )
+        active = [i for i, one in enumerate(self.measured) if one.active]
+        for start in range(0, len(active), self._per_pass):
+            group = active[start : start + self._per_pass]
+            plans = [self.measured[i].plan for i in group]
+            scorer = ChunkScorer(
+                model,
+                text,
+                [Variant(plan.recipe, plan.kernel) for plan in plans],
+                self.control,
+                quantize_start=first.quantize_start,
+                first_scored=first.first_scored,
+                step_size=self._step,
+                replay=self._replay,
+            )
+            yield from self._group(scorer, group, index)
+            if self.control.stopped:
+                return
+
+    def _group(self, scorer: ChunkScorer, group: Sequence[int], index: int) -> Iterator[Event]:
+        from mqf_tui.fidelity.caches import bytes_per_token
+
+        step, held = dict.fromkeys(group, 0), self.control.waited
+        self.load.begin()
+        scored = iter(scorer)
+        while True:
+            self.control.wait()
+            began, waited = time.perf_counter(), self.control.waited
+            found = next(scored, None)
+            self.seconds += time.perf_counter() - began - (self.control.waited - waited)
+            if found is None:
+                break
+            i, one = group[found[0]], self.measured[group[found[0]]]
+            one.add(found[1])
+            yield StepScored(index, step[i], found[1], one.n_positions, self.seconds, i)
+            step[i] += 1
+        if self.control.waited == held:  # what others do in a pause slows nothing down
+            self.load.end()
+        self.reference_passes += 1
+        self.variant_passes += len(group)
+        for place, i in enumerate(group):
+            one = self.measured[i]
+            one.seconds += scorer.seconds[place] + scorer.reference_seconds / len(group)
+            if step[i] and one.plan.kernel != "emulated":
+                caches = scorer.reference, scorer.whole_cache(place)
+                one.bytes_measured = bytes_per_token(caches[0]), bytes_per_token(caches[1])
+
+    def _leaving(self, index: int) -> Iterator[Event]:
+        """Variants that are settled, or out of the race, after a whole round of the corpus's parts."""
+        for i, one in enumerate(self.measured):
+            rule = one.sureness if one.plan.settings.stops_early else None
+            if one.active and rule is not None and rule.settled:
+                one.settled = True
+                if len(self.measured) > 1:
+                    yield Dropped(i, index, "settled")
+        if self._race is not None:
+            for i, why in self._race.out().items():
+                if self.measured[i].active:
+                    self.measured[i].dropped = why
+                    yield Dropped(i, index, why)
+
+    def _finished(self) -> Iterator[Event]:
+        for i, one in enumerate(self.measured):
+            yield self._ended(i, one, stopped=False)
+        yield self._swept()
+
+    def stopped(self) -> Iterator[Event]:
+        """The last events of a measurement that was stopped on request."""
+        for i, one in enumerate(self.measured):
+            yield self._ended(i, one, stopped=one.active)
+        if not self.measured:
+            yield Stopped(None, Positions.empty())
+        yield self._swept(stopped=True)
+
+    def _ended(self, i: int, one: Measured, *, stopped: bool) -> Event:
+        """The last event of a variant that did not fail on the way."""
+        try:
+            one.check_drift()
+        except ZeroDriftError as error:
+            return Failed(error, variant=i)
+        positions = one.positions()
+        report = one.report(positions, self.load, partial=stopped)
+        return Stopped(report, positions, i) if report is None or stopped else Finished(report, positions, i)
+
+    def failed(self, error: FidelityError) -> Iterator[Event]:
+        """The last events of a measurement that cannot go on."""
+        told = False
+        for i, one in enumerate(self.measured):
+            if one.pieces and not isinstance(error, ZeroDriftError):
+                positions = one.positions()
+                report = one.report(positions, self.load, partial=True, reason=str(error))
+                yield Failed(error, report, positions, i)
+                told = True
+        if not told:
+            yield Failed(error)
+        yield self._swept(error=error)
+
+    def _swept(self, *, stopped: bool = False, error: FidelityError | None = None) -> Swept:
+        return Swept(
+            self.settings.sweep_id,
+            self.reference_passes,
+            self.variant_passes,
+            self.seconds,
+            stopped,
+            error,
+        )

@@ -1,0 +1,73 @@
+"""The variants that the options of a sweep mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from mqf_tui.fidelity.errors import BadSettingError
+from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed, quantizer
+from mqf_tui.fidelity.settings import KVSettings
+
+
+def spread(
+    base: KVSettings,
+    *,
+    bits: Sequence[int] = (),
+    groups: Sequence[int] = (64,),
+    formats: Sequence[str] = (),
+    k_bits: Sequence[int] = (),
+    v_bits: Sequence[int] = (),
+    control: bool = False,
+) -> tuple[KVSettings, ...]:
+    """Settings like ``base`` for each of: ``bits`` × ``groups``; ``formats`` (``k8v4``, ``mxfp4``, … each
+    with every group that it does not name); ``k_bits`` × ``v_bits`` × ``groups``, 16 being full precision.
+
+    Each comes once, in this order. ``control``: each twice, read from the packed numbers as mlx-lm does it,
+    and from the same numbers by standard attention. Raises BadSettingError.
+    """
+    if bool(k_bits) != bool(v_bits):
+        given, missing = ("keys", "v_bits") if k_bits else ("values", "k_bits")
+        raise BadSettingError(
+            f"bits are given for {given} alone; name both, 16 being full precision ({missing}=16)."
+        )
+    found = dict.fromkeys(_formats(bits, groups, formats, k_bits, v_bits))
+    settings = [with_quantizers(base, layer) for layer in found]
+    if not control:
+        return tuple(settings)
+    if base.kernel == "emulated":
+        raise BadSettingError(
+            "the control compares two ways to read a packed cache, and an emulated one is not packed; leave "
+            "out one of the two."
+        )
+    kernels = ("quantized", "dequantized")
+    return tuple(replace(one, kernel=kernel) for one in settings for kernel in kernels)
+
+
+def with_quantizers(base: KVSettings, layer: LayerQuantizers) -> KVSettings:
+    """``base`` with these quantizers for keys and values."""
+    one = layer.keys
+    if one is not None and one == layer.values and one.mode == "affine":
+        return replace(base, kv_bits=one.bits, kv_group_size=one.group_size, kv=None)
+    return replace(base, kv=layer)
+
+
+def _formats(
+    bits: Sequence[int],
+    groups: Sequence[int],
+    formats: Sequence[str],
+    k_bits: Sequence[int],
+    v_bits: Sequence[int],
+) -> Iterator[LayerQuantizers]:
+    for b in bits:
+        for group in groups:
+            yield LayerQuantizers(quantizer(b, group), quantizer(b, group))
+    for word in formats:
+        for group in groups:
+            yield parsed(word, group)
+    for k in k_bits:
+        for v in v_bits:
+            for group in groups:
+                layer = LayerQuantizers(quantizer(k, group), quantizer(v, group))
+                if not layer.full:
+                    yield layer
