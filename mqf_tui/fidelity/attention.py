@@ -1,0 +1,115 @@
+"""Attention for the caches of a measurement, put in place of mlx-lm's for one model at a time (mlx)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models import base
+
+from mqf_tui.fidelity import cpu_attention
+from mqf_tui.fidelity.packed import DequantizedKVCache, PackedKVCache, SplitKVCache
+from mqf_tui.fidelity.quantizers import Quantizer
+
+NAME = "scaled_dot_product_attention"
+STOCK = base.scaled_dot_product_attention
+
+
+def scaled_dot_product_attention(
+    queries: Any,
+    keys: Any,
+    values: Any,
+    cache: Any,
+    scale: float,
+    mask: Any,
+    sinks: Any = None,
+) -> mx.array:
+    """mlx-lm's function of this name, which also knows keys and values of formats apart.
+
+    On a CPU device standard attention in float32 goes another way to the same numbers. Raises ValueError
+    for attention sinks with keys or values that stay packed, as mlx-lm does.
+    """
+    if isinstance(cache, SplitKVCache) and not isinstance(cache, PackedKVCache | DequantizedKVCache):
+        if sinks is not None:
+            raise ValueError("Quantized SDPA does not support attention sinks.")
+        return split_attention(queries, keys, values, cache, scale, mask)
+    if not hasattr(cache, "bits") and cpu_attention.takes(queries, keys, values, mask, sinks):
+        return cpu_attention.attend(queries, keys, values, scale, mask, sinks)
+    return STOCK(queries, keys, values, cache, scale, mask, sinks)
+
+
+def split_attention(
+    queries: mx.array, keys: Any, values: Any, cache: SplitKVCache, scale: float, mask: mx.array | str | None
+) -> mx.array:
+    """Attention over what a SplitKVCache gives, each side by the product of its own format.
+
+    ``queries`` (B, H, T, D), H a multiple of the cache's heads; ``mask`` "causal", or broadcastable to
+    (B, H, T, S): booleans (True: seen) or numbers to add. Returns (B, H, T, dim of a value).
+    """
+    batch, heads, n, _ = queries.shape
+    groups = (keys[0] if isinstance(keys, tuple) else keys).shape[-3]
+    # Query heads that share keys are one axis, which the keys do not have.
+    grouped = (queries * scale).reshape(batch, groups, heads // groups, n, -1)
+    scores = _product(grouped, keys, cache.quantizers.keys, transpose=True)
+    weights = mx.softmax(_masked(scores, mask), axis=-1, precise=True)
+    out = _product(weights, values, cache.quantizers.values, transpose=False)
+    return out.reshape(batch, heads, n, -1)
+
+
+def _product(x: mx.array, stored: Any, quantizer: Quantizer | None, *, transpose: bool) -> mx.array:
+    """``x`` (B, G, H/G, T, …) times one side of a cache (B, G, S, dim)."""
+    if quantizer is None:
+        whole = mx.expand_dims(stored, -3)
+        return x @ (whole.swapaxes(-1, -2) if transpose else whole)
+    parts = [mx.expand_dims(part, -3) for part in stored]
+    return mx.quantized_matmul(
+        x,
+        *parts,
+        transpose=transpose,
+        group_size=quantizer.group_size,
+        bits=quantizer.bits,
+        mode=quantizer.mode,
+    )
+
+
+def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
+    if mask is None:
+        return scores
+    _, groups, repeats, n, m = scores.shape
+    if isinstance(mask, str):
+        mask = mx.arange(m - n, m)[:, None] >= mx.arange(m)
+    elif mask.ndim > 2 and mask.shape[-3] > 1:
+        mask = mask.reshape(-1, groups, repeats, *mask.shape[-2:])
+    elif mask.ndim > 2:
+        mask = mx.expand_dims(mask, -3)
+    if mask.dtype == mx.bool_:
+        return mx.where(mask, scores, mx.finfo(scores.dtype).min)
+    return scores + mask
+
+
+@contextmanager
+def installed(model: Any) -> Generator[None]:
+    """Within it, ``model`` attends by this module's function; mlx-lm is as it was afterwards."""
+    places = [names for names in _globals(model) if names.get(NAME) is STOCK]
+    for names in places:
+        names[NAME] = scaled_dot_product_attention
+    try:
+        yield
+    finally:
+        for names in places:
+            names[NAME] = STOCK
+
+
+def _globals(model: Any) -> list[dict[str, Any]]:
+    """The namespaces in which the methods of the model's parts look up names."""
+    kinds = {kind for part in model.modules() for kind in type(part).__mro__}
+    found = (
+        function.__globals__
+        for kind in kinds
+        for function in vars(kind).values()
+        if isinstance(function, FunctionType)
+    )
+    return list({id(names): names for names in found}.values())
