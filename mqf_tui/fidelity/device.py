@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 
+from mqf_tui.fidelity.memory import all_memory, free_memory
 from mqf_tui.reports.text import counted
 
 # Debian, Fedora and Arch, in turn. MLX's CPU wheels carry the reference BLAS; symbols that are
@@ -96,20 +97,6 @@ def load_blas() -> str | None:
             continue
         return name
     return None
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can be had without swapping."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def all_memory() -> int:
-    """Bytes of main memory."""
-    import psutil
-
-    return int(psutil.virtual_memory().total)
 
 
 def reset_peak_memory() -> None:
