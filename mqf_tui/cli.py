@@ -26,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     debug = False
     try:
-        options = parser().parse_args(arguments)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        options = parser().parse_args(given)
         debug = options.debug
-        return _run(options)
+        return _run(options, given)
     except FidelityError as error:
         return complain(error)
     except KeyboardInterrupt:
@@ -55,14 +56,18 @@ def complain(error: FidelityError) -> int:
     return error.exit_code
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, given: list[str]) -> int:
     match options.command:
         case None:
             return _app()
         case "kv":
-            from mqf_tui.console import measuring
+            return _measure(options, given)
+        case "sweep":
+            return _sweep(options, given)
+        case "sweeps":
+            from mqf_tui.console import sweeps
 
-            return measuring.run(options)
+            return sweeps.run(options)
         case "demo":
             asked = options.no_app or options.output or options.no_save or options.fail_on
             asked = asked or options.format not in (None, "md")
@@ -91,6 +96,28 @@ def _run(options: argparse.Namespace) -> int:
             from mqf_tui.console import keeping
 
             return keeping.run(options)
+
+
+def _measure(options: argparse.Namespace, given: list[str]) -> int:
+    if options.control:
+        from mqf_tui.console import sweeping
+
+        return sweeping.run(sweeping.controlled(options), given)
+    from mqf_tui.console import measuring
+
+    return measuring.run(options)
+
+
+def _sweep(options: argparse.Namespace, given: list[str]) -> int:
+    from mqf_tui.console import sweeping
+
+    if options.resume is not None:
+        spool, given = sweeping.resumed(options)
+        options = parser().parse_args(given)
+        options.spool = spool
+    elif options.model is None:
+        raise FidelityError("no model is named; use `mqf-tui sweep MODEL`, or --resume SWEEP.")
+    return sweeping.run(options, given)
 
 
 def _app(options: argparse.Namespace | None = None) -> int:

@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from mqf_tui import __version__
+from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
 
 EXIT_CODES = (
@@ -13,7 +14,15 @@ EXIT_CODES = (
     "4 the verdict that --fail-on names, 130 interrupted"
 )
 FORMATS = ("md", "card", "json", "csv", "badge", "badge-json", "svg", "html")
+SWEEP_FORMATS = ("md", "json", "csv", "html")
 BY_ENDING = "by how --output ends, such as .html or .card.md; else md"
+MODEL = "a model folder, 'demo', or a name from the local hub cache"
+# What ``demo`` has no options for.
+NO_CHOICE = {
+    **dict.fromkeys(("kv", "k_bits", "v_bits", "layers", "recipe", "score_last", "memory_limit")),
+    "kernel": "auto",
+    "control": False,
+}
 RUN = "a run's id, the beginning of it, or 'last'"
 
 
@@ -37,25 +46,21 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     kv = commands.add_parser("kv", help="measure a quantized KV cache", epilog=EXIT_CODES)
-    kv.add_argument(
-        "model", metavar="MODEL", help="a model folder, 'demo', or a name from the local hub cache"
-    )
-    kv.add_argument("--kv-bits", type=int, default=8, metavar="N", help="2, 3, 4, 5, 6 or 8 (default: 8)")
-    kv.add_argument("--kv-group-size", type=int, default=64, metavar="N", help="32, 64 or 128 (default: 64)")
-    kv.add_argument(
-        "--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file"
-    )
-    kv.add_argument(
-        "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
-    )
+    kv.add_argument("model", metavar="MODEL", help=MODEL)
+    _add_text(kv)
+    add_one(kv)
     _add_measuring(kv, max_chunks=None)
+
+    _add_sweep(
+        commands.add_parser("sweep", help="several settings at once, and which to take", epilog=EXIT_CODES)
+    )
 
     demo = commands.add_parser("demo", help="measure the bundled demo model", epilog=EXIT_CODES)
     demo.add_argument("--kv-bits", type=int, default=4, metavar="N", help="bits (default: 4)")
     demo.add_argument("--kv-group-size", type=int, default=64, metavar="N", help="group (default: 64)")
     demo.add_argument("--no-app", action="store_true", help="print the report even where there is a terminal")
     _add_measuring(demo, max_chunks=10)
-    demo.set_defaults(model="demo", corpus="builtin", trust_remote_code=False)
+    demo.set_defaults(model="demo", corpus="builtin", trust_remote_code=False, **NO_CHOICE)
 
     models = commands.add_parser("models", help="list the models on this machine")
     models.add_argument("--format", choices=("table", "json"), default="table")
@@ -65,11 +70,60 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_rank(commands.add_parser("rank", help="which setting to take: runs of one model, ranked by cost"))
     _add_runs(commands.add_parser("runs", help="saved runs"))
+    _add_sweeps(commands.add_parser("sweeps", help="saved sweeps"))
     commands.add_parser("doctor", help="device, versions, BLAS, memory, folders")
     return top
 
 
-def _add_measuring(command: argparse.ArgumentParser, max_chunks: int | None) -> None:
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file"
+    )
+    command.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
+    )
+    command.add_argument(
+        "--score-last", type=int, metavar="N", help="score only the last N positions of each chunk"
+    )
+    command.add_argument(
+        "--memory-limit", type=sized("memory"), metavar="SIZE", help="use at most so much memory, such as 8GB"
+    )
+
+
+def _add_sweep(sweep: argparse.ArgumentParser) -> None:
+    sweep.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
+    _add_text(sweep)
+    add_several(sweep)
+    _add_measuring(sweep, max_chunks=None, formats=SWEEP_FORMATS)
+    sweep.add_argument(
+        "--race",
+        action="store_true",
+        help="drop settings on the way: surely bad, or surely worse than one that takes no more memory",
+    )
+    sweep.add_argument(
+        "--resume", metavar="SWEEP", help="go on with a sweep that broke off: its id, or 'last'"
+    )
+    fit = sweep.add_argument_group("what must fit")
+    fit.add_argument("--max-kv-bytes-per-token", type=float, metavar="B", help="only settings that fit")
+    fit.add_argument("--context", type=sized("tokens"), metavar="N", help="tokens, such as 32k, which …")
+    fit.add_argument(
+        "--memory", type=sized("memory"), metavar="SIZE", help="… must fit into this, such as 8GB"
+    )
+    sweep.set_defaults(spool=None)
+
+
+def _add_sweeps(sweeps: argparse.ArgumentParser) -> None:
+    actions = sweeps.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="list saved sweeps, newest first")
+    show = actions.add_parser("show", help="print a sweep's report")
+    show.add_argument("sweep", metavar="SWEEP", help="a sweep's id, the beginning of it, or 'last'")
+    show.add_argument("--format", choices=SWEEP_FORMATS, help=f"default: {BY_ENDING}")
+    show.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
+
+
+def _add_measuring(
+    command: argparse.ArgumentParser, max_chunks: int | None, formats: tuple[str, ...] = FORMATS
+) -> None:
     command.add_argument("--chunk-length", type=int, default=512, metavar="L", help="tokens (default: 512)")
     command.add_argument(
         "--max-chunks", type=int, default=max_chunks, metavar="N", help=f"default: {max_chunks or 'all'}"
@@ -99,7 +153,7 @@ def _add_measuring(command: argparse.ArgumentParser, max_chunks: int | None) -> 
         "--fail-on", choices=("bad", "marginal"), help="exit with 4 at this verdict or a worse one"
     )
     out = command.add_argument_group("output")
-    out.add_argument("--format", choices=FORMATS, help=f"of the report (default: {BY_ENDING})")
+    out.add_argument("--format", choices=formats, help=f"of the report (default: {BY_ENDING})")
     out.add_argument("--output", metavar="FILE", help="write the report there instead of printing it")
     out.add_argument("--no-save", action="store_true", help="do not keep the run")
 

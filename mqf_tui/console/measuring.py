@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,9 +16,9 @@ from mqf_tui.console.judging import ended, judged
 from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
-from mqf_tui.fidelity.events import Failed, Finished, Stopped
-from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError, SaveError
+from mqf_tui.fidelity.events import Failed, Finished, Stopped, Swept
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
 
 
 def settings_from(options: argparse.Namespace) -> KVSettings:
-    """The settings that the options name."""
-    return KVSettings(
+    """The settings that the options name; of a sweep, what all its variants have in common."""
+    from mqf_tui.console.variant_arguments import read_recipe
+
+    base = KVSettings(
         model=options.model,
-        kv_bits=options.kv_bits,
-        kv_group_size=options.kv_group_size,
+        layers=options.layers,
+        recipe=read_recipe(options.recipe) if options.recipe else None,
+        kernel=options.kernel,
         quantize_start=options.quantize_start,
         chunk_length=options.chunk_length,
         max_chunks=options.max_chunks,
+        score_last=options.score_last,
         corpus=options.corpus,
         trust_remote_code=options.trust_remote_code,
         until_sure=options.until_sure,
@@ -42,6 +47,24 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
         max_kl=options.max_kl,
         max_flips=options.max_flips,
     )
+    return _one(base, options) if hasattr(options, "kv_bits") else base
+
+
+def _one(base: KVSettings, options: argparse.Namespace) -> KVSettings:
+    from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed, quantizer
+    from mqf_tui.fidelity.spreading import with_quantizers
+
+    group, bits = options.kv_group_size, options.kv_bits
+    apart = options.k_bits is not None or options.v_bits is not None
+    if options.kv is not None:
+        if apart:
+            raise BadSettingError("--kv says what keys and values get; leave out --k-bits and --v-bits.")
+        return with_quantizers(base, parsed(options.kv, group))
+    if not apart:
+        return replace(base, kv_bits=bits, kv_group_size=group)
+    sides = (bits if side is None else side for side in (options.k_bits, options.v_bits))
+    layer = LayerQuantizers(*(quantizer(side, group) for side in sides))
+    return replace(with_quantizers(base, layer), kv_group_size=group)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,13 +78,15 @@ def run(options: argparse.Namespace) -> int:
         options.output = None
     options.format = format_of(options.format, options.output)
     if options.output is not None:
-        _check_writable(Path(options.output))
+        check_output(Path(options.output))
     if not options.no_save:
         check_writable()
     control = Control()
     last = None
-    with Progress() as progress, _interrupts(control):
-        for event in api.events(settings, control):
+    with Progress() as progress, interrupts(control):
+        for event in api.sweep_events(SweepSettings((settings,), memory_limit=options.memory_limit), control):
+            if isinstance(event, Swept):
+                break
             progress.show(event)
             last = event
     match last:
@@ -115,8 +140,8 @@ def _save(report: Report, positions: Positions) -> None:
     sys.stderr.write(f"saved as run {run.id} (mqf-tui runs show {run.id})\n")
 
 
-def _check_writable(path: Path) -> None:
-    """Find out before the work, not after it."""
+def check_output(path: Path) -> None:
+    """Raise SaveError where a report could not be written there: before the work, not after it."""
     try:
         if path.is_dir():
             raise SaveError(f"{str(path)!r} is a folder; name a file with --output.")
@@ -129,7 +154,7 @@ def _check_writable(path: Path) -> None:
 
 
 @contextmanager
-def _interrupts(control: Control) -> Generator[None]:
+def interrupts(control: Control) -> Generator[None]:
     """Ctrl+C asks for a stop between steps; a second one breaks the step off. Both keep what is scored."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

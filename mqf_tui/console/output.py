@@ -49,3 +49,9 @@ def format_of(given: str | None, output: str | None) -> str:
     # The longest first: of `x.badge.svg` both svg and badge.svg are endings.
     known = sorted(FORMATS, key=lambda form: len(FORMATS[form].ending), reverse=True)
     return next((form for form in known if name.endswith(f".{FORMATS[form].ending}")), "md")
+
+
+def sweep_format_of(given: str | None, output: str | None) -> str:
+    """The format of a sweep's report: as given, else by how the file's name ends, else Markdown."""
+    ending = Path(output or "").suffix.lower().lstrip(".")
+    return given or (ending if ending in ("json", "csv", "html") else "md")

@@ -79,9 +79,12 @@ class RunningSweep:
         devices.reset_peak_memory()
         chunks = yield from self._chunks(corpus)
         model = yield from self._model(device)
-        self._begin(model, device, chunks)
-        yield Started(tuple(one.plan for one in self.measured))
-        yield from self._score(model, chunks)
+        from mqf_tui.fidelity.attention import installed
+
+        with installed(model):
+            self._begin(model, device, chunks)
+            yield Started(tuple(one.plan for one in self.measured))
+            yield from self._score(model, chunks)
         if self.control.stopped and any(one.active for one in self.measured):
             yield from self.stopped()
         else:
@@ -118,7 +121,6 @@ class RunningSweep:
         for loaded in loading.load_model(self.facts, device, trust_remote_code=trusted):
             model = loaded.model
             yield self._doing("loading the weights", loaded.share)
-        # attention.install(model)
         yield self._doing("trying the caches")
         return model
 

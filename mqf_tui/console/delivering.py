@@ -1,0 +1,117 @@
+"""What becomes of a sweep's events: chunks into the spool, runs onto the disk, subjects for its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Dropped,
+    Event,
+    Failed,
+    Finished,
+    Plan,
+    Started,
+    StepScored,
+    Stopped,
+    Swept,
+)
+from mqf_tui.fidelity.pairing import Subject
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.settings import SweepSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.choosing import Limits
+    from mqf_tui.library.spool import Spool
+    from mqf_tui.reports.schema import Report
+    from mqf_tui.reports.sweep_schema import SweepReport
+
+
+class Delivery:
+    """Takes a sweep's events in on their way to whoever draws them. ``spool`` None: nothing is saved."""
+
+    def __init__(self, settings: SweepSettings, spool: Spool | None) -> None:
+        self.settings, self.spool = settings, spool
+        self.subjects: list[Subject] = []
+        self.failures: list[tuple[str, FidelityError]] = []
+        self.saved: list[str] = []
+        self.ended: Swept | None = None
+        self.plans: tuple[Plan, ...] = ()
+        self._active = set(range(len(settings.variants)))
+        self._chunk: dict[int, list[Positions]] = {}
+        self._done: set[int] = set()
+
+    def kept(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The events as they come, each taken in first."""
+        for event in events:
+            self._take(event)
+            yield event
+
+    def report(self, limits: Limits) -> SweepReport:
+        """The sweep's own report; there must be at least one subject."""
+        from mqf_tui.fidelity.sweep_summary import sweep_summary
+
+        assert self.ended is not None
+        return sweep_summary(self.subjects, ended=self.ended, limits=limits)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Started(plans=plans):
+                self.plans = plans
+                if self.spool is not None:
+                    self.spool.belongs(_identity(plans))
+            case StepScored(positions=positions, variant=i):
+                self._chunk.setdefault(i, []).append(positions)
+            case ChunkFinished(chunk=chunk, variant=i):
+                self._done.add(i)
+                if self._done >= self._active:
+                    self._keep(chunk)
+            case Dropped(variant=i):
+                self._active.discard(i)
+            case Finished(report=report, positions=positions):
+                self._save(report, positions)
+            case Stopped(report=report, positions=positions):
+                if report is not None:
+                    self._save(report, positions)
+            case Failed(error=error, report=report, positions=positions, variant=i):
+                self._failed(error, report, positions, i)
+            case Swept():
+                self.ended = event
+            case _:
+                pass
+
+    def _keep(self, chunk: int) -> None:
+        whole = {i: Positions.concatenate(pieces) for i, pieces in self._chunk.items()}
+        self._chunk, self._done = {}, set()
+        if self.spool is not None:
+            self.spool.add(chunk, whole)
+
+    def _failed(
+        self, error: FidelityError, report: Report | None, positions: Positions | None, variant: int
+    ) -> None:
+        if report is not None and positions is not None:
+            self._save(report, positions)
+        elif self.plans:
+            self.failures.append((self.settings.variants[variant].word, error))
+
+    def _save(self, report: Report, positions: Positions) -> None:
+        run_id = ""
+        if self.spool is not None:
+            from mqf_tui.library.runs import save_run
+
+            run_id = save_run(report, positions).id
+            self.saved.append(f"{report.short_setting}: {run_id}")
+        self.subjects.append(Subject(run_id or report.short_setting, report, lambda: positions))
+
+
+def _identity(plans: tuple[Plan, ...]) -> dict[str, str]:
+    """What scored chunks belong to: they are of use only where all of this is the same."""
+    first = plans[0]
+    return {
+        "model": first.model,
+        "text": first.corpus.token_hash,
+        "settings": " ".join(f"{plan.recipe.sets}/{plan.kernel}" for plan in plans),
+        "positions": str(first.positions_per_chunk),
+    }

@@ -1,0 +1,177 @@
+"""``mqf-tui sweep``: several settings beside one pass of the reference, and which of them to take."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mqf_tui.console.judging import FAILED_VERDICT
+from mqf_tui.console.measuring import check_output, interrupts, settings_from
+from mqf_tui.console.output import say, sweep_format_of, write_file
+from mqf_tui.console.sweep_progress import SweepProgress
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
+from mqf_tui.fidelity.events import Event
+from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.reports.schema import VERDICTS
+
+if TYPE_CHECKING:
+    from mqf_tui.console.delivering import Delivery
+    from mqf_tui.fidelity.choosing import Limits
+    from mqf_tui.library.spool import Spool
+    from mqf_tui.reports.sweep_schema import SweepReport
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Sweep, save a run for each variant, print what to take; return the exit code.
+
+    ``arguments``: the whole command, so that it can be taken up again.
+    """
+    from mqf_tui.library.runs import check_writable
+    from mqf_tui.library.spool import Spool, new_sweep_id
+
+    settings = sweep_settings(options, new_sweep_id())
+    settings.check()
+    if options.output == "-":
+        options.output = None
+    options.format = sweep_format_of(options.format, options.output)
+    if options.output is not None:
+        check_output(Path(options.output))
+    limits = limits_of(options)
+    spool = None
+    if not options.no_save:
+        check_writable()
+        spool = options.spool or Spool.create(settings.sweep_id, arguments)
+    return _swept(settings, limits, spool, options)
+
+
+def resumed(options: argparse.Namespace) -> tuple[Spool, list[str]]:
+    """The sweep that ``--resume`` names, and the arguments that began it."""
+    from mqf_tui.library.spool import Spool
+
+    spool = Spool.open(options.resume)
+    return spool, list(spool.arguments)
+
+
+def sweep_settings(options: argparse.Namespace, sweep_id: str) -> SweepSettings:
+    """The settings of all variants that the options name."""
+    from mqf_tui.fidelity.spreading import spread
+
+    base = settings_from(options)
+    bits = options.sweep_bits
+    if not (bits or options.formats or options.k_bits or options.v_bits or base.recipe):
+        bits = (8, 6, 4)
+    variants = (base,) if base.recipe is not None and not bits else ()
+    variants += spread(
+        base,
+        bits=bits,
+        groups=options.sweep_groups or (64,),
+        formats=options.formats,
+        k_bits=options.k_bits,
+        v_bits=options.v_bits,
+        control=options.control,
+    )
+    if options.spool is not None:
+        sweep_id = options.spool.sweep_id
+    return SweepSettings(variants, race=options.race, memory_limit=options.memory_limit, sweep_id=sweep_id)
+
+
+def controlled(options: argparse.Namespace) -> argparse.Namespace:
+    """The options of ``kv --control`` as those of a sweep over one setting."""
+    one = settings_from(options).quantizers.word if not options.recipe else ""
+    few = {"sweep_bits": (), "sweep_groups": (options.kv_group_size,), "formats": (one,) if one else ()}
+    rest = {"k_bits": (), "v_bits": (), "race": False, "spool": None}
+    limits = dict.fromkeys(("max_kv_bytes_per_token", "context", "memory"))
+    known = {k: v for k, v in vars(options).items() if k not in ("kv_bits", "kv_group_size", "kv")}
+    return argparse.Namespace(**{**known, **few, **rest, **limits})
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """What the setting to take must keep to."""
+    from mqf_tui.fidelity.choosing import Limits
+
+    most = options.max_kv_bytes_per_token
+    if most is not None and not most > 0:
+        raise BadSettingError(f"--max-kv-bytes-per-token is {most:g}; use a number above 0.")
+    if (options.context is None) != (options.memory is None):
+        raise BadSettingError("--context and --memory belong together; give both, such as 32k and 8GB.")
+    if options.context is not None:
+        from mqf_tui import api
+        from mqf_tui.fidelity.budget import max_kv_bytes_per_token
+
+        room = max_kv_bytes_per_token(api.facts_of(settings_from(options)), options.context, options.memory)
+        most = room if most is None else min(most, room)
+    return Limits(most)
+
+
+def _swept(settings: SweepSettings, limits: Limits, spool: Spool | None, options: argparse.Namespace) -> int:
+    from mqf_tui.console.delivering import Delivery
+
+    control = Control()
+    delivery = Delivery(settings, spool)
+    with SweepProgress(settings) as progress, interrupts(control):
+        for event in delivery.kept(_events(settings, control, spool, options)):
+            progress.show(event)
+    if delivery.saved:
+        sys.stderr.write("saved as runs " + ", ".join(delivery.saved) + "\n")
+    ended = delivery.ended
+    if ended is None:
+        raise FidelityError("the sweep ended without a result; run it again.")
+    report = delivery.report(limits) if delivery.subjects else None
+    if report is not None:
+        _deliver(report, options, saved=spool is not None)
+    if spool is not None and ended.error is None and not ended.stopped:
+        spool.remove()
+    elif spool is not None and delivery.subjects:
+        sys.stderr.write(f"to go on with this sweep: mqf-tui sweep --resume {spool.sweep_id}\n")
+    if ended.error is not None:
+        raise ended.error
+    if ended.stopped:
+        what = "what was scored is marked partial" if delivery.subjects else "nothing was scored yet"
+        sys.stderr.write(f"mqf-tui: interrupted; {what}.\n")
+        return INTERRUPTED
+    for setting, error in delivery.failures:
+        sys.stderr.write(f"mqf-tui: {setting}: {error}\n")
+    if delivery.failures:
+        return delivery.failures[0][1].exit_code
+    return _judged(delivery, options.fail_on)
+
+
+def _judged(delivery: Delivery, fail_on: str | None) -> int:
+    """4 where no setting is better than the verdict that ``--fail-on`` names."""
+    verdicts = [subject.report.verdict for subject in delivery.subjects]
+    if fail_on is None or any(VERDICTS.index(v) < VERDICTS.index(fail_on) for v in verdicts):
+        return 0
+    sys.stderr.write(f"mqf-tui: no setting of the sweep is better than {fail_on}.\n")
+    return FAILED_VERDICT
+
+
+def _events(
+    settings: SweepSettings, control: Control, spool: Spool | None, options: argparse.Namespace
+) -> Iterator[Event]:
+    from mqf_tui import api
+
+    known = spool.known(len(settings.variants)) if spool is not None else {}
+    return api.sweep_events(settings, control, known=known)
+
+
+def _deliver(report: SweepReport, options: argparse.Namespace, *, saved: bool) -> None:
+    from mqf_tui.reports.sweep_report import render_sweep
+
+    try:
+        if saved:
+            from mqf_tui.library.sweeps import save_sweep
+
+            save_sweep(report)
+            sys.stderr.write(f"saved as sweep {report.sweep_id} (mqf-tui sweeps show {report.sweep_id})\n")
+    finally:
+        text = render_sweep(options.format, report)
+        if options.output is not None:
+            write_file(Path(options.output), text)
+        else:
+            with suppress(BrokenPipeError):
+                say(text)
