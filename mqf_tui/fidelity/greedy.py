@@ -106,7 +106,7 @@ def within_bytes(parts: Sequence[Sequence[Option]], limit: float) -> Choice:
 
 
 def within_kl(parts: Sequence[Sequence[Option]], limit: float) -> Choice:
-    """A choice of at most ``limit`` nats of predicted KL and few bytes: greedy, past steps that do not fit."""
+    """A choice of few bytes with at most ``limit`` nats of predicted KL: greedy, past what does not fit."""
     choice, closed = _start(parts), set[int]()
     for step in _steps(parts):
         tried = choice.having(step.part, step.option)
