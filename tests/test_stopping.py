@@ -16,17 +16,9 @@ from mqf_tui.api import events
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import ChunkFinished, Finished, Stopped
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.sequences import PRIOR, half_width, kl_bounds, possible_levels, rate_bounds
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.stopping import (
-    ALPHA,
-    LEAST_CHUNKS,
-    PRIOR,
-    Sureness,
-    half_width,
-    kl_bounds,
-    possible_levels,
-    rate_bounds,
-)
+from mqf_tui.fidelity.stopping import ALPHA, LEAST_CHUNKS, Sureness
 from mqf_tui.fidelity.verdict import KV_POLICY, levels
 from mqf_tui.reports.csv_report import to_csv
 from mqf_tui.reports.html import to_html
