@@ -38,7 +38,12 @@ def sweep(
     whole chunk's Positions for each variant; it is taken as it is. Events and errors as in ``measure``, and
     at the end a Finished, Stopped or Failed for each variant, then Swept.
     """
-    running = RunningSweep(settings, facts, control, chunks=chunks, known=known)
+    yield from guarded(RunningSweep(settings, facts, control, chunks=chunks, known=known))
+
+
+def guarded(running: RunningSweep) -> Iterator[Event]:
+    """The events of ``running.run()``; what goes wrong becomes its last events."""
+    control = running.control
     try:
         yield from running.run()
     except StopAskedError:

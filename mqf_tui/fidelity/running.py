@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.control import Control
@@ -79,9 +80,7 @@ class RunningSweep:
         devices.reset_peak_memory()
         chunks = yield from self._chunks(corpus)
         model = yield from self._model(device)
-        from mqf_tui.fidelity.attention import installed
-
-        with installed(model):
+        with self._attending(model):
             self._begin(model, device, chunks)
             yield Started(tuple(one.plan for one in self.measured))
             yield from self._score(model, chunks)
@@ -89,6 +88,11 @@ class RunningSweep:
             yield from self.stopped()
         else:
             yield from self._finished()
+
+    def _attending(self, model: Any) -> AbstractContextManager[None]:
+        from mqf_tui.fidelity.attention import installed
+
+        return installed(model)
 
     def _doing(self, what: str, share: float | None = None) -> Loading:
         if self.control.stopped:
@@ -131,10 +135,14 @@ class RunningSweep:
 
         kinds = layer_kinds(model)
         plans = [self._planned(one, model, kinds, device, chunks) for one in self.settings.variants]
-        for plan in plans:
-            self.measured.append(Measured(plan, self.facts, chunks.vocabulary, self._sureness(plan.settings)))
+        self._planned_as(plans, chunks)
         if any(plan.recipe.first_quantized for plan in plans):
             self._replay = Replay.of(model, self.facts.vocab_size)
+
+    def _planned_as(self, plans: Sequence[Plan], chunks: Chunks) -> None:
+        """Nothing is scored yet of these variants."""
+        for plan in plans:
+            self.measured.append(Measured(plan, self.facts, chunks.vocabulary, self._sureness(plan.settings)))
         if self.settings.race and len(plans) > 1:
             from mqf_tui.fidelity.racing import Race
 
