@@ -15,8 +15,8 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
 from mqf_tui.fidelity import architectures
+from mqf_tui.fidelity.caches import Cache
 from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.variants import Cache
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, stub_folder
 
 EVERY = PLAIN | SPECIAL | LATENT

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqf_tui import api
-from mqf_tui.fidelity import engine
+from mqf_tui.fidelity import engine, running
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.doubts import BUSY, ENOUGH_CHUNKS, carrying_half, doubts
 from mqf_tui.fidelity.events import Finished, Plan
 from mqf_tui.fidelity.load import Counters, Load, read_counters
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Stopping
 from tests import makers
@@ -37,6 +38,9 @@ def plan(n_chunks: int = 40, **settings: Any) -> Plan:
         compute="float32 weights",
         cache="a cache",
         kv_bytes=KVBytes(reference=2, variant=1),
+        recipe=Recipe.uniform(2, made.quantizers),
+        kinds=("full", "full"),
+        kernel="quantized",
     )
 
 
@@ -233,7 +237,7 @@ def test_the_engine_looks_once_a_chunk_and_leaves_pauses_out(
         n = float(len(looked))
         return Counters(9 * n, 10 * n, 2 * n)
 
-    monkeypatch.setattr(engine, "Load", lambda: Recorded(read))
+    monkeypatch.setattr(running, "Load", lambda: Recorded(read))
     folder = makers.model_folder(tmp_path / "tiny-llama")
     corpus = str(makers.text_file(tmp_path / "notes.txt"))
     settings = KVSettings(str(folder), kv_bits=4, chunk_length=300, max_chunks=3, corpus=corpus)

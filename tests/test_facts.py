@@ -10,6 +10,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from mqf_tui.fidelity import architectures
+from mqf_tui.fidelity.caches import bytes_per_token, converted, reference_cache, variant_cache
 from mqf_tui.fidelity.errors import (
     BrokenWeightsError,
     FidelityError,
@@ -17,8 +19,9 @@ from mqf_tui.fidelity.errors import (
     UntrustedCodeError,
 )
 from mqf_tui.fidelity.facts import ModelFacts, check_setting, kv_bytes_per_token, read_facts
+from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
+from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KV_BITS, KVSettings
-from mqf_tui.fidelity.variants import bytes_per_token, converted, reference_cache, variant_cache
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, stub_folder
 
 LLAMA: dict[str, Any] = {
@@ -167,7 +170,7 @@ def test_heads_that_no_group_divides_are_refused(tmp_path: Path, head: int) -> N
     facts = facts_of(tmp_path, LLAMA | {"head_dim": head})
     assert facts.valid_groups == ()
     with pytest.raises(UnsupportedModelError) as caught:
-        check_setting(facts, 8, 32)
+        check_setting(facts, KVSettings("x", 8, 32))
     assert f"head size of {head} " in message(caught)
     assert "64, 96 or 128" in message(caught)
 
@@ -192,55 +195,48 @@ def test_groups_that_fit_are_those_that_mlx_takes(
         fits = head % group == 0 and v_head % group == 0
         assert (group in groups) == fits
         if fits:
-            check_setting(facts, 8, group)
+            check_setting(facts, KVSettings("x", 8, group))
         else:
             with pytest.raises(UnsupportedModelError) as caught:
-                check_setting(facts, 8, group)
+                check_setting(facts, KVSettings("x", 8, group))
             assert f"group size {group}" in message(caught)
             assert " or ".join(map(str, groups)) in message(caught)
 
 
-def test_bits_that_do_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError) as caught:
-        check_setting(facts_of(tmp_path, LLAMA), 7, 64)
-    assert "7 bits" in message(caught)
-
-
-WORDS = {
-    "llama sliding": "a sliding window",
-    "gemma3_text": "a sliding window",
-    "gemma3": "a sliding window",
-    "gpt_oss": "a sliding window",
-    "cohere2": "a sliding window",
-    "mamba": "ArraysCache",
-    "qwen3_next": "ArraysCache",
-    "qwen3_5_moe": "ArraysCache",
-    "falcon_h1": "CacheList",
-    "llama4": "attention chunks",
-}
-
-
-@pytest.mark.parametrize("name", WORDS)
-def test_models_with_other_caches_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", SPECIAL)
+def test_models_with_other_caches_are_told_apart(tmp_path: Path, name: str) -> None:
     facts = facts_of(tmp_path, SPECIAL[name])
-    with pytest.raises(UnsupportedModelError) as caught:
-        check_setting(facts, 8, 32)
-    assert WORDS[name] in message(caught)
-    assert SPECIAL[name]["model_type"] in message(caught)
+    assert facts.special
+    assert set(facts.special) == set(architectures.special_caches(SPECIAL[name]))
+    if name != "mamba":
+        check_setting(facts, KVSettings("x", 8, 32))
 
 
 @pytest.mark.parametrize("name", LATENT)
-def test_models_with_latents_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnsupportedModelError) as caught:
-        check_setting(facts_of(tmp_path, LATENT[name]), 8, 32)
-    assert "compressed latents (MLA)" in message(caught)
+def test_models_with_latents_are_told_apart(tmp_path: Path, name: str) -> None:
+    facts = facts_of(tmp_path, LATENT[name])
+    assert facts.latent
+    check_setting(facts, KVSettings("x", 8, 32))
+
+
+@pytest.mark.parametrize("word", ["k8v4g32", "mxfp4", "k16v4g32", "nvfp4"])
+def test_every_format_is_held_against_the_heads(tmp_path: Path, word: str) -> None:
+    layer = parsed(word)
+    check_setting(facts_of(tmp_path, LLAMA | {"head_dim": 96}), KVSettings("x", kv=layer))
+    odd = facts_of(tmp_path / "odd", LLAMA | {"head_dim": 80})
+    if word == "nvfp4":
+        check_setting(odd, KVSettings("x", kv=layer))  # groups of 16
+    else:
+        with pytest.raises(UnsupportedModelError) as caught:
+            check_setting(odd, KVSettings("x", kv=layer))
+        assert "head size of 80" in message(caught)
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_models_are_not_refused(tmp_path: Path, name: str) -> None:
     facts = facts_of(tmp_path, PLAIN[name])
     for bits in KV_BITS:
-        check_setting(facts, bits, 32)
+        check_setting(facts, KVSettings("x", bits, 32))
 
 
 def test_the_number_format_is_that_of_most_tensors(tmp_path: Path) -> None:
@@ -286,11 +282,12 @@ def test_bytes_per_token_are_those_of_a_filled_cache(
 
     for group in facts.valid_groups:
         for bits in KV_BITS:
-            settings = KVSettings("tiny", kv_bits=bits, kv_group_size=group)
+            one = Quantizer(bits, group)
+            recipe = Recipe.uniform(facts.n_layers, LayerQuantizers(one, one))
             expected = kv_bytes_per_token(facts, bits, group, scale_bytes=scale_bytes)
-            stress = variant_cache(model, settings)
+            stress = variant_cache(model, recipe, "quantized")
             mx.eval(model(tokens, cache=stress))
-            for cache in (stress, converted(plain, settings)):
+            for cache in (stress, converted(plain, recipe, "quantized")):
                 assert stored(cache) == expected
                 assert bytes_per_token(cache) == expected
 

@@ -10,12 +10,15 @@ import pytest
 from mlx_lm.models import llama
 from mlx_lm.models.cache import KVCache, QuantizedKVCache
 
+from mqf_tui.fidelity.attention import installed
+from mqf_tui.fidelity.caches import bytes_per_token, check_cache, variant_cache
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import NotANumberError, UnsupportedModelError
-from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.scoring import ChunkScorer, steps
-from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.variants import bytes_per_token, check_cache
+from mqf_tui.fidelity.positions import ARRAYS, Positions
+from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers, Quantizer, parsed
+from mqf_tui.fidelity.recipes import Recipe
+from mqf_tui.fidelity.replaying import Replay
+from mqf_tui.fidelity.scoring import ChunkScorer, Text, Variant, steps
 
 HEADS, KV_HEADS, DIM, LAYERS, VOCAB, HIDDEN, MLP = 4, 2, 64, 2, 300, 128, 192
 THETA, EPS = 10000.0, 1e-5
@@ -48,8 +51,27 @@ def tokens() -> np.ndarray:
     return np.random.default_rng(4).integers(0, VOCAB, 170).astype(np.int32)
 
 
-def score(model: Any, tokens: np.ndarray, settings: KVSettings, **options: Any) -> Positions:
-    return Positions.concatenate(list(ChunkScorer(model, tokens, settings, Control(), **options)))
+def uniform(bits: int, group: int = 64, kernel: Kernel = "quantized") -> Variant:
+    one = Quantizer(bits, group)
+    return Variant(Recipe.uniform(LAYERS, LayerQuantizers(one, one)), kernel)
+
+
+def score(model: Any, tokens: np.ndarray, variant: Variant, start: int = 0, **options: Any) -> Positions:
+    scorer = ChunkScorer(model, Text(tokens), [variant], Control(), quantize_start=start, **options)
+    return Positions.concatenate([positions for _, positions in scorer])
+
+
+def score_all(model: Any, tokens: np.ndarray, variants: list[Variant], **options: Any) -> list[Positions]:
+    pieces: list[list[Positions]] = [[] for _ in variants]
+    for index, positions in ChunkScorer(model, Text(tokens), variants, Control(), **options):
+        pieces[index].append(positions)
+    return [Positions.concatenate(piece) for piece in pieces]
+
+
+def assert_equal(found: Positions, expected: Positions) -> None:
+    """Bit for bit, every column."""
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
 def assert_same_kl(found: np.ndarray, expected: np.ndarray, bits: int) -> None:
@@ -122,10 +144,15 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return x - np.logaddexp.reduce(x, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
-@pytest.mark.parametrize("group", [32, 64])
-def test_stress_equals_a_float64_model(model: Any, tokens: np.ndarray, bits: int, group: int) -> None:
-    got = score(model, tokens, KVSettings("x", bits, group))
+STRESS = [(bits, group, "quantized") for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64)]
+STRESS += [(bits, 32, kernel) for bits in (2, 6, 8) for kernel in ("dequantized", "emulated")]
+
+
+@pytest.mark.parametrize(("bits", "group", "kernel"), STRESS)
+def test_stress_equals_a_float64_model(
+    model: Any, tokens: np.ndarray, bits: int, group: int, kernel: Kernel
+) -> None:
+    got = score(model, tokens, uniform(bits, group, kernel))
     log_p = log_softmax(oracle_logits(model, tokens[:-1], lambda x: x))
     log_q = log_softmax(oracle_logits(model, tokens[:-1], lambda x: fake_quantize(x, bits, group)))
     kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
@@ -139,16 +166,14 @@ def test_stress_equals_a_float64_model(model: Any, tokens: np.ndarray, bits: int
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
-@pytest.mark.parametrize("start", [0, 1, 40, 130])
-@pytest.mark.parametrize("step_size", [1, 7, 64])
+@pytest.mark.parametrize(("start", "step_size"), [(0, 7), (0, 64), (1, 64), (40, 7), (130, 1)])
 def test_steps_of_any_size_give_the_same(
     model: Any, tokens: np.ndarray, bits: int, start: int, step_size: int
 ) -> None:
     if step_size == 1:
         tokens = tokens[:136]
-    settings = KVSettings("x", bits, 64, quantize_start=start)
-    whole = score(model, tokens, settings, step_size=10_000)
-    pieces = score(model, tokens, settings, step_size=step_size)
+    whole = score(model, tokens, uniform(bits), start, step_size=10_000)
+    pieces = score(model, tokens, uniform(bits), start, step_size=step_size)
     assert whole.depth[0] == start
     assert len(whole) == len(tokens) - 1 - start
     assert_same_kl(pieces.kl, whole.kl, bits)
@@ -159,7 +184,7 @@ def test_steps_of_any_size_give_the_same(
 @pytest.mark.parametrize("start", [37, 128])
 def test_deployment_equals_mlx_lms_own_way(model: Any, tokens: np.ndarray, bits: int, start: int) -> None:
     """mlx-lm's own caches and conversion, one token at a time after the start, log-softmax in float64."""
-    got = score(model, tokens, KVSettings("x", bits, 64, quantize_start=start))
+    got = score(model, tokens, uniform(bits), start)
     cache = [KVCache() for _ in range(LAYERS)]
     ids = mx.array(tokens)[None]
     model(ids[:, :start], cache=cache)
@@ -179,11 +204,11 @@ def test_deployment_equals_mlx_lms_own_way(model: Any, tokens: np.ndarray, bits:
 @pytest.mark.parametrize("bits", [3, 5, 6])
 def test_widths_that_the_stock_cache_cannot_hold(head_dim: int, bits: int, tokens: np.ndarray) -> None:
     model = tiny(head_dim)
-    settings = KVSettings("x", bits, 32)
-    check_cache(model, settings, VOCAB)
-    scorer = ChunkScorer(model, tokens, settings, Control(), step_size=50)
-    assert Positions.concatenate(list(scorer)).kl.mean() > 0
-    assert bytes_per_token(scorer.variant or []) == LAYERS * 2 * KV_HEADS * head_dim * (bits / 8 + 2 * 4 / 32)
+    variant = uniform(bits, 32)
+    check_cache(model, variant.recipe, variant.kernel, VOCAB)
+    scorer = ChunkScorer(model, Text(tokens), [variant], Control(), step_size=50)
+    assert Positions.concatenate([positions for _, positions in scorer]).kl.mean() > 0
+    assert bytes_per_token(scorer.caches[0]) == LAYERS * 2 * KV_HEADS * head_dim * (bits / 8 + 2 * 4 / 32)
 
 
 def test_identical_runs_give_exactly_zero(
@@ -191,8 +216,8 @@ def test_identical_runs_give_exactly_zero(
 ) -> None:
     from mqf_tui.fidelity import scoring
 
-    monkeypatch.setattr(scoring, "variant_cache", lambda m, s: scoring.reference_cache(m))
-    got = score(model, tokens, KVSettings("x"))
+    monkeypatch.setattr(scoring, "variant_cache", lambda m, *_: scoring.reference_cache(m))
+    got = score(model, tokens, uniform(8))
     assert float(np.abs(got.kl).max()) == 0.0
     assert not got.flip.any()
 
@@ -207,24 +232,105 @@ def test_a_cache_that_cannot_be_quantized_is_refused() -> None:
             return [RotatingKVCache(max_size=8), KVCache()]
 
     with pytest.raises(UnsupportedModelError, match="RotatingKVCache"):
-        check_cache(Rotating(), KVSettings("x"), VOCAB)
+        variant_cache(Rotating(), uniform(8).recipe, "quantized")
 
 
 def test_nan_weights_are_told(tokens: np.ndarray) -> None:
     model = tiny(DIM)
     model.model.norm.weight = mx.full((HIDDEN,), float("nan"))
     with pytest.raises(NotANumberError, match="not-a-number at chunk 1, position 0"):
-        score(model, tokens, KVSettings("x"))
+        score(model, tokens, uniform(8))
 
 
 def test_a_stop_ends_between_steps(model: Any, tokens: np.ndarray) -> None:
     control = Control()
     scored = []
-    for positions in ChunkScorer(model, tokens, KVSettings("x"), control, step_size=20):
+    for _, positions in ChunkScorer(model, Text(tokens), [uniform(8)], control, step_size=20):
         scored.append(positions)
         if len(scored) == 3:
             control.stop()
     assert sum(map(len, scored)) == 60
+
+
+VARIANTS = [
+    uniform(8),
+    uniform(4, 32),
+    uniform(3, 64, "dequantized"),
+    Variant(Recipe.uniform(LAYERS, parsed("k8v4g32")), "quantized"),
+    Variant(Recipe.uniform(LAYERS, parsed("mxfp4")), "emulated"),
+    Variant(Recipe((LayerQuantizers(), parsed("4g32"))), "quantized"),
+]
+
+
+@pytest.mark.parametrize("start", [0, 50])
+def test_variants_together_equal_each_alone_bit_for_bit(model: Any, tokens: np.ndarray, start: int) -> None:
+    options = {"quantize_start": start, "step_size": 48}
+    with installed(model):
+        together = score_all(model, tokens, VARIANTS, **options)
+        for variant, found in zip(VARIANTS, together, strict=True):
+            assert_equal(found, score_all(model, tokens, [variant], **options)[0])
+            assert found.kl.mean() > 0
+
+
+def test_a_chunk_takes_one_pass_of_the_reference_and_one_of_each_variant(
+    model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens that went through each layer, counted where the layers are called."""
+    fed, layers = [0] * LAYERS, list(model.layers)
+    stock = llama.TransformerBlock.__call__
+
+    def counted(self: Any, x: mx.array, *rest: Any, **more: Any) -> mx.array:
+        fed[next(i for i, layer in enumerate(layers) if layer is self)] += x.shape[1]
+        return stock(self, x, *rest, **more)
+
+    monkeypatch.setattr(llama.TransformerBlock, "__call__", counted)
+    n = len(tokens) - 1
+    with installed(model):
+        score_all(model, tokens, VARIANTS, step_size=48)
+        assert fed == [n * (1 + len(VARIANTS))] * LAYERS
+        replay = Replay.of(model, VOCAB)
+        fed[:] = [0] * LAYERS
+        score_all(model, tokens, VARIANTS, step_size=48, replay=replay)
+    # The last variant leaves layer 0 alone, so that is the reference's.
+    assert fed == [n * len(VARIANTS), n * (1 + len(VARIANTS))]
+
+
+@pytest.mark.parametrize("start", [0, 40])
+def test_replayed_layers_give_the_same_bits(model: Any, tokens: np.ndarray, start: int) -> None:
+    alone = Variant(Recipe((LayerQuantizers(), parsed("k16v4g32"))), "quantized")
+    options = {"quantize_start": start, "step_size": 32, "first_scored": 60}
+    with installed(model):
+        found = score_all(model, tokens, [uniform(4), alone], replay=Replay.of(model, VOCAB), **options)
+        expected = score_all(model, tokens, [uniform(4), alone], **options)
+    for one, other in zip(found, expected, strict=True):
+        assert_equal(one, other)
+
+
+@pytest.mark.parametrize(("start", "last"), [(0, 30), (40, 30), (100, 90)])
+def test_scoring_the_last_positions_gives_the_same_there(
+    model: Any, tokens: np.ndarray, start: int, last: int
+) -> None:
+    n = len(tokens) - 1
+    first = n - last
+    whole = score(model, tokens, uniform(4), start, step_size=10)
+    some = score(model, tokens, uniform(4), start, step_size=10, first_scored=first)
+    assert some.depth[0] == max(first, start)
+    assert len(some) == n - max(first, start)
+    np.testing.assert_allclose(some.kl, whole.kl[-len(some) :], rtol=1e-3, atol=1e-7)
+
+
+def test_no_logits_are_computed_where_none_are_scored(tokens: np.ndarray) -> None:
+    """With a vocabulary of 100,000 the logits of a step of 128 would take 51 MB; of one position 0.4 MB."""
+    made = tiny(DIM)
+    made.lm_head.weight = mx.random.normal((100_000, HIDDEN))
+    mx.eval(made.parameters())
+    last = len(tokens) - 2
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    scorer = ChunkScorer(made, Text(tokens), [uniform(4)], Control(), first_scored=last)
+    assert [len(positions) for _, positions in scorer] == [1]
+    assert mx.get_peak_memory() - before < 20e6
 
 
 def test_steps_cover_everything_once() -> None:
