@@ -247,7 +247,7 @@ def test_progress_says_that_it_may_end_earlier(
     shown = terminal([*kv, "--until-sure", "--no-save"])
     assert shown.finish() == 0
     assert re.search(r"positions/s  .* left at most", shown.seen)
-    assert shown.seen.endswith("2 chunks did not settle the verdict\r\n")
+    assert shown.seen.endswith("the verdict was not settled after 2 chunks\r\n")
 
 
 def test_a_demo_that_may_fail_prints_its_report_even_in_a_terminal(

@@ -280,11 +280,11 @@ def test_the_last_words_of_a_measurement_that_was_sure(
     assert main([*kv, "--until-sure", "--format", "json"]) == 0
     out, err = capfd.readouterr()
     n = json.loads(out)["n_chunks"]
-    assert err.splitlines()[1:] == [f"the verdict was settled after {n} of 40 chunks"]
+    assert err.splitlines()[1:] == [f"stopped after {n} of 40 chunks, when the verdict was settled"]
     assert n < 40
     assert main([*kv, "--precision", "0.1%", "--max-chunks", "3", "--no-save", "--format", "json"]) == 0
     out, err = capfd.readouterr()
-    assert err == "3 chunks did not settle mean KL to within 0.10 %\n"
+    assert err == "mean KL was not known to within 0.1 % after 3 chunks\n"
     assert "3 chunks did not settle mean KL to the precision asked for" in json.loads(out)["warnings"][0]
     both = ["--precision", "40%", "--until-sure", "--no-save", "--format", "json"]
     assert main([*kv, *both]) == 0
@@ -293,10 +293,11 @@ def test_the_last_words_of_a_measurement_that_was_sure(
     assert report["stopping"]["rule"] == "both"
     assert "--until-sure --precision 40%" in report["command"]
     n = report["n_chunks"]
-    assert err == f"the verdict and mean KL to within 40.00 % were settled after {n} of 40 chunks\n"
+    settled = "the verdict was settled and mean KL was known to within 40 %"
+    assert err == f"stopped after {n} of 40 chunks, when {settled}\n"
     assert main([*kv, *both, "--max-chunks", "2", "--fail-on", "bad"]) == 4
     first, second = capfd.readouterr().err.splitlines()
-    assert first == "2 chunks did not settle both the verdict and mean KL to within 40.00 %"
+    assert first == "the verdict was not settled and mean KL was not known to within 40 % after 2 chunks"
     assert second.startswith("mqf-tui: the verdict is bad (not settled) by kv-1: ")
 
 

@@ -16,7 +16,7 @@ from mqf_tui.api import events
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import ChunkFinished, Finished, Stopped
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.sequences import PRIOR, half_width, kl_bounds, possible_levels, rate_bounds
+from mqf_tui.fidelity.sequences import PRIOR, Split, half_width, kl_bounds, possible_levels, rate_bounds
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import ALPHA, LEAST_CHUNKS, Sureness
 from mqf_tui.fidelity.verdict import KV_POLICY, levels
@@ -190,8 +190,7 @@ def test_both_waits_for_the_verdict_and_for_the_precision() -> None:
         chunks = draw(shape, 150, np.random.default_rng(5))
         rules = {
             "verdict": Sureness(KV_POLICY),
-            # α/4 for the sequence of mean KL, as the verdict's four need it, where alone it gets α/2.
-            "precision": Sureness(KV_POLICY, precision, alpha=ALPHA / 2),
+            "precision": Sureness(KV_POLICY, precision),
             "both": Sureness(KV_POLICY, precision, both=True),
         }
         first = dict.fromkeys(rules, 0)
@@ -251,7 +250,6 @@ class Looks:
 
     shape: Shape
     rows: np.ndarray
-    alpha: float = ALPHA / 4
 
     @cached_property
     def n(self) -> np.ndarray:
@@ -269,11 +267,12 @@ class Looks:
 
     @cached_property
     def kl_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        return kl_bounds(self.n, self.means[..., 0], self.deviations[..., 0], self.alpha)
+        return kl_bounds(self.n, self.means[..., 0], self.deviations[..., 0], ALPHA / 2)
 
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        return possible_levels(self.n, self.means, self.deviations, LENGTH, KV_POLICY, self.alpha)
+        split = Split.of_verdict(ALPHA)
+        return possible_levels(self.n, self.means, self.deviations, LENGTH, KV_POLICY, split)
 
     @property
     def least(self) -> np.ndarray:
@@ -384,7 +383,7 @@ def test_looking_at_fixed_intervals_after_each_chunk_would_cheat() -> None:
 @pytest.mark.slow
 @SHAPES
 def test_the_sequence_of_mean_kl_holds_the_truth_at_all_looks_together(shape: Shape) -> None:
-    """At α/2, the share of a measurement to a precision, and so at the α/4 of one to a verdict."""
+    """At α/2, the share of each of the two intervals in a report."""
     looks = simulated(shape)
     low, high = kl_bounds(looks.n, looks.means[..., 0], looks.deviations[..., 0], ALPHA / 2)
     held = ((low <= shape.kl_mean) & (shape.kl_mean <= high)).all(axis=1)
@@ -488,8 +487,8 @@ def test_a_measurement_until_sure_ends_and_reports_by_the_rule(demo_model: Path)
     kl = positions.kl.astype(np.float64).reshape(report.n_chunks, LENGTH).mean(axis=1)
     assert report.kl.ci_low is not None
     assert report.kl.ci_high is not None
-    # The lower bound is where the martingale reaches 4/α, the upper one that distance on a log scale.
-    assert martingale(kl, report.kl.ci_low) == pytest.approx(4 / ALPHA, rel=1e-6)
+    # The lower bound is where the martingale reaches 2/α, the upper one that distance on a log scale.
+    assert martingale(kl, report.kl.ci_low) == pytest.approx(2 / ALPHA, rel=1e-6)
     half = kl.mean() - report.kl.ci_low
     assert report.kl.ci_high == pytest.approx(kl.mean() * np.exp(half / kl.mean()), rel=1e-9)
     assert report.flip_ci_low is not None

@@ -1,25 +1,13 @@
-"""The last words about a finished measurement: how it ended, and whether its verdict is a failure."""
+"""The last words about a finished measurement: whether its verdict is a failure."""
 
 from __future__ import annotations
 
 import sys
 
-from mqf_tui.reports.schema import VERDICTS, Report, Stopping
-from mqf_tui.reports.text import NOT_SETTLED, counted, edge_words, kl, percent, sureness
+from mqf_tui.reports.schema import VERDICTS, Report
+from mqf_tui.reports.text import NOT_SETTLED, edge_words, kl, percent, sureness
 
 FAILED_VERDICT = 4
-
-
-def ended(report: Report, stopping: Stopping) -> str:
-    """After how much of the text a measurement was sure, or that it was not."""
-    known = [] if stopping.rule == "precision" else ["the verdict"]
-    if stopping.precision is not None:
-        known.append(f"mean KL to within {percent(stopping.precision)}")
-    planned, both = counted(report.n_chunks_planned, "chunk"), len(known) > 1
-    words = " and ".join(known)
-    if stopping.settled:
-        return f"{words} {'were' if both else 'was'} settled after {report.n_chunks:,} of {planned}"
-    return f"{planned} did not settle {'both ' if both else ''}{words}"
 
 
 def judged(report: Report, fail_on: str | None) -> int:

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mqf_tui.console.judging import ended, judged
+from mqf_tui.console.judging import judged
 from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError, SaveError
 from mqf_tui.fidelity.events import Failed, Finished, Stopped, Swept
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.reports.text import stopping_words
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -92,8 +93,8 @@ def run(options: argparse.Namespace) -> int:
     match last:
         case Finished(report=report, positions=positions):
             _deliver(report, positions, options)
-            if report.stopping is not None:
-                sys.stderr.write(f"{ended(report, report.stopping)}\n")
+            if words := stopping_words(report):
+                sys.stderr.write(f"{words}\n")
             return judged(report, options.fail_on)
         case Stopped(report=report, positions=positions):
             if report is not None:

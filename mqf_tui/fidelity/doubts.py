@@ -78,6 +78,7 @@ def _unsettled(plan: Plan, n_chunks: int, stopping: Stopping | None) -> Iterator
         return
     wanted = {
         "verdict": "the verdict",
+        "race": "the verdict",
         "precision": "mean KL to the precision asked for",
         "both": "both the verdict and mean KL to the precision asked for",
     }[stopping.rule]

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.sequences import FLIPS, KL, Moments, chunk_means, component_levels, half_width
+from mqf_tui.fidelity.sequences import FLIPS, KL, Moments, Split, chunk_means, component_levels, half_width
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import ALPHA, LEAST_CHUNKS
 from mqf_tui.reports.schema import VERDICTS
@@ -57,7 +57,7 @@ class Race:
         self._bytes = np.asarray(kv_bytes, np.float64)
         self.alpha = alpha
         n = len(self._settings)
-        self._each = alpha / (8 * n)
+        self._split = Split.even(alpha / (8 * n))
         self._shares = shares([one.kernel for one in settings], self._bytes, alpha / 2)
         self._own, self._pairs = Moments((n, 4)), Moments((n, n, len(COMPARED)))
         self._n_positions = np.zeros(n, np.int64)
@@ -95,7 +95,7 @@ class Race:
         n = np.maximum(self._own.n[:, KL], 1)
         means, deviations = self._own.means, self._own.deviations
         per_chunk = np.maximum(self._n_positions, 1) / n
-        return component_levels(n, means, deviations, per_chunk, self._policy, self._each)
+        return component_levels(n, means, deviations, per_chunk, self._policy, self._split)
 
     @property
     def _takes_no_less(self) -> NDArray[np.bool_]:

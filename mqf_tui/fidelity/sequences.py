@@ -16,6 +16,7 @@ which is never less), and the deviation of a rate is at least that of independen
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -100,18 +101,49 @@ def rate_bounds(
     return np.maximum(np.asarray(mean) - half, 0.0), np.minimum(np.asarray(mean) + half, 1.0)
 
 
+@dataclass(frozen=True)
+class Split:
+    """The α of each bound that is compared with a limit: the most that is good, the most that is marginal."""
+
+    lower: tuple[float, float]
+    upper: tuple[float, float]
+
+    @classmethod
+    def even(cls, alpha: float) -> Split:
+        """Every sequence at ``alpha``."""
+        return cls((alpha, alpha), (alpha, alpha))
+
+    @classmethod
+    def of_verdict(cls, alpha: float) -> Split:
+        """At all looks together the true verdict is among the possible ones with probability 1 - ``alpha``.
+
+        A verdict is the worst of three levels (KL, flips, p99), so that a better one than the true one is
+        claimed only where the upper bound of *the one* number that makes the verdict fails: no union over
+        numbers is needed (intersection-union, Berger 1982). A worse one is claimed where the lower bound of
+        *any* of the three fails. So what is true is ruled out, at any look,
+
+        - if it is good, where one of three lower bounds passes the most that is good: 3 · α/3;
+        - if it is marginal, where one upper bound falls under that or one of three lower bounds passes the
+          most that is marginal: α/2 + 3 · α/6;
+        - if it is bad, where one upper bound falls under the most that is marginal: α/2.
+
+        (The last could have α; with α/2 no settled verdict lies outside an interval at α/2.)
+        """
+        return cls((alpha / 3, alpha / 6), (alpha / 2, alpha / 2))
+
+
 def component_levels(
     n: ArrayLike,
     means: NDArray[np.float64],
     deviations: NDArray[np.float64],
     n_positions: ArrayLike,
     policy: Thresholds,
-    alpha: float,
+    split: Split,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The best and the worst level, as indices into VERDICTS, that mean KL, flips and p99 may have (…, 3).
 
     ``means`` and ``deviations`` (…, 4) are those of the chunks' means of the four columns after ``n`` chunks
-    (…). Each sequence is at 1 - ``alpha``.
+    (…).
     """
     least: list[NDArray[Any]] = []
     most: list[NDArray[Any]] = []
@@ -120,16 +152,20 @@ def component_levels(
         ((FLIPS, FLIPS), policy.flip_rate),
         ((PAST_GOOD, PAST_MARGINAL), (TAIL, TAIL)),
     ):
-        passed_low = passed_high = np.zeros(means.shape[:-1], np.int64)
-        for column, limit in zip(columns, limits, strict=True):
+        surely: list[NDArray[Any]] = []
+        perhaps: list[NDArray[Any]] = []
+        for column, limit, lower, upper in zip(columns, limits, split.lower, split.upper, strict=True):
             mean, deviation = means[..., column], deviations[..., column]
             if column == KL:
-                low, high = kl_bounds(n, mean, deviation, alpha)
+                low, _ = kl_bounds(n, mean, deviation, lower)
+                _, high = kl_bounds(n, mean, deviation, upper)
             else:
-                low, high = rate_bounds(n, mean, deviation, alpha, limit, n_positions)
-            passed_low, passed_high = passed_low + (low > limit), passed_high + (high > limit)
-        least.append(passed_low)
-        most.append(passed_high)
+                low, _ = rate_bounds(n, mean, deviation, lower, limit, n_positions)
+                _, high = rate_bounds(n, mean, deviation, upper, limit, n_positions)
+            surely.append(low > limit)
+            perhaps.append(high > limit)
+        least.append(np.where(surely[0], np.where(surely[1], 2, 1), 0))
+        most.append(np.where(perhaps[1], 2, np.where(perhaps[0], 1, 0)))
     return np.stack(least, axis=-1), np.stack(most, axis=-1)
 
 
@@ -139,8 +175,8 @@ def possible_levels(
     deviations: NDArray[np.float64],
     n_positions: ArrayLike,
     policy: Thresholds,
-    alpha: float,
+    split: Split,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The best and the worst verdict, as indices into VERDICTS, that are not ruled out (…): see above."""
-    least, most = component_levels(n, means, deviations, n_positions, policy, alpha)
+    least, most = component_levels(n, means, deviations, n_positions, policy, split)
     return least.max(axis=-1), most.max(axis=-1)

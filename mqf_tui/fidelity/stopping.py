@@ -1,7 +1,9 @@
 """Stop when sure: the verdict by confidence sequences over chunk means (see ``sequences``).
 
 The verdict needs four means: KL, flips, and the rates at which KL passes each p99 limit (p99 is above a
-limit where more than 1 % of the positions are). Each gets α/4.
+limit where more than 1 % of the positions are). ``sequences.Split`` says how they share α. The intervals of
+mean KL and flips that are reported get α/2 each: the verdict holds with probability 1 - α, and so do the two
+intervals together.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from mqf_tui.fidelity.sequences import (
     FLIPS,
     KL,
     Moments,
+    Split,
     chunk_means,
     kl_bounds,
     possible_levels,
@@ -26,12 +29,12 @@ from mqf_tui.reports.schema import VERDICTS, Confidence, Stopping, Thresholds, V
 if TYPE_CHECKING:
     from mqf_tui.fidelity.settings import KVSettings
 
-Rule = Literal["verdict", "precision", "both"]
+Rule = Literal["verdict", "precision", "both", "race"]
 ALPHA = 0.05
 LEAST_CHUNKS = 4
 METHOD = (
     "Gaussian-mixture t confidence sequences over chunk means (arXiv:2310.03722), that of mean KL with its "
-    "upper bound on a log scale"
+    "upper bound on a log scale; alpha for the verdict, alpha for both intervals together"
 )
 
 
@@ -39,7 +42,8 @@ class Sureness:
     """Adds up whole chunks and says whether the verdict, the mean KL, or both are settled.
 
     ``precision``: mean KL must be known to within that share of itself; with ``both`` the verdict must be
-    settled as well, and without ``precision`` it is the verdict alone.
+    settled as well, and without ``precision`` it is the verdict alone. ``race``: nothing of that was asked
+    for, but a race looks at it and ends it.
     """
 
     def __init__(
@@ -49,17 +53,19 @@ class Sureness:
         alpha: float = ALPHA,
         *,
         both: bool = False,
+        race: bool = False,
     ) -> None:
         self._policy, self._precision, self.alpha = policy, precision, alpha
-        self._rule: Rule = "verdict" if precision is None else "both" if both else "precision"
+        alone: Rule = "race" if race else "verdict"
+        self._rule: Rule = alone if precision is None else "both" if both else "precision"
         self._n, self._n_positions = 0, 0
         self._moments = Moments((4,))
 
     @classmethod
-    def of(cls, settings: KVSettings) -> Sureness | None:
-        """What ends a measurement with these settings early; None where nothing does."""
+    def of(cls, settings: KVSettings, *, race: bool = False) -> Sureness | None:
+        """What ends a measurement with these settings early, maybe in a race; None where nothing does."""
         if not settings.stops_early:
-            return None
+            return cls(settings.policy, race=True) if race else None
         return cls(settings.policy, settings.precision, both=settings.until_sure)
 
     def add(self, chunk: Positions) -> None:
@@ -95,9 +101,9 @@ class Sureness:
         """The verdicts that are not ruled out, best first."""
         if self._n == 0:
             return VERDICTS
-        alpha = self.alpha / 4  # whatever the rule: four sequences carry the verdict
+        split = Split.of_verdict(self.alpha)
         least, most = possible_levels(
-            self._n, self._moments.means, self._moments.deviations, self._per_chunk, self._policy, alpha
+            self._n, self._moments.means, self._moments.deviations, self._per_chunk, self._policy, split
         )
         return VERDICTS[int(least) : int(most) + 1]
 
@@ -146,5 +152,5 @@ class Sureness:
 
     @property
     def _share(self) -> float:
-        """The α of a reported sequence: one of the verdict's four, or else of the two that are reported."""
-        return self.alpha / (2 if self._rule == "precision" else 4)
+        """The α of each of the two intervals that are reported."""
+        return self.alpha / 2

@@ -220,15 +220,17 @@ class Confidence(Part):
 
 
 class Stopping(Part):
-    """A measurement that went on until it was sure (``--until-sure``, ``--precision``).
+    """A measurement that could end early (``--until-sure``, ``--precision``, ``--race``).
 
-    ``settled``: one verdict was left ("verdict"), the wanted half-width, a share of mean KL, was reached
-    ("precision"), or each of the two ("both"). The intervals of mean KL and flips in such a report are
-    confidence sequences at 1 - ``alpha`` altogether, valid however often one looked; there is none while
-    they rule nothing out, and no confidence while more than one verdict is left.
+    ``settled``: one verdict was left ("verdict", "race"), the wanted half-width, a share of mean KL, was
+    reached ("precision"), or verdict and half-width ("both"). "race": it was one of several in a sweep, and
+    went on until it was out (``Report.dropped``) or nothing among them was undecided. The intervals of mean
+    KL and flips in such a report are confidence sequences at 1 - ``alpha`` both together, valid however often
+    one looked; there is none while they rule nothing out. So is the verdict at 1 - ``alpha``; there is no
+    confidence while more than one is left.
     """
 
-    rule: Literal["verdict", "precision", "both"]
+    rule: Literal["verdict", "precision", "both", "race"]
     precision: Number | None = None
     settled: bool
     alpha: Number

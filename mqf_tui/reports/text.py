@@ -192,14 +192,18 @@ def stopping_words(report: Report) -> str:
     s = report.stopping
     if s is None:
         return ""
+    planned = counted(max(report.n_chunks_planned, s.n_chunks), "chunk")
+    if report.dropped:
+        return f"left the race after {s.n_chunks} of {planned}: {inert(report.dropped)}"
+    if s.rule == "race" and s.settled and s.n_chunks < report.n_chunks_planned:
+        return f"the race was decided after {s.n_chunks} of {planned}, when the verdict was settled"
     word = "" if s.settled else " not"
     verdict = f"the verdict was{word} settled" if s.rule != "precision" else ""
     reached = " settled" if s.precision is None else f" known to within {100 * s.precision:.3g} %"
-    mean = f"mean KL was{word}{reached}" if s.rule != "verdict" else ""
+    mean = f"mean KL was{word}{reached}" if s.rule in ("precision", "both") else ""
     if s.settled:
-        planned = max(report.n_chunks_planned, s.n_chunks)
         when = " and ".join(clause for clause in (verdict, mean) if clause)
-        return f"stopped after {s.n_chunks} of {counted(planned, 'chunk')}, when {when}"
+        return f"stopped after {s.n_chunks} of {planned}, when {when}"
     if verdict and mean:  # one of the two may have been reached
         verdict, mean = verdict if unsettled(report) else "", "" if _precise(report) else mean
     missed = " and ".join(clause for clause in (verdict, mean) if clause)
