@@ -1,7 +1,7 @@
 """What a measurement says while it runs. One generator yields these; everything else listens.
 
-Order: Loading* -> Started -> (StepScored* ChunkFinished+)* -> Finished | Failed. A stopped
-measurement yields Stopped (with a partial report) in place of Finished.
+Order: Loading* (Estimated among them) -> Started -> (StepScored* ChunkFinished+)* -> Finished | Failed.
+A stopped measurement yields Stopped (with a partial report) in place of Finished.
 
 In a sweep, steps and chunks name the variant (an index into ``Started.plans``); Dropped says that a variant
 goes no further; at the end each variant has its Finished, Stopped or Failed, and Swept is the last. Where
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.errors import FidelityError
+    from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
@@ -28,6 +29,13 @@ class Loading:
 
     what: str
     share: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What the measurement will take, worked out before anything large is loaded."""
+
+    memory: MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -151,4 +159,6 @@ class Swept:
     error: FidelityError | None = None
 
 
-Event = Loading | Started | StepScored | ChunkFinished | Dropped | Finished | Stopped | Failed | Swept
+Event = (
+    Loading | Estimated | Started | StepScored | ChunkFinished | Dropped | Finished | Stopped | Failed | Swept
+)

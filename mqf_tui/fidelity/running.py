@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import FidelityError, ZeroDriftError
+from mqf_tui.fidelity.errors import FidelityError, OutOfMemoryError, ZeroDriftError
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
+    Estimated,
     Event,
     Failed,
     Finished,
@@ -31,9 +32,12 @@ from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.racing import Race
+    from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.replaying import Replay
     from mqf_tui.fidelity.scoring import ChunkScorer
+    from mqf_tui.fidelity.watchdog import Watchdog
 
 
 class StopAskedError(Exception):
@@ -62,6 +66,7 @@ class RunningSweep:
         self._replay: Replay | None = None
         self._per_pass = len(settings.variants)
         self._step = STEP
+        self._watchdog: Watchdog | None = None
 
     def run(self) -> Iterator[Event]:
         """Load and score; raises what goes wrong, for ``engine.sweep`` to turn into events."""
@@ -78,6 +83,7 @@ class RunningSweep:
 
         device = devices.prepare()
         devices.reset_peak_memory()
+        yield self._estimated(device)
         chunks = yield from self._chunks(corpus)
         model = yield from self._model(device)
         with self._attending(model):
@@ -88,6 +94,18 @@ class RunningSweep:
             yield from self.stopped()
         else:
             yield from self._finished()
+
+    def _estimated(self, device: Device) -> Estimated:
+        """How to go through memory; raises OutOfMemoryError where no way fits."""
+        from mqf_tui.fidelity.planning import plan_memory
+        from mqf_tui.fidelity.watchdog import Watchdog
+
+        plan = plan_memory(self.facts, self.settings, device)
+        if not plan.fits:
+            raise OutOfMemoryError(plan.advice or "this does not fit into memory; use shorter chunks.")
+        self._per_pass, self._step = plan.variants_per_pass, plan.step
+        self._watchdog = Watchdog(self.settings.memory_limit, plan.step_bytes)
+        return Estimated(plan)
 
     def _attending(self, model: Any) -> AbstractContextManager[None]:
         from mqf_tui.fidelity.attention import installed
@@ -130,14 +148,27 @@ class RunningSweep:
 
     def _begin(self, model: Any, device: Device, chunks: Chunks) -> None:
         """Everything that is known only with the model in memory: the plans, and what may be shared."""
-        from mqf_tui.fidelity.caches import layer_kinds
-        from mqf_tui.fidelity.replaying import Replay
-
-        kinds = layer_kinds(model)
+        kinds = self._kinds(model)
         plans = [self._planned(one, model, kinds, device, chunks) for one in self.settings.variants]
         self._planned_as(plans, chunks)
+        self._replay = self._replayer(model, plans)
+
+    def _kinds(self, model: Any) -> tuple[LayerKind, ...]:
+        from mqf_tui.fidelity.caches import layer_kinds
+
+        return layer_kinds(model)
+
+    def _try(self, model: Any, recipe: Recipe, kernel: Kernel) -> None:
+        from mqf_tui.fidelity.caches import check_cache
+
+        check_cache(model, recipe, kernel, self.facts.vocab_size)
+
+    def _replayer(self, model: Any, plans: Sequence[Plan]) -> Replay | None:
+        from mqf_tui.fidelity.replaying import Replay
+
         if any(plan.recipe.first_quantized for plan in plans):
-            self._replay = Replay.of(model, self.facts.vocab_size)
+            return Replay.of(model, self.facts.vocab_size)
+        return None
 
     def _planned_as(self, plans: Sequence[Plan], chunks: Chunks) -> None:
         """Nothing is scored yet of these variants."""
@@ -173,7 +204,7 @@ class RunningSweep:
             emulated=emulated,
         )
         check(recipe, kinds, emulated=emulated)
-        caches.check_cache(model, recipe, kernel, facts.vocab_size)
+        self._try(model, recipe, kernel)
         return Plan(
             settings=settings,
             model=facts.name,
@@ -273,6 +304,8 @@ class RunningSweep:
         scored = iter(scorer)
         while True:
             self.control.wait()
+            if self._watchdog is not None:
+                self._watchdog.check()
             began, waited = time.perf_counter(), self.control.waited
             found = next(scored, None)
             self.seconds += time.perf_counter() - began - (self.control.waited - waited)
