@@ -181,11 +181,9 @@ class RunningSweep:
             self._race = Race(self.settings.variants, cost)
 
     def _sureness(self, settings: KVSettings) -> Any:
-        if not (settings.stops_early or self.settings.race):
-            return None
         from mqf_tui.fidelity.stopping import Sureness
 
-        return Sureness.of(settings) or Sureness(settings.policy)
+        return Sureness.of(settings, race=self.settings.race and len(self.settings.variants) > 1)
 
     def _planned(self, settings: KVSettings, model: Any, kinds: Any, device: Device, chunks: Chunks) -> Plan:
         from mqf_tui.fidelity import caches, loading
@@ -334,11 +332,16 @@ class RunningSweep:
                 one.settled = True
                 if len(self.measured) > 1:
                     yield Dropped(i, index, "settled")
-        if self._race is not None:
-            for i, why in self._race.out().items():
-                if self.measured[i].active:
-                    self.measured[i].dropped = why
-                    yield Dropped(i, index, why)
+        if self._race is None:
+            return
+        from mqf_tui.fidelity.racing import SETTLED
+
+        for i, why in self._race.out().items():
+            one = self.measured[i]
+            if one.active:
+                one.settled = why == SETTLED
+                one.dropped = None if one.settled else why
+                yield Dropped(i, index, why)
 
     def _finished(self) -> Iterator[Event]:
         for i, one in enumerate(self.measured):
