@@ -14,7 +14,7 @@ from mqf_tui.reports.text import inert
 
 # Letters and digits, with inner signs that mean nothing to Markdown, between brackets, quotes and stops.
 _PLAIN = re.compile(
-    r"[('\"‘“]*[-+−±≤≥]{0,2}[^\W_](?:[-\w.,/+%='’–×²:]*[^\W_:.])?[%×]?[)'\"’”.,;:!?…%]*|[-−+=±≤≥·→—–×%]"
+    r"[('\"‘“]*[-+−±≤≥]{0,2}[^\W_](?:[-\w.,/+%='’–×²:]*[^\W_:.])?[%×]?[)'\"’”.,;:!?…%]*|[-−+=±≤≥·→—–×]|%[)'\"’”.,;:!?…]*"
 )
 _LINKS = re.compile(r"www\.|://|mailto:|xmpp:|\bgh-\d|:[-+\w]*[a-z_][-+\w]*:", re.IGNORECASE)
 

@@ -23,9 +23,10 @@ class Passes(Part):
 
 
 class Step(Part):
-    """What the next cheaper setting would change. ``difference``: its mean KL less this one's.
+    """What the setting of the frontier with the next fewer bytes would change.
 
-    ``tie``: within the error. ``bytes_saved``: KV bytes per token.
+    ``difference``: its mean KL less this one's. ``tie``: within the error.
+    ``bytes_saved`` are per token.
     """
 
     run: str
@@ -141,7 +142,7 @@ class SweepReport(Part):
     thresholds: Thresholds | None = None
     ranking: Ranking
     variants: list[SweepVariant]
-    grids: list[Grid] = []
-    controls: list[Control] = []
+    grids: list[Grid]
+    controls: list[Control]
+    warnings: list[str]
     sensitivity: Sensitivity | None = None
-    warnings: list[str] = []
