@@ -1,7 +1,8 @@
 """Measure what a quantization costs a language model on MLX.
 
-``measure_kv_fidelity`` is the whole measurement as one call; the command line and the app use the
-same engine (``mqf_tui.fidelity``). Importing this package imports nothing heavy.
+``measure_kv_fidelity`` is the whole measurement as one call, ``measure_kv_sweep`` that of several settings
+beside one pass of the reference; the command line and the app use the same engine (``mqf_tui.fidelity``).
+Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mqf_tui.api import measure_kv_fidelity
+    from mqf_tui.api import Sweep, measure_kv_fidelity, measure_kv_sweep
     from mqf_tui.fidelity.errors import FidelityError
     from mqf_tui.reports.schema import Report
 
 __version__ = "0.1.0"
-__all__ = ["FidelityError", "Report", "__version__", "measure_kv_fidelity"]
+__all__ = ["FidelityError", "Report", "Sweep", "__version__", "measure_kv_fidelity", "measure_kv_sweep"]
 
 _HOMES = {
+    "Sweep": "mqf_tui.api",
     "measure_kv_fidelity": "mqf_tui.api",
+    "measure_kv_sweep": "mqf_tui.api",
     "FidelityError": "mqf_tui.fidelity.errors",
     "Report": "mqf_tui.reports.schema",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ from mqf_tui.reports.schema import Report
 if TYPE_CHECKING:
     from mqf_tui.fidelity.facts import ModelFacts
     from mqf_tui.fidelity.positions import Positions
+    from mqf_tui.fidelity.quantizers import Kernel
+    from mqf_tui.fidelity.recipes import Recipe
+    from mqf_tui.reports.sweep_schema import SweepReport
 
 
 def events(settings: KVSettings, control: Control | None = None) -> Iterator[Event]:
@@ -70,14 +73,29 @@ def facts_of(settings: KVSettings) -> ModelFacts:
     return read_facts(folder, name, trust_remote_code=settings.trust_remote_code)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found: its own report, and one for each setting, in the order they were asked for."""
+
+    report: SweepReport
+    runs: tuple[Report, ...]
+
+
 def measure_kv_fidelity(
     model: str | PathLike[str],
     *,
     kv_bits: int = 8,
     kv_group_size: int = 64,
+    k_bits: int | None = None,
+    v_bits: int | None = None,
+    kv: str | None = None,
+    layers: str | None = None,
+    recipe: Recipe | str | PathLike[str] | None = None,
+    kernel: Kernel = "auto",
     quantize_start: int = 0,
     chunk_length: int = 512,
     max_chunks: int | None = None,
+    score_last: int | None = None,
     corpus: str | PathLike[str] = "builtin",
     trust_remote_code: bool = False,
     until_sure: bool = False,
@@ -90,22 +108,30 @@ def measure_kv_fidelity(
 
     model: a folder, ``demo``, or the name of a model in the local Hugging Face cache.
     corpus: ``builtin``, ``wikitext-2``, or a UTF-8 text file.
-    Lengths are in tokens; ``max_chunks`` None scores every chunk of the corpus. ``until_sure`` stops as
-    soon as the verdict is settled, ``precision`` as soon as mean KL is known to within that share of itself,
-    both together when both are reached.
+    What is quantized: ``kv_bits`` and ``kv_group_size`` for keys and values alike; ``k_bits`` and ``v_bits``
+    apart (16: full precision); or ``kv`` as a word such as ``k8v4g32`` or ``mxfp4``. ``layers``:
+    ``full-attention``, ``all``, or sets such as ``0-3:8,4-:k8v4``. ``recipe``: a Recipe or the TOML file of
+    one. ``kernel``: see ``reports.schema.Report``.
+    Lengths are in tokens; ``max_chunks`` None scores every chunk of the corpus, ``score_last`` only the last
+    so many positions of each. ``until_sure`` stops as soon as the verdict is settled, ``precision`` as soon
+    as mean KL is known to within that share of itself, both together when both are reached.
     ``max_kl`` (nats) and ``max_flips`` (a share) are the most that is still good; the other thresholds are
     those of the user's settings file, or else the default. ``on_event`` is called with every event of the
     measurement (see ``mqf_tui.fidelity.events``). Nothing is saved.
 
     Raises FidelityError (or a subclass) with a message that says what would work.
     """
-    settings = KVSettings(
+    base = KVSettings(
         model=_path_words("model", model),
         kv_bits=_whole(kv_bits),
         kv_group_size=_whole(kv_group_size),
+        layers=layers,
+        recipe=_recipe(recipe),
+        kernel=kernel,
         quantize_start=_whole(quantize_start),
         chunk_length=_whole(chunk_length),
         max_chunks=None if max_chunks is None else _whole(max_chunks),
+        score_last=None if score_last is None else _whole(score_last),
         corpus=_path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
         until_sure=until_sure,
@@ -113,7 +139,7 @@ def measure_kv_fidelity(
         max_kl=_real(max_kl),
         max_flips=_real(max_flips),
     )
-    for event in events(settings):
+    for event in events(one_variant(base, kv, k_bits, v_bits)):
         if on_event is not None:
             on_event(event)
         match event:
@@ -121,7 +147,123 @@ def measure_kv_fidelity(
                 raise error
             case Finished(report=report):
                 return report
+            case _:
+                pass
     raise FidelityError("the measurement ended without a result; run it again.")
+
+
+def measure_kv_sweep(
+    model: str | PathLike[str],
+    *,
+    kv_bits: Sequence[int] = (),
+    kv_group_size: Sequence[int] = (64,),
+    kv: Sequence[str] = (),
+    k_bits: Sequence[int] = (),
+    v_bits: Sequence[int] = (),
+    control: bool = False,
+    race: bool = False,
+    layers: str | None = None,
+    kernel: Kernel = "auto",
+    quantize_start: int = 0,
+    chunk_length: int = 512,
+    max_chunks: int | None = None,
+    score_last: int | None = None,
+    corpus: str | PathLike[str] = "builtin",
+    trust_remote_code: bool = False,
+    until_sure: bool = False,
+    precision: float | None = None,
+    max_kl: float | None = None,
+    max_flips: float | None = None,
+    max_kv_bytes_per_token: float | None = None,
+    memory_limit: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Sweep:
+    """Measure several settings beside one pass of the reference (1 + N passes a chunk), and rank them.
+
+    ``kv_bits`` × ``kv_group_size``, each of ``kv`` (words such as ``k8v4``), and ``k_bits`` × ``v_bits`` as a
+    grid; 8, 6 and 4 bits where nothing is named. ``control``: each setting with both kernels, to tell the
+    quantizer's error from the kernel's. ``race`` drops settings on the way that are surely bad, or surely
+    worse than one that takes no more memory. ``max_kv_bytes_per_token``: what the setting to take must keep
+    to. ``memory_limit``: bytes. The rest as in ``measure_kv_fidelity``. Nothing is saved.
+
+    Raises FidelityError (or a subclass) with a message that says what would work; also where one setting
+    alone cannot be measured.
+    """
+    from mqf_tui.fidelity.choosing import Limits
+    from mqf_tui.fidelity.pairing import Subject
+    from mqf_tui.fidelity.spreading import spread
+    from mqf_tui.fidelity.sweep_summary import sweep_summary
+
+    base = KVSettings(
+        model=_path_words("model", model),
+        layers=layers,
+        kernel=kernel,
+        quantize_start=_whole(quantize_start),
+        chunk_length=_whole(chunk_length),
+        max_chunks=None if max_chunks is None else _whole(max_chunks),
+        score_last=None if score_last is None else _whole(score_last),
+        corpus=_path_words("corpus", corpus),
+        trust_remote_code=trust_remote_code,
+        until_sure=until_sure,
+        precision=_real(precision),
+        max_kl=_real(max_kl),
+        max_flips=_real(max_flips),
+    )
+    bits = tuple(map(_whole, kv_bits)) or (() if kv or k_bits or v_bits else (8, 6, 4))
+    variants = spread(
+        base,
+        bits=bits,
+        groups=tuple(map(_whole, kv_group_size)),
+        formats=kv,
+        k_bits=tuple(map(_whole, k_bits)),
+        v_bits=tuple(map(_whole, v_bits)),
+        control=control,
+    )
+    settings = SweepSettings(variants, race=race, memory_limit=memory_limit, sweep_id="unsaved")
+    subjects: list[Subject] = []
+    for event in sweep_events(settings):
+        if on_event is not None:
+            on_event(event)
+        match event:
+            case Failed(error=error):
+                raise error
+            case Finished(report=report, positions=positions):
+                subjects.append(Subject(report.short_setting, report, lambda found=positions: found))
+            case Swept():
+                found = sweep_summary(subjects, ended=event, limits=Limits(max_kv_bytes_per_token))
+                return Sweep(found, tuple(subject.report for subject in subjects))
+            case _:
+                pass
+    raise FidelityError("the sweep ended without a result; run it again.")
+
+
+def one_variant(base: KVSettings, kv: str | None, k_bits: int | None, v_bits: int | None) -> KVSettings:
+    """``base`` with keys and values as a word says or apart; as it is where neither is given.
+
+    Raises BadSettingError.
+    """
+    from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed, quantizer
+    from mqf_tui.fidelity.spreading import with_quantizers
+
+    apart = k_bits is not None or v_bits is not None
+    if kv is not None and apart:
+        raise BadSettingError(
+            f"the format {kv!r} says what keys and values get; leave out k_bits and v_bits."
+        )
+    if kv is not None:
+        return with_quantizers(base, parsed(kv, base.kv_group_size))
+    if not apart:
+        return base
+    sides = (base.kv_bits if side is None else side for side in (k_bits, v_bits))
+    return with_quantizers(base, LayerQuantizers(*(quantizer(side, base.kv_group_size) for side in sides)))
+
+
+def _recipe(recipe: Recipe | str | PathLike[str] | None) -> Recipe | None:
+    if recipe is None or not isinstance(recipe, str | PathLike):
+        return recipe
+    from mqf_tui.library.recipes import read_recipe
+
+    return read_recipe(_path_words("recipe", recipe))
 
 
 def _whole(value: int) -> int:

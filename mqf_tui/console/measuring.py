@@ -16,7 +16,7 @@ from mqf_tui.console.judging import judged
 from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError, SaveError
+from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
 from mqf_tui.fidelity.events import Failed, Finished, Stopped, Swept
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.reports.text import stopping_words
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def settings_from(options: argparse.Namespace) -> KVSettings:
     """The settings that the options name; of a sweep, what all its variants have in common."""
-    from mqf_tui.console.variant_arguments import read_recipe
+    from mqf_tui.library.recipes import read_recipe
 
     base = KVSettings(
         model=options.model,
@@ -48,24 +48,12 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
         max_kl=options.max_kl,
         max_flips=options.max_flips,
     )
-    return _one(base, options) if hasattr(options, "kv_bits") else base
+    if not hasattr(options, "kv_bits"):
+        return base
+    from mqf_tui.api import one_variant
 
-
-def _one(base: KVSettings, options: argparse.Namespace) -> KVSettings:
-    from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed, quantizer
-    from mqf_tui.fidelity.spreading import with_quantizers
-
-    group, bits = options.kv_group_size, options.kv_bits
-    apart = options.k_bits is not None or options.v_bits is not None
-    if options.kv is not None:
-        if apart:
-            raise BadSettingError("--kv says what keys and values get; leave out --k-bits and --v-bits.")
-        return with_quantizers(base, parsed(options.kv, group))
-    if not apart:
-        return replace(base, kv_bits=bits, kv_group_size=group)
-    sides = (bits if side is None else side for side in (options.k_bits, options.v_bits))
-    layer = LayerQuantizers(*(quantizer(side, group) for side in sides))
-    return replace(with_quantizers(base, layer), kv_group_size=group)
+    base = replace(base, kv_bits=options.kv_bits, kv_group_size=options.kv_group_size)
+    return one_variant(base, options.kv, options.k_bits, options.v_bits)
 
 
 def run(options: argparse.Namespace) -> int:

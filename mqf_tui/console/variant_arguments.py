@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from mqf_tui.fidelity.errors import BadSettingError, FidelityError
+from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.quantizers import KERNELS
-
-if TYPE_CHECKING:
-    from mqf_tui.fidelity.recipes import Recipe
 
 T = TypeVar("T")
 FORMAT = "such as 4, k8v4, k8v4g32, k16v4 (16: full precision), mxfp4, mxfp8 or nvfp4"
@@ -115,15 +111,3 @@ def sized(read: str) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
-
-
-def read_recipe(path: str) -> Recipe:
-    """The recipe in a file; raises BadSettingError."""
-    from mqf_tui.fidelity.recipe_files import from_toml
-
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise BadSettingError(f"the recipe {path!r} cannot be read ({why}); check its path.") from error
-    return from_toml(text)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.library.files import replace_synced, subfolders
@@ -116,7 +116,7 @@ def _home(root: Path | None) -> Path:
     return (root or data_dir()) / "spool"
 
 
-def _meta(folder: Path) -> dict[str, object]:
+def _meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / META_FILE).read_bytes())
         if not isinstance(meta, dict) or not isinstance(meta.get("arguments"), list):
