@@ -14,10 +14,11 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from mqf_tui.app.app import MqfTuiApp
+from mqf_tui.app.columns import fitting
 from mqf_tui.app.row_words import detail_words, flip_words, kl_words, short_words
 from mqf_tui.app.screens.live import LiveScreen
 from mqf_tui.app.screens.result import ResultScreen
-from mqf_tui.app.screens.runs import COLUMNS, RunsScreen, fitting
+from mqf_tui.app.screens.runs import COLUMNS, RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.sections import sections
 from mqf_tui.app.tally import Looked, Numbers, Running
@@ -312,9 +313,9 @@ def test_the_app_names_no_option_of_the_command_line(clause: str, words: str) ->
 
 def test_columns_give_way_in_their_order() -> None:
     widths = dict.fromkeys(COLUMNS, 8)
-    everything = fitting(widths, 1000)
+    everything = fitting(COLUMNS, widths, 1000)
     assert everything == list(COLUMNS)
-    gone = [set(everything) - set(fitting(widths, room)) for room in range(100, 9, -10)]
+    gone = [set(everything) - set(fitting(COLUMNS, widths, room)) for room in range(100, 9, -10)]
     assert [len(g) for g in gone] == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
     assert gone[1:4] == [{"corpus"}, {"corpus", "p99"}, {"corpus", "p99", "when"}]
     assert "flips" not in gone[4]

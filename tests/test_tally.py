@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mqf_tui.app.tally import HISTOGRAM_EDGES, Tally, tally_of
+from mqf_tui.app.tally import HISTOGRAM_EDGES, Tally, histogram
 from mqf_tui.fidelity.intervals import Clusters
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.statistics import summarise
@@ -174,8 +174,11 @@ def test_zero_and_infinite_kl_are_counted_at_the_ends() -> None:
 
     positions = makers.positions(n_chunks=1, per_chunk=4)
     positions = replace(positions, kl=np.array([0, np.inf, 1e-12, 1e9], np.float32))
-    n = tally_of(positions).running()
+    tally = Tally(4)
+    tally.add(positions)
+    n = tally.running()
     assert n is not None
-    assert n.histogram[0] == 2
-    assert n.histogram[-1] == 2
+    for counts in (n.histogram, histogram(positions.kl)):
+        assert counts[0] == 2
+        assert counts[-1] == 2
     assert n.verdict == "bad"

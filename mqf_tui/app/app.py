@@ -10,15 +10,17 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from mqf_tui.app.bridge import Bridge, Measurement
+from mqf_tui.app.bridge import Bridge
+from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.screens.live import LiveScreen
 from mqf_tui.app.screens.models import ModelsScreen
 from mqf_tui.app.screens.quit import QuitScreen
 from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
+from mqf_tui.app.screens.sweep import SweepScreen
 from mqf_tui.app.themes import DEFAULT, themes
-from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun
 
@@ -36,7 +38,9 @@ class MqfTuiApp(App[None]):
         Binding("f1,question_mark", "help", "Help", key_display="f1"),
     ]
 
-    def __init__(self, settings: KVSettings | None = None, *, autostart: bool = False) -> None:
+    def __init__(
+        self, settings: KVSettings | SweepSettings | None = None, *, autostart: bool = False
+    ) -> None:
         super().__init__()
         self.bridge = Bridge()
         self._first = settings
@@ -69,8 +73,8 @@ class MqfTuiApp(App[None]):
         if not isinstance(self.screen, SetupScreen):  # Enter, pressed twice
             self.push_screen(SetupScreen(model))
 
-    def measure(self, settings: KVSettings) -> None:
-        """Start a measurement and show it."""
+    def measure(self, settings: KVSettings | SweepSettings) -> None:
+        """Start a measurement of one or more settings and show it."""
         self.push_screen(LiveScreen(self.bridge.start(settings)))
 
     def show_run(self, run: SavedRun) -> None:
@@ -79,9 +83,12 @@ class MqfTuiApp(App[None]):
 
     def show_ended(self, measurement: Measurement) -> None:
         """Put the result of an ended measurement in place of its live screen."""
-        snapshot = measurement.snapshot()
-        if snapshot.report is not None:
-            self.switch_screen(ResultScreen(snapshot.saved, snapshot.report, snapshot.problem))
+        s = measurement.snapshot()
+        if s.sweep is not None:
+            self.switch_screen(SweepScreen(s.sweep, {run.id: run for run in s.saved}, s.problem))
+        elif s.reports:
+            one = next(one for one in s.variants if one.report is not None)
+            self.switch_screen(ResultScreen(one.saved, one.report, s.problem))
 
     def action_runs(self) -> None:
         """Open the saved runs."""
@@ -109,7 +116,7 @@ class MqfTuiApp(App[None]):
         self.action_leave()
 
 
-def run_app(settings: KVSettings | None = None, *, autostart: bool = False) -> int:
+def run_app(settings: KVSettings | SweepSettings | None = None, *, autostart: bool = False) -> int:
     """Run the app until the user leaves; return the exit code (130: a measurement was cut short)."""
     app = MqfTuiApp(settings, autostart=autostart)
     try:

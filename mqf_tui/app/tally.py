@@ -104,9 +104,10 @@ class Tally:
         self._sequences: tuple[Interval | None, Interval | None] = None, None
 
     @classmethod
-    def of_plan(cls, plan: Plan) -> Tally:
-        """A tally of what is planned."""
-        return cls(plan.n_positions, plan.settings.policy, Sureness.of(plan.settings))
+    def of_plan(cls, plan: Plan, *, race: bool = False) -> Tally:
+        """A tally of what is planned. In a race one looks after every chunk, as where it may stop early."""
+        rule = Sureness.of(plan.settings) or (Sureness(plan.settings.policy) if race else None)
+        return cls(plan.n_positions, plan.settings.policy, rule)
 
     def add(self, positions: Positions) -> None:
         """Take in the next positions, in order."""
@@ -120,9 +121,7 @@ class Tally:
             here = positions.chunk == chunk
             sums = np.array([column[here].sum(dtype=np.float64) for column in columns])
             self._by_chunk[chunk] = self._by_chunk.get(chunk, 0.0) + sums
-        with np.errstate(divide="ignore"):
-            logs = np.clip(np.log10(positions.kl), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
-        self._histogram += np.histogram(logs, HISTOGRAM_EDGES)[0]
+        self._histogram += histogram(positions.kl)
         where = np.arange(first, last) * len(self._sums) // len(self._kl)
         np.add.at(self._sums, where, positions.kl)
         np.add.at(self._counts, where, 1)
@@ -130,8 +129,10 @@ class Tally:
         if self._sureness is not None:
             self._open.append(positions)
 
-    def finish_chunk(self) -> None:
-        """A chunk has all its positions: ask the stopping rule, and resample where enough are new.
+    def finish_chunk(self, stopping: Stopping | None = None) -> None:
+        """A chunk has all its positions: look what they rule out, and resample where enough are new.
+
+        ``stopping``: what the engine's rule says now; None: what ours does.
 
         The number of chunks grows by a share between two resamplings, so that all of them together cost no
         more than a fixed number of the last one.
@@ -139,7 +140,7 @@ class Tally:
         if self._sureness is not None and self._open:
             self._sureness.add(Positions.concatenate(self._open))
             self._open = []
-            self._look(self._sureness)
+            self._look(self._sureness, stopping)
         n_chunks = len(self._by_chunk)
         if n_chunks > 1 and n_chunks >= GROWTH * self._resampled:
             self._resampled = n_chunks
@@ -158,11 +159,11 @@ class Tally:
         found = holding(bootstrap_interval(p99s, draws.degrees), means[1])
         return found, sure.model_copy(update={"replicates": REPLICATES})
 
-    def _look(self, sureness: Sureness) -> None:
+    def _look(self, sureness: Sureness, stopping: Stopping | None) -> None:
         low, high = sureness.kl_interval or (0.0, np.inf)
         with np.errstate(invalid="ignore", divide="ignore"):
             half = float(np.float64(high - low) / 2 / self._kl[: self._n].mean(dtype=np.float64))
-        s = self._stopping = sureness.stopping()
+        s = self._stopping = stopping or sureness.stopping()
         self._looked = Looked(s.settled, sureness.possible, half, s.precision, s.rule == "both")
         self._sequences = sureness.kl_interval, sureness.flip_interval
 
@@ -225,8 +226,9 @@ def perplexity_change(
     return delta, None if slope is None else (slope[0] + shift, slope[1] + shift)
 
 
-def tally_of(positions: Positions) -> Tally:
-    """A tally of finished positions; nothing is resampled."""
-    tally = Tally(max(1, len(positions)))
-    tally.add(positions)
-    return tally
+def histogram(kl: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How many of these KLs (n,), in nats, lie between HISTOGRAM_EDGES (60,); what is beyond an end counts
+    there."""
+    with np.errstate(divide="ignore"):
+        logs = np.clip(np.log10(kl), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    return np.histogram(logs, HISTOGRAM_EDGES)[0]

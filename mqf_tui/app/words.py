@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 
+from mqf_tui.app.snapshots import VariantState
 from mqf_tui.app.tally import Looked, Running
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.reports.schema import Report, Thresholds
-from mqf_tui.reports.text import counted, inert, perplexity, verdict_words
+from mqf_tui.reports.text import counted, inert, kv_format_words, perplexity, verdict_words
 
 # What the settings are called where they are chosen, not typed.
 FLAGS = {
@@ -73,3 +75,26 @@ def setting_words(report: Report) -> str:
     mode = {"stress": ", stress", "deployment": f", deployment from {report.quantize_start}"}
     variant = f", {inert(report.variant_model)}" if report.variant_model else ""
     return report.setting + variant + mode.get(report.mode or "", "")
+
+
+def short_setting(settings: KVSettings) -> str:
+    """A variant for a narrow column: ``4-bit g64``, ``k8v4g64``, ``mxfp4``; as ``Report.short_setting``."""
+    if settings.kv is None and settings.recipe is None:
+        return f"{settings.kv_bits}-bit g{settings.kv_group_size}"
+    return settings.word
+
+
+def measured_words(settings: SweepSettings) -> str:
+    """What is measured, and how: ``4-bit KV cache, group 64, stress``, ``6 KV-cache settings, stress``."""
+    first, n = settings.first, len(settings.variants)
+    what = kv_format_words(first.quantizers.word) if n == 1 else f"{n} KV-cache settings"
+    mode = f"deployment from {first.quantize_start}" if first.quantize_start else "stress"
+    emulated = ", emulated" if first.kernel == "emulated" else ""
+    return f"{what}{emulated}, {mode}" + (", race" if settings.race else "")
+
+
+def state_words(variant: VariantState) -> str:
+    """How far a setting of a sweep is: why it is out, or what is done with it."""
+    if variant.problem:
+        return "failed"
+    return inert(variant.out) or {"loading": "waiting"}.get(variant.state, variant.state)

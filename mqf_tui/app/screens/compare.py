@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from textwrap import wrap
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.text import Text
 from textual import work
@@ -15,7 +17,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
-from mqf_tui.app.tally import tally_of
+from mqf_tui.app.tally import histogram
 from mqf_tui.app.widgets.kl_plots import Histogram
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.comparison import compare
@@ -114,16 +116,21 @@ class CompareScreen(BaseScreen):
             except FidelityError as error:
                 problems.append(str(error))
                 read.append(None)
+        counts = [None if p is None or not len(p) else histogram(p.kl) for p in read]
         try:
             runs = (self._first, self._second)
             found = compare([_with(run, p) for run, p in zip(runs, read, strict=True)])
         except FidelityError as error:
-            self.app.call_from_thread(self._show, str(error), None, read, problems)
+            self.app.call_from_thread(self._show, str(error), None, counts, problems)
         else:
-            self.app.call_from_thread(self._show, words(found), found, read, problems)
+            self.app.call_from_thread(self._show, words(found), found, counts, problems)
 
     def _show(
-        self, text: str, found: Comparison | None, read: list[Positions | None], problems: list[str]
+        self,
+        text: str,
+        found: Comparison | None,
+        counts: list[NDArray[np.int64] | None],
+        problems: list[str],
     ) -> None:
         if not self.is_mounted:
             return
@@ -139,12 +146,11 @@ class CompareScreen(BaseScreen):
             return
         self._rows = list(rows(*reports, found))
         self._fill()
-        for number, (positions, report) in enumerate(zip(read, reports, strict=True), 1):
+        for number, (counted, report) in enumerate(zip(counts, reports, strict=True), 1):
             plot = self.query_one(f"#{'first' if number == 1 else 'second'}", Histogram)
             plot.border_title = f"{number}: KL of each position, {_label(report)}"
-            numbers = tally_of(positions).running() if positions is not None and len(positions) else None
-            if numbers is not None:
-                plot.show(numbers.histogram)
+            if counted is not None:
+                plot.show(counted)
 
 
 def words(comparison: Comparison) -> str:

@@ -5,35 +5,30 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer, ProgressBar, Static
+from textual.widgets import DataTable, Footer, ProgressBar, Static
 
-from mqf_tui.app.bridge import Measurement, Snapshot
+from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.snapshots import Snapshot
 from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.app.words import so_far_words, undecided_words, without_flags
+from mqf_tui.app.widgets.variant_table import Variant, VariantTable
+from mqf_tui.app.words import measured_words, short_setting, so_far_words, undecided_words, without_flags
 from mqf_tui.fidelity.events import Plan
-from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import LEAST_CHUNKS
 from mqf_tui.reports.text import duration, inert
 
 SECONDS_A_FRAME = 0.1
 
 
-def setting_words(settings: KVSettings) -> str:
-    """Model and setting in a line."""
-    mode = f"deployment from {settings.quantize_start}" if settings.quantize_start else "stress"
-    name = settings.model.rstrip("/").rsplit("/", 1)[-1]
-    return f"{inert(name)}  {settings.kv_bits}-bit KV cache, group {settings.kv_group_size}, {mode}"
-
-
 class LiveScreen(BaseScreen):
-    """Four large numbers, two plots, progress, and the verdict as it stands."""
+    """Four large numbers, two plots, progress, and the verdict as it stands; of a sweep, a row a setting."""
 
     TITLE: ClassVar[str | None] = "Live"
     HELP = (
@@ -43,6 +38,8 @@ class LiveScreen(BaseScreen):
         "The verdict **so far** comes with the share of resampled chunks that give it. Where the measurement "
         "stops when sure, the intervals of mean KL and flips are wider: they hold however often one looks."
         "\n\n"
+        "Of several settings each has a row; the bars are mean KL on a log scale. ↑ and ↓ choose the one "
+        "that the numbers and plots below are of.\n\n"
         "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,14 +52,18 @@ class LiveScreen(BaseScreen):
     def __init__(self, measurement: Measurement) -> None:
         super().__init__()
         self._measurement = measurement
-        self._drawn: tuple[int, bool] = (-1, False)
+        self._drawn: tuple[int, bool, int] = (-1, False, 0)
+        self._row = 0
         self._over = False
 
     def compose(self) -> ComposeResult:
-        """Tiles above, plots in the middle, progress below."""
+        """Of a sweep the table; tiles, plots in the middle, progress below."""
         yield TitleBar(str(self.TITLE))
-        yield Static(Text(setting_words(self._measurement.snapshot().settings), style="bold"), id="setting")
+        yield Static(self._heading(self._measurement.snapshot()), id="setting")
         with VerticalScroll(id="body"):
+            if self._measurement.snapshot().several:
+                yield VariantTable(id="variants")
+                yield Static("", id="chosen")
             yield Tiles()
             with Horizontal(id="plots"):
                 yield Histogram(id="histogram")
@@ -72,23 +73,56 @@ class LiveScreen(BaseScreen):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to draw; arrows scroll what does not fit."""
-        self.query_one("#body").focus()
+        """Begin to draw; arrows choose a setting, or scroll what does not fit."""
+        self.query_one("#variants" if self._measurement.snapshot().several else "#body").focus()
         self.set_interval(SECONDS_A_FRAME, self._draw)
+
+    def on_resize(self) -> None:
+        """Lay the table out for the new width."""
+        super().on_resize()
+        self._drawn = (-1, False, 0)
+
+    @on(DataTable.RowHighlighted)
+    def choose(self, event: DataTable.RowHighlighted) -> None:
+        """Show another setting's numbers below the table."""
+        self._row = event.cursor_row
 
     def _draw(self) -> None:
         snapshot = self._measurement.snapshot()
         if self._over or (not snapshot.running and self.app.screen is not self):
             return  # a question or the palette lies on top; the end is drawn when they are gone
-        if (snapshot.version, snapshot.paused) == self._drawn:
+        if (snapshot.version, snapshot.paused, self._row) == self._drawn:
             return
-        self._drawn = snapshot.version, snapshot.paused
-        numbers = self._measurement.numbers()
-        if numbers is not None and snapshot.plan is not None:
-            self._show_numbers(numbers, snapshot.plan)
+        self._drawn = snapshot.version, snapshot.paused, self._row
+        numbers = self._measurement.numbers(self._row)
+        if snapshot.several and snapshot.plans:
+            self._show_table(snapshot)
+        if numbers is not None and snapshot.plans:
+            self._show_numbers(numbers, snapshot.plans[self._row])
         self._show_status(snapshot, numbers)
         if not snapshot.running:
             self._ended(snapshot)
+
+    def _heading(self, s: Snapshot) -> Text:
+        """Model and settings; which layers are quantized, where it is not all of them."""
+        text = Text(inert(s.settings.first.model.rstrip("/").rsplit("/", 1)[-1]), style="bold")
+        text.append(f"  {measured_words(s.settings)}")
+        if s.plan is not None and s.plan.layers:
+            text.append(f"\n{s.plan.layers}", style=self.app.theme_variables["secondary"])
+        return text
+
+    def _show_table(self, s: Snapshot) -> None:
+        rows = [
+            Variant(short_setting(plan.settings), state, plan, self._measurement.numbers(i))
+            for i, (plan, state) in enumerate(zip(s.plans, s.variants, strict=True))
+        ]
+        self.query_one(VariantTable).show(rows, self.query_one("#body").size.width)
+        chosen = s.variants[self._row]
+        colours = self.app.theme_variables
+        text = Text(short_setting(chosen.settings), style=f"bold {colours['primary']}")
+        if chosen.out or chosen.problem:
+            text.append(f"  out: {inert(chosen.out or chosen.problem or '')}", style=colours["warning"])
+        self.query_one("#chosen", Static).update(text)
 
     def _show_numbers(self, n: Running, plan: Plan) -> None:
         limits = plan.settings.policy
@@ -103,8 +137,20 @@ class LiveScreen(BaseScreen):
             bar.update(total=1 if s.share is not None else None, progress=s.share or 0)
             status.update(Text(f"{s.doing} …" + (" then paused" if s.paused else "")))
             return
-        total = s.plan.n_positions
-        bar.update(total=total, progress=s.n_positions)
+        if s.plan.layers:
+            self.query_one("#setting", Static).update(self._heading(s))
+        bar.update(total=s.n_planned, progress=s.n_positions)
+        text = self._progress(s)
+        if not s.several:
+            text.append_text(self._standing(s.plan, numbers))
+        elif s.doing != "scoring":
+            text.append(f"\n{s.doing} …")
+        status.update(text)
+
+    def _progress(self, s: Snapshot) -> Text:
+        """How far it is, and how long it will take."""
+        assert s.plan is not None
+        total = s.n_planned
         speed = s.n_positions / s.seconds if s.seconds else 0.0
         left = duration((total - s.n_positions) / speed) if speed else "?"
         text = Text()
@@ -112,16 +158,21 @@ class LiveScreen(BaseScreen):
             text.append("paused  ", style=f"bold {self.app.theme_variables['warning']}")
         text.append(f"chunk {s.chunk + 1}/{s.plan.n_chunks}, {s.n_positions:,}/{total:,} positions, ")
         text.append(f"{speed:,.0f}/s, {left} left")
-        if s.plan.settings.stops_early:
+        if s.plan.settings.stops_early or s.settings.race:
             text.append(" at most")
+        return text
+
+    def _standing(self, plan: Plan, numbers: Running | None) -> Text:
+        """The verdict so far, and what it still waits for."""
+        text, early = Text(), plan.settings.stops_early
         if numbers is not None:
             colour = COLOURS[numbers.verdict]
             text.append("\nso far: ")
-            words = so_far_words(numbers, stops_early=s.plan.settings.stops_early)
+            words = so_far_words(numbers, stops_early=early)
             text.append(words, style=f"bold {self.app.theme_variables[colour]}")
-        if s.plan.settings.stops_early:
+        if early:
             text.append("\n" + undecided_words(numbers.looked if numbers else None, LEAST_CHUNKS))
-        status.update(text)
+        return text
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Pause and stop while it runs, back when it is over."""
@@ -144,7 +195,7 @@ class LiveScreen(BaseScreen):
                 markup=False,
             )
             self.query_one("#status", Static).update(Text(why, style=self.app.theme_variables["error"]))
-        if s.report is not None:
+        if s.reports:
             self.mqf.show_ended(self._measurement)
         elif s.state == "stopped":
             self.notify("Stopped before anything was scored; nothing was saved.")

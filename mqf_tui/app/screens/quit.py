@@ -11,7 +11,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
 if TYPE_CHECKING:
-    from mqf_tui.app.bridge import Measurement
+    from mqf_tui.app.measurement import Measurement
+    from mqf_tui.app.snapshots import Snapshot
 
 
 class QuitScreen(ModalScreen[None]):
@@ -35,7 +36,8 @@ class QuitScreen(ModalScreen[None]):
         """The question and its two answers."""
         with Vertical(id="dialog"):
             yield Label("A measurement is running.", classes="strong")
-            yield Static("Stop it, keep what is scored as a partial run, and quit?", id="question")
+            runs = "partial runs" if self._measurement.snapshot().several else "a partial run"
+            yield Static(f"Stop it, keep what is scored as {runs}, and quit?", id="question")
             with Horizontal():
                 yield Button("[u]Y[/u]es, stop and quit", id="yes", variant="warning")
                 yield Button("[u]N[/u]o, go on", id="no")
@@ -71,9 +73,16 @@ class QuitScreen(ModalScreen[None]):
             # It came to its end by itself: nothing is left to ask, and the result is there to be read.
             self.dismiss()
             return
-        saved = snapshot.saved
-        kind = "partial run" if snapshot.state == "stopped" else "run"
-        self.app.exit(
-            return_code=snapshot.exit_code,
-            message=f"{kind} saved as {saved.id}" if saved else snapshot.problem,
-        )
+        self.app.exit(return_code=snapshot.exit_code, message=_kept(snapshot) or snapshot.problem)
+
+
+def _kept(snapshot: Snapshot) -> str:
+    """What is on disk now; empty where nothing is."""
+    if not snapshot.saved:
+        return ""
+    partial = sum(run.report.partial for run in snapshot.saved)
+    kind = "partial run" if partial else "run"
+    if len(snapshot.saved) == 1:
+        return f"{kind} saved as {snapshot.saved[0].id}"
+    some = f", {partial} of them partial" if partial else ""
+    return f"{len(snapshot.saved)} runs{some} saved as sweep {snapshot.settings.sweep_id}"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -14,7 +17,7 @@ from textual.widgets import Footer, Static
 
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.sections import Section, sections
-from mqf_tui.app.tally import Numbers, tally_of
+from mqf_tui.app.tally import Numbers, histogram
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -84,13 +87,21 @@ class ResultScreen(BaseScreen):
             self.notify(self._problem, severity="error", timeout=30, markup=False)
         self.query_one(VerticalScroll).focus()
         if self._run is not None and self._run.has_positions:
-            try:
-                numbers = tally_of(self._run.positions()).running()
-            except FidelityError as error:
-                self.notify(str(error), severity="error", markup=False)
-                return
-            if numbers is not None:
-                self.query_one(Histogram).show(numbers.histogram, r.thresholds)
+            self._read(self._run)
+
+    @work(thread=True, exclusive=True)
+    def _read(self, run: SavedRun) -> None:
+        """Count the positions of the run beside the screen: there may be millions."""
+        try:
+            counts = histogram(run.positions().kl)
+        except FidelityError as error:
+            self.app.call_from_thread(self.notify, str(error), severity="error", markup=False)
+            return
+        self.app.call_from_thread(self._show_histogram, counts)
+
+    def _show_histogram(self, counts: NDArray[np.int64]) -> None:
+        for plot in self.query(Histogram):
+            plot.show(counts, self._report.thresholds)
 
     def action_copy(self) -> None:
         """Hand the Markdown to the terminal's clipboard."""

@@ -10,9 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
+from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
 from mqf_tui.app.row_words import detail_words, flip_words, kl_words, local_time, short_words
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
+from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
@@ -33,33 +35,11 @@ COLUMNS = {
     "tags": 4,
     "when": 3,
 }
-PADDING = 2  # of a cell, both sides together
-SCROLLBAR = 2
 NAME_LENGTHS = (32, 24, 18, 12)  # tried in this order
 NAMES = ("model", "corpus", "tags")  # that can be shortened
 # Columns that have a longer form, with ±: those that get it, tried in this order.
 ERROR = " ±"
 WITH_ERROR = (("flips", "p99"), ("flips",), ())
-
-
-class RunTable(DataTable[Text]):
-    """The table, with Enter shown in the footer."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open"),
-        Binding("home", "scroll_top", "First", show=False),
-        Binding("end", "scroll_bottom", "Last", show=False),
-    ]
-
-
-def fitting(widths: dict[str, int], room: int) -> list[str]:
-    """The columns that find room, of these widths; the least important ones are left out."""
-    shown = [name for name in COLUMNS if name in widths]
-    for name in sorted((n for n in shown if COLUMNS[n]), key=lambda n: COLUMNS[n]):
-        if sum(widths[n] + PADDING for n in shown) <= room:
-            break
-        shown.remove(name)
-    return shown
 
 
 class RunsScreen(BaseScreen):
@@ -147,7 +127,7 @@ class RunsScreen(BaseScreen):
         for errors in WITH_ERROR:
             for longest in NAME_LENGTHS:
                 widths, room = _widths(widest, errors, longest), self.size.width - SCROLLBAR
-                shown = fitting(widths, room)
+                shown = fitting(COLUMNS, widths, room)
                 said = [name for name in errors if name in shown]
                 fits = sum(widths[name] + PADDING for name in shown) <= room
                 worth = fits, "flips" in said, len(shown), len(said)

@@ -1,0 +1,130 @@
+"""Sweep: which setting to take, and how all of them compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable, Footer, Static
+
+from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
+from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.sweep_words import COLUMNS, cells, detail_words, origin_words, unranked_cells
+from mqf_tui.app.widgets.run_table import RunTable
+from mqf_tui.app.widgets.tiles import COLOURS
+from mqf_tui.app.widgets.title_bar import TitleBar
+from mqf_tui.app.words import without_flags
+from mqf_tui.library.runs import SavedRun
+from mqf_tui.reports.sweep_schema import SweepReport, SweepVariant
+from mqf_tui.reports.text import inert
+
+
+class SweepScreen(BaseScreen):
+    """The answer, then the ranking; Enter opens a setting's own result."""
+
+    TITLE: ClassVar[str | None] = "Sweep"
+    HELP = (
+        "# Sweep\n\nThe first sentence says which setting to take: → in the table. Settings are in order of "
+        "mean KL; those of one **tie** cannot be told apart by this measurement. **◆** is on the Pareto "
+        "frontier: no other setting needs fewer bytes and is as good. KV bytes are for one token, in a "
+        "16-bit model.\n\n"
+        "**✕** was dropped on the way, **◐** is partial. Below the table stands what the next cheaper "
+        "setting would change, compared position by position. Enter opens a setting's own result."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "app.runs", "Runs"), *COMMON]
+
+    def __init__(self, report: SweepReport, runs: Mapping[str, SavedRun], problem: str | None = None) -> None:
+        super().__init__()
+        self._report, self._runs, self._problem = report, runs, problem
+        by_run = {v.run: v for v in report.variants}
+        ranked = [by_run[row.side.run] for row in report.ranking.rows]
+        self._order = [*ranked, *(v for v in report.variants if v not in ranked)]
+
+    def compose(self) -> ComposeResult:
+        """The answer and doubts, the table, what is known of the row under the cursor."""
+        yield TitleBar(str(self.TITLE))
+        yield Static(self._headline(), id="answer")
+        with VerticalScroll(id="sweep-doubts", can_focus=False):
+            yield Static(self._doubts(), id="doubts")
+        yield RunTable(cursor_type="row", zebra_stripes=True, id="ranking")
+        yield Static("", id="detail")
+        yield Static(Text(origin_words(self._report), style="dim"), id="origin")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Fill the table; begin at the setting to take."""
+        self.query_one("#sweep-doubts").display = bool(self._report.warnings or self._report.evidence)
+        if self._problem:
+            self.notify(self._problem, severity="error", timeout=30, markup=False)
+        self._fill()
+        choice = self._report.ranking.choice
+        rows = [v.run for v in self._order]
+        table = self.query_one(DataTable)
+        table.move_cursor(row=rows.index(choice.run) if choice is not None and choice.run in rows else 0)
+        table.focus()
+
+    def on_resize(self) -> None:
+        """Lay the table out for the new width."""
+        super().on_resize()
+        self._fill()
+
+    def _headline(self) -> Text:
+        r = self._report
+        text = Text(inert(r.answer[:1].upper() + r.answer[1:]), style="bold")
+        mode = f"deployment from {r.quantize_start}" if r.quantize_start else "stress"
+        text.append(f"\n{inert(r.model)}, KV cache, {mode}", style=self.app.theme_variables["secondary"])
+        return text
+
+    def _doubts(self) -> Text:
+        warning = self.app.theme_variables["warning"]
+        lines = [Text(f"! {inert(without_flags(words))}", style=warning) for words in self._report.warnings]
+        if self._report.evidence:
+            lines.append(Text(inert(self._report.evidence)))
+        return Text("\n").join(lines)
+
+    def _fill(self) -> None:
+        table = self.query_one(DataTable)
+        row, rows = table.cursor_row, [self._cells(variant) for variant in self._order]
+        widths = {name: max(len(name), *(one[name].cell_len for one in rows)) for name in COLUMNS}
+        if not any(one["frontier"].plain for one in rows):
+            del widths["frontier"]
+        shown = fitting(COLUMNS, widths, self.size.width - SCROLLBAR)
+        if sum(widths[name] + PADDING for name in shown) > self.size.width - SCROLLBAR:
+            shown = [name for name in shown if name != "frontier"]
+        table.clear(columns=True)
+        for name in shown:
+            table.add_column("◆" if name == "frontier" else name, key=name)
+        for number, one in enumerate(rows):
+            table.add_row(*(one[name] for name in shown), key=str(number))
+        table.move_cursor(row=min(row, len(rows) - 1))
+
+    def _cells(self, variant: SweepVariant) -> dict[str, Text]:
+        ranked = next((row for row in self._report.ranking.rows if row.side.run == variant.run), None)
+        words = cells(self._report, ranked, variant) if ranked is not None else unranked_cells(variant)
+        colours = self.app.theme_variables
+        styles = {"verdict": f"bold {colours[COLOURS[variant.verdict]]}", "": f"bold {colours['accent']}"}
+        quiet = "" if ranked is not None and not variant.dropped else colours["secondary"]
+        return {name: Text(word, style=styles.get(name, quiet)) for name, word in words.items()}
+
+    @on(DataTable.RowHighlighted)
+    def describe(self) -> None:
+        """Say below the table what the row under the cursor is."""
+        words = detail_words(self._report, self._current())
+        self.query_one("#detail", Static).update(Text(words, style=self.app.theme_variables["secondary"]))
+
+    @on(DataTable.RowSelected)
+    def open(self) -> None:
+        """Open the run under the cursor."""
+        run = self._runs.get(self._current().run)
+        if run is None:
+            self.notify("The run of this setting is not saved.", severity="warning")
+        else:
+            self.mqf.show_run(run)
+
+    def _current(self) -> SweepVariant:
+        return self._order[max(0, self.query_one(DataTable).cursor_row)]
