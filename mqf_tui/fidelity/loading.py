@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,18 +52,30 @@ def load_tokenizer(facts: ModelFacts, *, trust_remote_code: bool = False) -> Any
             ) from error
 
 
-def load_model(facts: ModelFacts, device: Device, *, trust_remote_code: bool = False) -> Iterator[Loaded]:
+def load_model(
+    facts: ModelFacts,
+    device: Device,
+    *,
+    trust_remote_code: bool = False,
+    part: Callable[[Any], None] | None = None,
+    n_parts: int = 1,
+) -> Iterator[Loaded]:
     """Load the model layer by layer, yielding after each.
+
+    ``part``: takes from the model, before any weight is read, what other processes hold; this one is then
+    left with about an ``n_parts``-th of it.
 
     On a CPU device quantized weights are dequantized and everything is cast to float32: MLX computes
     quantized and half-precision products there hundreds of times slower. Elsewhere it stays as it is.
 
     Raises BrokenWeightsError, UnsupportedModelError, NotANumberError, OutOfMemoryError.
     """
-    _check_memory(facts, device)
+    _check_memory(facts, device, n_parts)
     model = _lazy(facts, trust_remote_code)
     if device.is_cpu:
         model = _for_cpu(model)
+    if part is not None:
+        part(model)
     pieces = [*model.layers, model]
     for index, piece in enumerate(pieces):
         mx.eval(piece.parameters())
@@ -124,10 +136,10 @@ def _check_numbers(piece: Any) -> None:
     )
 
 
-def _check_memory(facts: ModelFacts, device: Device) -> None:
+def _check_memory(facts: ModelFacts, device: Device, n_parts: int) -> None:
     from mqf_tui.reports.text import size
 
-    need = MARGIN * (facts.n_parameters * 4 if device.is_cpu else facts.size_bytes)
+    need = MARGIN * (facts.n_parameters * 4 if device.is_cpu else facts.size_bytes) / n_parts
     if need > device.memory_bytes:
         raise OutOfMemoryError(
             f"{facts.name} needs about {size(need)} of memory here and {size(device.memory_bytes)} are free; "
