@@ -26,8 +26,6 @@ from mqf_tui.fidelity.recipes import LayerKind, Recipe
 
 Cache = list[Any]
 
-LATENT: LayerKind = "latent"
-OTHER: LayerKind = "other"
 _KINDS: dict[type, LayerKind] = {
     KVCache: "full",
     RotatingKVCache: "sliding",
@@ -45,8 +43,10 @@ def reference_cache(model: Any) -> Cache:
 def layer_kinds(model: Any) -> tuple[LayerKind, ...]:
     """What each cache layer of the model keeps."""
     latents = any(isinstance(part, MultiLinear | QuantizedMultiLinear) for part in model.modules())
-    kinds = {**_KINDS, KVCache: LATENT} if latents else _KINDS
-    return tuple(kinds.get(type(layer), OTHER) for layer in reference_cache(model))
+    kinds = dict(_KINDS)
+    if latents:
+        kinds[KVCache] = "latent"
+    return tuple(kinds.get(type(layer), "other") for layer in reference_cache(model))
 
 
 def variant_cache(model: Any, recipe: Recipe, kernel: Kernel) -> Cache:
