@@ -3,9 +3,10 @@
     python benchmarks/scoring.py [MODEL] [--pairs N]
 
 Speed: one chunk of 512 tokens scored by our loop, against the two forward passes it cannot do without
-(full-precision and quantized cache, in the same steps of 128, logits computed and dropped). The pairs
-alternate; the ratio is the median over pairs. Memory: peak of scoring one chunk of 512 and of 2,048
-tokens, each in a process of its own, against the size of the caches.
+(full-precision and quantized cache, in the same steps of 128, logits computed and dropped): by mlx-lm's own
+caches and attention, and by the same caches and attention as ours. The pairs alternate; the ratio is the
+median over pairs. Memory: peak of scoring one chunk of 512 and of 4,096 tokens, each in a process of its own,
+against the size of the caches.
 """
 
 from __future__ import annotations
@@ -45,57 +46,79 @@ def tokens_of(facts: Any, length: int) -> Any:
     return chunks.tokens[0]
 
 
-def score(model: Any, tokens: Any, settings: Any) -> float:
+def variant_of(model: Any, bits: int, kernel: Any) -> Any:
+    from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
+    from mqf_tui.fidelity.recipes import Recipe
+    from mqf_tui.fidelity.scoring import Variant
+
+    one = Quantizer(bits, 64)
+    return Variant(Recipe.uniform(len(model.layers), LayerQuantizers(one, one)), kernel)
+
+
+def score(model: Any, tokens: Any, variant: Any) -> float:
+    from mqf_tui.fidelity.attention import installed
     from mqf_tui.fidelity.control import Control
-    from mqf_tui.fidelity.scoring import ChunkScorer
+    from mqf_tui.fidelity.scoring import ChunkScorer, Text
 
     began = time.perf_counter()
-    for _ in ChunkScorer(model, tokens, settings, Control()):
-        pass
+    with installed(model):
+        for _ in ChunkScorer(model, Text(tokens), [variant], Control()):
+            pass
     return time.perf_counter() - began
 
 
-def bare(model: Any, tokens: Any, settings: Any) -> float:
+def bare(model: Any, tokens: Any, variant: Any) -> float:
     import mlx.core as mx
 
-    from mqf_tui.fidelity.scoring import steps
     from mqf_tui.fidelity.caches import reference_cache, variant_cache
+    from mqf_tui.fidelity.scoring import steps
 
     began = time.perf_counter()
     ids = mx.array(tokens)
-    for cache in (reference_cache(model), variant_cache(model, settings)):
+    for cache in (reference_cache(model), variant_cache(model, variant.recipe, variant.kernel)):
         for a, b in steps(0, len(tokens) - 1):
             mx.eval(model(ids[None, a:b], cache=cache))
     return time.perf_counter() - began
 
 
+def bare_ours(model: Any, tokens: Any, variant: Any) -> float:
+    from mqf_tui.fidelity.attention import installed
+
+    with installed(model):
+        return bare(model, tokens, variant)
+
+
 def speed(name: str, pairs: int) -> None:
-    from mqf_tui.fidelity.settings import KVSettings
+    import mlx.core as mx
 
     facts, model = load(name)
     tokens = tokens_of(facts, 512)
+    kernel = "dequantized" if mx.default_device() == mx.cpu else "quantized"
     for bits in (8, 4):
-        settings = KVSettings(name, kv_bits=bits)
-        score(model, tokens, settings), bare(model, tokens, settings)
-        timed = []
-        for index in range(pairs):
-            if index % 2:
-                b = bare(model, tokens, settings)
-                timed.append((score(model, tokens, settings), b))
-            else:
-                s = score(model, tokens, settings)
-                timed.append((s, bare(model, tokens, settings)))
-        ratios = sorted(ours / base for ours, base in timed)
-        ours, base = (statistics.median(column) for column in zip(*timed, strict=True))
-        print(
-            f"{facts.name}, {bits}-bit: scoring {ours:.3f} s, two bare passes {base:.3f} s, ratio median "
-            f"{statistics.median(ratios):.3f} (min {ratios[0]:.3f}, max {ratios[-1]:.3f}, {pairs} pairs)"
+        ours, stock = variant_of(model, bits, kernel), variant_of(model, bits, "quantized")
+        ways = (
+            ("scoring", lambda v=ours: score(model, tokens, v)),
+            ("mlx-lm's own passes", lambda v=stock: bare(model, tokens, v)),
+            ("the same passes bare", lambda v=ours: bare_ours(model, tokens, v)),
         )
+        for _, way in ways:
+            way()
+        timed: dict[str, list[float]] = {name: [] for name, _ in ways}
+        for index in range(pairs):
+            for what, way in ways if index % 2 else ways[::-1]:
+                timed[what].append(way())
+        print(f"{facts.name}, {bits}-bit: scoring {statistics.median(timed['scoring']):.3f} s")
+        for what, _ in ways[1:]:
+            ratios = sorted(a / b for a, b in zip(timed["scoring"], timed[what], strict=True))
+            print(
+                f"  against {what} ({statistics.median(timed[what]):.3f} s): median "
+                f"{statistics.median(ratios):.3f} (min {ratios[0]:.3f}, max {ratios[-1]:.3f}, {pairs} pairs)"
+            )
 
 
 def memory(name: str) -> None:
     peaks = {}
-    for length in (512, 2048):
+    for length in (512, 4096):
         words = [sys.executable, __file__, name, "--peak", str(length)]
         done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
         peaks[length] = json.loads(done.stdout.splitlines()[-1])
@@ -104,12 +127,16 @@ def memory(name: str) -> None:
             f"{p['model']}, chunk of {length}: peak {p['peak'] / 1e6:.1f} MB, of it weights "
             f"{p['weights'] / 1e6:.1f} MB and caches {p['caches'] / 1e6:.1f} MB"
         )
-    grown = peaks[2048]["peak"] - peaks[512]["peak"]
-    caches = peaks[2048]["caches"] - peaks[512]["caches"]
-    whole = (2048 - 512) * peaks[512]["vocabulary"] * 4 * 2
+    grown = peaks[4096]["peak"] - peaks[512]["peak"]
+    caches = peaks[4096]["caches"] - peaks[512]["caches"]
+    whole = (4096 - 512) * peaks[512]["vocabulary"] * 4 * 2
     print(
         f"growth {grown / 1e6:.1f} MB; the caches grow by {caches / 1e6:.1f} MB, "
         f"both runs' logits of the whole chunk would by {whole / 1e6:.1f} MB"
+    )
+    allowed = 1.15 * peaks[512]["peak"] + caches
+    print(
+        f"peak at 4,096: {peaks[4096]['peak'] / allowed:.3f} of 1.15 times that at 512 and the caches' growth"
     )
 
 
@@ -117,13 +144,13 @@ def peak(name: str, length: int) -> None:
     import mlx.core as mx
 
     from mqf_tui.fidelity.facts import kv_bytes_per_token
-    from mqf_tui.fidelity.settings import KVSettings
 
     facts, model = load(name)
     tokens = tokens_of(facts, length)
     weights = mx.get_active_memory()
     mx.reset_peak_memory()
-    score(model, tokens, KVSettings(name, kv_bits=4, chunk_length=length))
+    kernel = "dequantized" if mx.default_device() == mx.cpu else "quantized"
+    score(model, tokens, variant_of(model, 4, kernel))
     per_token = sum(kv_bytes_per_token(facts, bits, 64, scale_bytes=4) for bits in (None, 4))
     found = {
         "model": facts.name,
