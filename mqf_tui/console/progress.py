@@ -7,7 +7,7 @@ import sys
 import time
 from types import TracebackType
 
-from mqf_tui.fidelity.events import ChunkFinished, Event, Loading, Plan, Started, StepScored
+from mqf_tui.fidelity.events import Event, Loading, Plan, Started, StepScored
 
 REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
@@ -38,6 +38,9 @@ class Progress:
                 self._line(what + (f" {share:.0%}" if share is not None else " …"))
             case Started(plan=plan):
                 self._plan = plan
+                if plan.layers:
+                    self._line("")
+                    sys.stderr.write(f"{plan.layers}\n")
             case StepScored():
                 self._kl_sum += float(event.positions.kl.sum())
                 self._flips += int(event.positions.flip.sum())
@@ -45,7 +48,7 @@ class Progress:
                 if now - self._drawn >= REDRAW_SECONDS:
                     self._drawn = now
                     self._line(self._scoring(event))
-            case ChunkFinished():
+            case _:
                 pass
 
     def _scoring(self, event: StepScored) -> str:

@@ -301,6 +301,8 @@ def more_bits_worse(a: Report, b: Report, kl: Difference) -> Iterator[str]:
     """A warning where the KL difference of two runs says, beyond the error, what can hardly be."""
     if a.kind != b.kind or not a.kv_bits or not b.kv_bits or a.kv_bits == b.kv_bits or not kl.beyond_error:
         return
+    if a.layers and b.layers and a.layers.n_quantized != b.layers.n_quantized:
+        return
     if (b.kv_bits > a.kv_bits) == (kl.value > 0):
         more, fewer = (b, a) if b.kv_bits > a.kv_bits else (a, b)
         yield (

@@ -157,6 +157,7 @@ def differences(first: Report, second: Report) -> Iterator[str]:
         ("BOS policy", a.corpus.bos_policy, b.corpus.bos_policy),
         ("joining of the text", a.corpus.join, b.corpus.join),
         ("normalization", a.corpus.normalization, b.corpus.normalization),
+        ("scored of each chunk", _scored(a, b), _scored(b, a)),
         ("cache", a.cache, b.cache),
         ("compute", a.compute, b.compute),
         ("device", a.device, b.device),
@@ -168,6 +169,12 @@ def differences(first: Report, second: Report) -> Iterator[str]:
     ):
         if x and y and x != y:
             yield f"{what}: {_word(x)} against {_word(y)}"
+
+
+def _scored(report: Report, other: Report) -> str:
+    if report.score_last == other.score_last:
+        return ""
+    return f"the last {report.score_last} positions" if report.score_last else "all positions"
 
 
 def mode_word(report: Report) -> str:

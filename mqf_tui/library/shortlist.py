@@ -94,11 +94,14 @@ def _group(shown: Report, chosen: _Family, others: Sequence[_Family]) -> str:
 
 def _family(r: Report) -> tuple[object, ...]:
     c = r.corpus
-    return (r.kind, c.content_hash or c.name, c.chunk_length, c.bos_policy, c.join, r.quantize_start)
+    text = (c.content_hash or c.name, c.chunk_length, c.bos_policy, c.join)
+    return (r.kind, *text, r.quantize_start, r.score_last)
 
 
 def _setting(r: Report) -> tuple[object, ...]:
-    return r.setting, r.short_setting, r.variant_model
+    layers = tuple((part.layers, part.format) for part in r.layers.recipe) if r.layers else ()
+    # Of a cache that is alike throughout, the words say all, and runs of earlier versions have no more.
+    return r.setting, r.short_setting, r.variant_model, layers if len(layers) > 1 else ()
 
 
 def _other(r: Report, ranked: Report) -> str:
@@ -112,6 +115,8 @@ def _other(r: Report, ranked: Report) -> str:
         return f"its chunks are of {a.chunk_length} tokens"
     if r.quantize_start != ranked.quantize_start:
         return f"its mode is {mode_word(r) or 'not known'}"
+    if r.score_last != ranked.score_last:
+        return f"it scored {f'the last {r.score_last} positions' if r.score_last else 'all'} of each chunk"
     return "its text was joined or begun another way"
 
 
