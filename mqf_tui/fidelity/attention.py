@@ -8,14 +8,14 @@ from types import FunctionType
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models import base
+from mlx_lm.models import activations, base
 
-from mqf_tui.fidelity import cpu_attention
+from mqf_tui.fidelity import cpu_kernels
 from mqf_tui.fidelity.packed import DequantizedKVCache, PackedKVCache, SplitKVCache
 from mqf_tui.fidelity.quantizers import Quantizer
 
-NAME = "scaled_dot_product_attention"
-STOCK = base.scaled_dot_product_attention
+_STOCK_ATTENTION = base.scaled_dot_product_attention
+_STOCK_SWIGLU = activations.swiglu
 
 
 def scaled_dot_product_attention(
@@ -36,9 +36,9 @@ def scaled_dot_product_attention(
         if sinks is not None:
             raise ValueError("Quantized SDPA does not support attention sinks.")
         return split_attention(queries, keys, values, cache, scale, mask)
-    if not hasattr(cache, "bits") and cpu_attention.takes(queries, keys, values, mask, sinks):
-        return cpu_attention.attend(queries, keys, values, scale, mask, sinks)
-    return STOCK(queries, keys, values, cache, scale, mask, sinks)
+    if not hasattr(cache, "bits") and cpu_kernels.attends(queries, keys, values, mask, sinks):
+        return cpu_kernels.attend(queries, keys, values, scale, mask, sinks)
+    return _STOCK_ATTENTION(queries, keys, values, cache, scale, mask, sinks)
 
 
 def split_attention(
@@ -90,17 +90,34 @@ def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
     return scores + mask
 
 
+def swiglu(gate: Any, x: Any) -> mx.array:
+    """mlx-lm's function of this name; on a CPU device float32 goes another way to the same numbers."""
+    return cpu_kernels.swiglu(gate, x) if cpu_kernels.floats(gate, x) else _STOCK_SWIGLU(gate, x)
+
+
+_OURS: tuple[tuple[str, Any, Any], ...] = (
+    ("scaled_dot_product_attention", _STOCK_ATTENTION, scaled_dot_product_attention),
+    ("swiglu", _STOCK_SWIGLU, swiglu),
+)
+
+
 @contextmanager
 def installed(model: Any) -> Generator[None]:
-    """Within it, ``model`` attends by this module's function; mlx-lm is as it was afterwards."""
-    places = [names for names in _globals(model) if names.get(NAME) is STOCK]
-    for names in places:
-        names[NAME] = scaled_dot_product_attention
+    """Within it, ``model`` computes with this module's functions; mlx-lm is as it was afterwards."""
+    # mlx-lm's modules import both by name, so each has its own reference to them.
+    places = [
+        (names, name, stock, ours)
+        for names in _globals(model)
+        for name, stock, ours in _OURS
+        if names.get(name) is stock
+    ]
+    for names, name, _, ours in places:
+        names[name] = ours
     try:
         yield
     finally:
-        for names in places:
-            names[NAME] = STOCK
+        for names, name, stock, _ in places:
+            names[name] = stock
 
 
 def _globals(model: Any) -> list[dict[str, Any]]:
