@@ -1,0 +1,231 @@
+"""How long a measurement will take, before it is started: an estimate with a range, and said to be one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from statistics import median
+from typing import Literal
+
+from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.planning import MemoryPlan, kernel_of
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.shapes import Shape, read_shape
+from mqf_tui.reports.schema import Report
+from mqf_tui.reports.text import counted, duration, size
+
+Basis = Literal["runs", "measured", "table"]
+# How far off it may be, either way: from runs of the same model here, from a measured product, from a table.
+SPREAD: dict[Basis, float] = {"runs": 1.3, "measured": 2.0, "table": 4.0}
+LAST_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a machine takes: products a second (as floating-point operations), and seconds for one attention
+    score, one number of a layer's widest row, one logit, one number dequantized."""
+
+    flops: float
+    score: float
+    element: float
+    logit: float
+    dequantized: float
+
+
+# Two cores of a CPU with OpenBLAS; a laptop's GPU.
+CPU = Pace(flops=120e9, score=5e-9, element=15e-9, logit=6e-9, dequantized=1.5e-9)
+ACCELERATOR = Pace(flops=3e12, score=1e-10, element=2e-11, logit=2e-11, dequantized=0.0)
+USEFUL = 0.6  # of what one large product reaches, in a model's many smaller ones
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """``n_positions`` are those of one variant; ``low`` and ``high`` bound the ``seconds`` in all likelihood.
+
+    ``basis``: earlier runs of this model on this device, a product measured on it, or a table.
+    """
+
+    n_chunks: int
+    n_positions: int
+    seconds: float
+    low: float
+    high: float
+    basis: Basis
+
+
+def estimate_time(
+    facts: ModelFacts,
+    sweep: SweepSettings,
+    plan: MemoryPlan,
+    n_chunks: int,
+    is_cpu: bool,
+    *,
+    runs: Sequence[Report] = (),
+    measured_flops: float | None = None,
+    shape: Shape | None = None,
+) -> TimeEstimate:
+    """Seconds of scoring for all variants of a sweep, weights in memory already.
+
+    ``runs``: saved reports of this machine, newest first; those of the same model set the pace. Else
+    ``measured_flops`` (see that function), else a table does.
+    """
+    shape = shape or read_shape(facts)
+    pace = _pace(is_cpu, measured_flops)
+    first = sweep.first
+    seconds = _seconds(shape, first, len(sweep.variants), plan.reference_passes, n_chunks, plan.step, pace)
+    factor = _factor(facts, shape, runs, is_cpu)
+    basis: Basis = "table" if measured_flops is None else "measured"
+    if factor is not None:
+        basis = "runs"
+        seconds = factor * _seconds(
+            shape, first, len(sweep.variants), plan.reference_passes, n_chunks, plan.step, _pace(is_cpu, None)
+        )
+    positions = n_chunks * (first.chunk_length - 1 - first.first_scored)
+    spread = SPREAD[basis]
+    return TimeEstimate(n_chunks, positions, seconds, seconds / spread, seconds * spread, basis)
+
+
+def likely_chunks(facts: ModelFacts, settings: KVSettings) -> int | None:
+    """Chunks that will be scored at most, before the text is read; None where only the text can tell."""
+    if settings.corpus != "builtin":
+        return settings.max_chunks
+    room = _builtin_chunks(facts, settings.chunk_length)
+    return min(settings.max_chunks, room) if settings.max_chunks else room
+
+
+def _builtin_chunks(facts: ModelFacts, chunk_length: int) -> int:
+    """Chunks of the built-in corpus, from how many characters a token of such a vocabulary takes.
+
+    A line through two vocabularies: 2.35 characters with 4,096 entries, 2.96 with 49,152.
+    """
+    per_token = 0.3 + 0.17 * math.log2(max(2, facts.vocab_size))
+    folder = resources.files("mqf_tui.demo") / "corpus"
+    sizes = (len(part.read_bytes()) for part in folder.iterdir() if part.name.endswith(".txt"))
+    return max(1, sum(int(size / per_token) // chunk_length for size in sizes))
+
+
+def _pace(is_cpu: bool, flops: float | None) -> Pace:
+    usual = CPU if is_cpu else ACCELERATOR
+    if flops is None:
+        return usual
+    share = usual.flops / (USEFUL * flops)
+    return Pace(
+        USEFUL * flops,
+        usual.score * share,
+        usual.element * share,
+        usual.logit * share,
+        usual.dequantized * share,
+    )
+
+
+def _seconds(
+    shape: Shape,
+    settings: KVSettings,
+    n_variants: int,
+    references: float,
+    n_chunks: int,
+    step: int,
+    pace: Pace,
+) -> float:
+    """Seconds of ``references`` passes of the reference and one of each variant over each chunk."""
+    end, start, scored = settings.chunk_length - 1, settings.quantize_start, settings.first_scored
+    reference = _body(shape, 0, end, step, pace) + _head(shape, end - scored, pace)
+    variant = _body(shape, start, end, step, pace) + _head(shape, end - scored, pace)
+    if kernel_of(settings, is_cpu=pace.dequantized > 0) == "dequantized":
+        numbers = sum(layer.keys + layer.values for layer in shape.cache)
+        variant += pace.dequantized * numbers * sum(_seen(start, end, step, None)) / step
+    return n_chunks * (references * reference + n_variants * variant)
+
+
+def _body(shape: Shape, start: int, end: int, step: int, pace: Pace) -> float:
+    """Seconds of one pass over the positions from ``start`` to ``end``, without logits."""
+    each = 2 * shape.body_parameters / pace.flops + len(shape.cache) * shape.inner * pace.element
+    bounds = Counter(layer.bound for layer in shape.cache)
+    scores = sum(n * sum(_seen(start, end, step, bound)) for bound, n in bounds.items())
+    return (end - start) * each + shape.n_heads * scores * pace.score
+
+
+def _seen(start: int, end: int, step: int, bound: int | None) -> list[float]:
+    """Tokens that the positions of each step see, all of the step together: scores are made in blocks."""
+    found: list[float] = []
+    for a in range(start, end, step):
+        b = min(a + step, end)
+        found.append((b - a) * (b if bound is None else min(b, bound + step)))
+    return found
+
+
+def _head(shape: Shape, positions: int, pace: Pace) -> float:
+    return positions * (2 * shape.head_parameters / pace.flops + shape.vocab_size * pace.logit)
+
+
+def _factor(facts: ModelFacts, shape: Shape, runs: Sequence[Report], is_cpu: bool) -> float | None:
+    """How much slower than the table this machine is, from its last runs of the same model; None: unknown.
+
+    A run of a sweep was charged with its own passes and its share of the reference's.
+    """
+    sweeps = Counter(run.sweep_id for run in runs if run.sweep_id)
+    found: list[float] = []
+    for run in runs:
+        same = run.kind == "kv" and run.model_hash == facts.content_hash and run.origin is None
+        if not (same and run.seconds > 0 and run.n_positions and run.device.startswith("CPU") == is_cpu):
+            continue
+        settings = KVSettings(
+            "",
+            chunk_length=run.corpus.chunk_length,
+            quantize_start=run.quantize_start,
+            score_last=run.score_last,
+        )
+        each = settings.chunk_length - 1 - settings.first_scored
+        share = 1 / max(1, sweeps[run.sweep_id or ""])
+        expected = _seconds(shape, settings, 1, share, 1, 128, _pace(is_cpu, None)) * run.n_positions / each
+        found.append(run.seconds / expected)
+        if len(found) == LAST_RUNS:
+            break
+    return median(found) if found else None
+
+
+def measured_flops() -> float:
+    """Floating-point operations a second of one product on this device, the best of a few; takes about 20 ms.
+
+    Only in the thread that measures, and after ``device.prepare()``.
+    """
+    import mlx.core as mx
+
+    cpu = mx.default_device() == mx.cpu
+    n, dtype = (384, mx.float32) if cpu else (2048, mx.float16)
+    a = mx.ones((n, n), dtype=dtype)
+    mx.eval(a @ a)
+    best = math.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        mx.eval(a @ a)
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
+BASIS_WORDS: dict[Basis, str] = {
+    "runs": "from earlier runs of this model",
+    "measured": "a rough estimate",
+    "table": "a rough guess",
+}
+
+
+def estimate_words(plan: MemoryPlan, time: TimeEstimate | None = None) -> str:
+    """The plan for the console, in one or two lines: passes, time with its range, memory, and advice."""
+    references = (
+        "1 reference pass" if plan.reference_passes == 1 else f"{plan.reference_passes} reference passes"
+    )
+    variants = "1 variant pass" if plan.n_variants == 1 else f"{plan.n_variants} variant passes"
+    words = f"{references} and {variants}"
+    if time is not None:
+        words += f" over {counted(time.n_chunks, 'chunk')} of {plan.chunk_length:,} tokens"
+        low, high = duration(time.low), duration(time.high)
+        between = f"{low} to {high}, " if low != high else ""
+        words += f": about {duration(time.seconds)} ({between}{BASIS_WORDS[time.basis]})"
+    words += f"; about {size(plan.need_bytes)} of memory"
+    words += f", {size(plan.limit_bytes)} free" if plan.limit_bytes else ""
+    return words + (f"\n{plan.advice}" if plan.advice else "")
