@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ FILES = (
     ("memory.max", "memory.current", "memory.stat"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
 )
+_Group = tuple[int, Path, Path]
 
 
 def free_memory() -> int:
@@ -56,16 +58,32 @@ def container_limits(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> list[tupl
     """Limit and use in bytes of every control group around this process that has a memory limit.
 
     Pages of files that the kernel can drop at any time are not counted as used. Empty where there are no
-    control groups, or none with a limit.
+    control groups, or none with a limit. This process's own groups are looked for once.
     """
+    groups = _own_groups() if (root, own) == (CGROUPS, OWN_CGROUPS) else _groups(root, own)
     found: list[tuple[int, int]] = []
+    for limit, usage, stat in groups:
+        used = _read(usage)
+        if used.isdigit():
+            found.append((limit, max(0, int(used) - _droppable(_read(stat)))))
+    return found
+
+
+@functools.cache
+def _own_groups() -> tuple[_Group, ...]:
+    return _groups(CGROUPS, OWN_CGROUPS)
+
+
+def _groups(root: Path, own: Path) -> tuple[_Group, ...]:
+    """Limit, and the files of use and statistics, of every group with a limit."""
+    found: list[_Group] = []
     for folder in _folders(root, own):
         for names in FILES:
-            limit, used, stat = (_read(folder / name) for name in names)
+            limit, usage, stat = (folder / name for name in names)
             # Without a limit version 2 says "max", version 1 a number beyond any memory.
-            if limit.isdigit() and used.isdigit() and int(limit) < 1 << 60:
-                found.append((int(limit), max(0, int(used) - _droppable(stat))))
-    return found
+            if (word := _read(limit)).isdigit() and int(word) < 1 << 60:
+                found.append((int(word), usage, stat))
+    return tuple(found)
 
 
 def _folders(root: Path, own: Path) -> Iterator[Path]:
