@@ -87,7 +87,7 @@ def _cell(grid: Grid, cell: GridCell | None, i: int, j: int, place: _Place) -> I
     )
     sign = SIGNS[cell.verdict]
     lines = [
-        _first((kl(cell.kl.value), f"{cell.kl.value:.2g}", f"{cell.kl.value:.0e}"), 15, wide - 4),
+        _first((kl(cell.kl.value), f"{cell.kl.value:.2g}", f"{cell.kl.value:.0e}"), 13, wide, bold=True),
         _first((f"{sign} {cell.verdict}", sign), 12, wide - 4),
     ]
     if cell.kv_bytes is not None:
@@ -98,9 +98,9 @@ def _cell(grid: Grid, cell: GridCell | None, i: int, j: int, place: _Place) -> I
         yield element("text", words, x=middle, y=y + 21 + 17 * k, text_anchor="middle", class_=class_)
 
 
-def _first(words: Sequence[str], size: float, wide: float) -> str:
+def _first(words: Sequence[str], size: float, wide: float, *, bold: bool = False) -> str:
     """The first that fits, or the last: a number is never cut."""
-    return next((word for word in words if _SLACK * text_width(word, size) <= wide), words[-1])
+    return next((w for w in words if _SLACK * text_width(w, size, bold=bold) <= wide), words[-1])
 
 
 def _shorter(name: str, wide: float) -> str:

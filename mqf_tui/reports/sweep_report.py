@@ -114,8 +114,8 @@ def _blocks(report: SweepReport) -> Iterator[str]:
         yield from _folded("All settings, ranked", _settings(report))
     else:
         yield from _settings(report)
-        for grid in report.grids:
-            yield from _grid(grid, report)
+    for grid in report.grids:
+        yield from _grid(grid, report)
     if report.controls:
         yield "Quantizer and kernel:"
         yield "\n".join(f"- {said(c.setting)}: {said(c.words)}." for c in report.controls)
