@@ -53,14 +53,20 @@ def sweep_events(
             policy = user_policy()
             own = tuple(replace(one, thresholds=policy) for one in settings.variants)
             settings = replace(settings, variants=own)
+        if settings.memory_limit is None:
+            from mqf_tui.fidelity.memory import user_limit
+
+            settings = replace(settings, memory_limit=user_limit())
         facts = facts_of(first)
     except FidelityError as error:
         yield Failed(error)
         yield Swept(settings.sweep_id, 0, 0, 0.0, error=error)
         return
     from mqf_tui.fidelity.engine import sweep
+    from mqf_tui.library.tokens import FileTokens
 
-    yield from sweep(settings, facts, control or Control(), chunks=chunks, known=known)
+    store = FileTokens(facts.folder)
+    yield from sweep(settings, facts, control or Control(), chunks=chunks, known=known, store=store)
 
 
 def facts_of(settings: KVSettings) -> ModelFacts:

@@ -184,3 +184,26 @@ def test_folder_of_the_user_and_its_override(monkeypatch: pytest.MonkeyPatch, tm
     assert cache_dir() == tmp_path / "elsewhere"
     monkeypatch.delenv("MQF_TUI_CACHE_DIR")
     assert cache_dir().name == "mqf-tui"
+
+
+def test_a_measurement_keeps_its_tokens_for_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mqf_tui import measure_kv_fidelity
+    from mqf_tui.fidelity import corpora
+    from tests.makers import text_file
+
+    asked: list[str] = []
+    encode = corpora._encode
+
+    def counting(tokenizer: Any, text: str) -> Any:
+        asked.append(text)
+        return encode(tokenizer, text)
+
+    monkeypatch.setattr(corpora, "_encode", counting)
+    corpus = text_file(tmp_path / "text.txt", 200)
+    first, second = (
+        measure_kv_fidelity("demo", kv_bits=4, chunk_length=64, max_chunks=1, corpus=corpus) for _ in range(2)
+    )
+    assert sum(len(text) > 1 for text in asked) == 1
+    assert first.corpus == second.corpus
+    assert first.kl == second.kl
+    assert list((cache_dir() / "tokens").iterdir())

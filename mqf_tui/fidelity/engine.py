@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError, OutOfMemoryError
@@ -11,6 +12,9 @@ from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.running import RunningSweep, StopAskedError
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpora import TokenStore
 
 
 def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterator[Event]:
@@ -31,14 +35,16 @@ def sweep(
     *,
     chunks: Sequence[int] | None = None,
     known: Mapping[int, Sequence[Positions]] | None = None,
+    store: TokenStore | None = None,
 ) -> Iterator[Event]:
     """Measure several variants beside one pass of the reference: 1 + N passes a chunk.
 
     ``chunks``: only these are scored (indices; None: all). ``known``: what was scored before, by chunk, a
-    whole chunk's Positions for each variant; it is taken as it is. Events and errors as in ``measure``, and
-    at the end a Finished, Stopped or Failed for each variant, then Swept.
+    whole chunk's Positions for each variant; it is taken as it is. ``store`` keeps the tokens of texts from
+    one measurement to the next. Events and errors as in ``measure``, and at the end a Finished, Stopped or
+    Failed for each variant, then Swept.
     """
-    yield from guarded(RunningSweep(settings, facts, control, chunks=chunks, known=known))
+    yield from guarded(RunningSweep(settings, facts, control, chunks=chunks, known=known, store=store))
 
 
 def guarded(running: RunningSweep) -> Iterator[Event]:

@@ -30,7 +30,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks, Corpus
+    from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.racing import Race
@@ -55,9 +55,10 @@ class RunningSweep:
         *,
         chunks: Sequence[int] | None = None,
         known: Mapping[int, Sequence[Positions]] | None = None,
+        store: TokenStore | None = None,
     ) -> None:
         self.settings, self.facts, self.control = settings, facts, control
-        self.chosen, self.known = chunks, known or {}
+        self.chosen, self.known, self.store = chunks, known or {}, store
         self.measured: list[Measured] = []
         self.load = Load()
         self.seconds = 0.0
@@ -132,6 +133,7 @@ class RunningSweep:
             first.max_chunks,
             tokenizer_id=self.facts.name,
             vocab_size=self.facts.vocab_size,
+            store=self.store,
         )
 
     def _model(self, device: Device) -> Generator[Event, None, Any]:
