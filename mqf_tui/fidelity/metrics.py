@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -59,7 +60,10 @@ class ReferenceStep:
 
     def __init__(self, logits: mx.array, targets: mx.array) -> None:
         self._r, self._targets = logits.astype(mx.float32), targets
-        self._blocks = list(self._reference(ruled_out=False))
+
+    @functools.cached_property
+    def _blocks(self) -> list[_Reference]:
+        return list(self._reference(ruled_out=False))
 
     def compare(self, quant: mx.array) -> StepMetrics:
         """The metrics of a variant's logits of shape (T, V)."""

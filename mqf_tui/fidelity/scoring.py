@@ -43,6 +43,17 @@ class Text:
     token_class: NDArray[np.int8] | None = None
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """One step of one variant, on its way: logits of shape (T, V) for positions start ≤ i < end."""
+
+    index: int
+    start: int
+    end: int
+    logits: mx.array
+    reference: ReferenceStep
+
+
 def steps(start: int, end: int, size: int = STEP) -> Iterator[tuple[int, int]]:
     """Slices ``[a, b)`` of at most ``size`` positions that cover ``[start, end)``."""
     for a in range(start, end, size):
@@ -95,10 +106,7 @@ class ChunkScorer:
             for _ in self._passed(ids, a, b):
                 if self._held():
                     return
-        for a, b in steps(self.first_scored, len(self.text.tokens) - 1, self.step_size):
-            if self._held():
-                return
-            yield from self._scored(ids, a, b)
+        yield from self._scored(ids)
 
     def whole_cache(self, index: int) -> Cache:
         """A variant's cache as if filled alone: replayed layers hold what the reference's do."""
@@ -128,26 +136,55 @@ class ChunkScorer:
             self._variant(ids[None, a:b], index)
             eval_cache(self.caches[index][self._kept[index] :])
 
-    def _scored(self, ids: mx.array, a: int, b: int) -> Iterator[tuple[int, Positions]]:
+    def _scored(self, ids: mx.array) -> Iterator[tuple[int, Positions]]:
+        """Each pass begins before the numbers of the one before it are taken, so both go on at once."""
+        waiting: _Pass | None = None
+        for a, b in steps(self.first_scored, len(self.text.tokens) - 1, self.step_size):
+            if self._held():
+                return
+            reference = self._begun_reference(ids, a, b)
+            if waiting is not None:
+                yield self._taken(waiting)
+            waiting = None
+            for index in range(len(self.caches)):
+                if self._held():
+                    if waiting is not None:
+                        yield self._taken(waiting)
+                    return
+                begun = self._begun_variant(ids, a, b, index, reference)
+                if waiting is not None:
+                    yield self._taken(waiting)
+                waiting = begun
+        if waiting is not None:
+            yield self._taken(waiting)
+
+    def _begun_reference(self, ids: mx.array, a: int, b: int) -> ReferenceStep:
         began = time.perf_counter()
         with self._recording():
             logits = self.model(ids[None, a:b], cache=self.reference)[0]
-        reference = ReferenceStep(logits, ids[a + 1 : b + 1])
-        mx.eval(logits)
+        mx.async_eval(logits)
         self.reference_seconds += time.perf_counter() - began
-        for index in range(len(self.caches)):
-            if index and self._held():
-                return
-            began = time.perf_counter()
-            quant = self._variant(ids[None, a:b], index)[0]
-            metrics = reference.compare(quant)
-            mx.eval(*metrics)  # arrays of NumPy pass through
-            if np.isnan(np.array(metrics.kl)).any():
-                kl, entropy = reference.masked(quant)
-                metrics = metrics._replace(kl=kl, entropy=entropy)
-            self._check(metrics, a)
-            self.seconds[index] += time.perf_counter() - began
-            yield index, self._positions(metrics, a, b)
+        return ReferenceStep(logits, ids[a + 1 : b + 1])
+
+    def _begun_variant(self, ids: mx.array, a: int, b: int, index: int, reference: ReferenceStep) -> _Pass:
+        began = time.perf_counter()
+        logits = self._variant(ids[None, a:b], index)[0]
+        mx.async_eval(logits)
+        self.seconds[index] += time.perf_counter() - began
+        return _Pass(index, a, b, logits, reference)
+
+    def _taken(self, done: _Pass) -> tuple[int, Positions]:
+        """The numbers of a variant's step."""
+        began = time.perf_counter()
+        metrics = done.reference.compare(done.logits)
+        mx.eval(*metrics)  # arrays of NumPy pass through
+        if np.isnan(np.array(metrics.kl)).any():
+            kl, entropy = done.reference.masked(done.logits)
+            metrics = metrics._replace(kl=kl, entropy=entropy)
+        self._check(metrics, done.start)
+        positions = self._positions(metrics, done.start, done.end)
+        self.seconds[done.index] += time.perf_counter() - began
+        return done.index, positions
 
     def _recording(self) -> AbstractContextManager[Any]:
         wanted = {kept for kept in self._kept if kept}
