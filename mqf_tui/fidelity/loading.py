@@ -71,7 +71,7 @@ def load_model(
     Raises BrokenWeightsError, UnsupportedModelError, NotANumberError, OutOfMemoryError.
     """
     _check_memory(facts, device, n_parts)
-    model = _lazy(facts, trust_remote_code)
+    model = lazy_model(facts, trust_remote_code)
     if device.is_cpu:
         model = _for_cpu(model)
     if part is not None:
@@ -93,7 +93,8 @@ def compute_words(facts: ModelFacts, device: Device) -> str:
     return f"{facts.dtype} weights cast to float32" if facts.dtype != "float32" else "float32 weights"
 
 
-def _lazy(facts: ModelFacts, trust_remote_code: bool) -> Any:
+def lazy_model(facts: ModelFacts, trust_remote_code: bool) -> Any:
+    """The model with none of its weights read yet; raises BrokenWeightsError, UnsupportedModelError."""
     with _quiet():
         from mlx_lm.utils import load_model as load
 

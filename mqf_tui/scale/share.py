@@ -1,0 +1,127 @@
+"""What one rank does of a sweep: it holds the model, or a share of it, and scores the chunks it is dealt."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.events import Event, Loading, Plan, StepScored
+from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.recipes import LayerKind, Recipe
+from mqf_tui.fidelity.running import RunningSweep
+from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.scale.hosts import Split
+from mqf_tui.scale.messages import packed, plan_to_json
+from mqf_tui.scale.wire import Line, Message
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpora import Chunks
+    from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.quantizers import Kernel
+    from mqf_tui.fidelity.replaying import Replay
+
+ELSEWHERE = "not asked for"
+
+
+class Share(RunningSweep):
+    """A running sweep whose chunks are dealt to it one by one.
+
+    ``group``: MLX's, None for a single rank. ``beside``: ranks on this machine, which share its memory. Where
+    the model is split all ranks must run the same passes, so there ``control`` may not stop or pause.
+    """
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        facts: ModelFacts,
+        control: Control,
+        text: Chunks,
+        line: Line,
+        *,
+        split: Split = "chunks",
+        group: Any = None,
+        speaks: bool = True,
+        beside: int = 1,
+    ) -> None:
+        super().__init__(settings, facts, control)
+        self._text, self._line = text, line
+        self._split: Split = split
+        self._ranks, self._speaks, self._beside = group, speaks, beside
+        self._own: slice | None = None  # the cache layers that a stage of a pipeline holds
+        self._all_kinds: tuple[LayerKind, ...] = ()  # the kinds of all layers of a pipeline
+
+    def work(self, inbox: queue.SimpleQueue[Message]) -> None:
+        """Load, then score what is asked for until "end" is; raises what goes wrong."""
+        from mqf_tui.fidelity import device as devices
+
+        device = devices.prepare()
+        devices.reset_peak_memory()
+        if self._split == "chunks":
+            limit = self.settings.memory_limit or device.memory_bytes // self._beside
+            self.settings = replace(self.settings, memory_limit=limit)
+            self._estimated(device)
+        loading = self._model(device)
+        while True:
+            try:
+                event = next(loading)
+            except StopIteration as ended:
+                model = ended.value
+                break
+            if isinstance(event, Loading):
+                self._line.send("loading", share=event.share)
+        with self._attending(model):
+            self._begin(model, device, self._text)
+            self._line.send("ready", plans=[plan_to_json(one.plan) for one in self.measured])
+            for one in self.measured:
+                one.plan = replace(one.plan, recipe=self._own_layers(one.plan.recipe))
+            while (message := inbox.get()).word == "score":
+                self._dealt(model, message.fields["chunk"], message.fields["variants"])
+
+    def _model(self, device: Device) -> Generator[Event, None, Any]:
+        if self._split == "chunks" or self._ranks is None:
+            return (yield from super()._model(device))
+        from mqf_tui.scale.splitting import load_split, whole_kinds
+
+        trusted = self.settings.first.trust_remote_code
+        if self._split == "pipeline":
+            self._all_kinds = whole_kinds(self.facts, trust_remote_code=trusted)
+        model: Any = None
+        for loaded in load_split(self.facts, device, self._split, self._ranks, trust_remote_code=trusted):
+            model = loaded.model
+            yield Loading("loading the weights", loaded.share)
+        if self._split == "pipeline":
+            self._own = slice(model.model.start_idx, model.model.end_idx)
+        return model
+
+    def _kinds(self, model: Any) -> tuple[LayerKind, ...]:
+        return self._all_kinds or super()._kinds(model)
+
+    def _try(self, model: Any, recipe: Recipe, kernel: Kernel) -> None:
+        super()._try(model, self._own_layers(recipe), kernel)
+
+    def _own_layers(self, recipe: Recipe) -> Recipe:
+        return recipe if self._own is None else Recipe(recipe.layers[self._own])
+
+    def _replayer(self, model: Any, plans: Sequence[Plan]) -> Replay | None:
+        # Ranks that share a model must run the same passes, whatever each finds out about its share.
+        return super()._replayer(model, plans) if self._split == "chunks" else None
+
+    def _dealt(self, model: Any, chunk: int, variants: Sequence[int]) -> None:
+        for i, one in enumerate(self.measured):
+            one.dropped = None if i in variants else ELSEWHERE
+            one.seconds = 0.0
+            one.pieces.clear()
+        for event in self._chunk(model, self._text, chunk):
+            if self._speaks and isinstance(event, StepScored):
+                self._line.send(
+                    "step", packed(event.positions), chunk=chunk, variant=event.variant, step=event.step
+                )
+        if self.control.stopped:
+            return
+        import mlx.core as mx
+
+        took = {i: (one.seconds, one.bytes_measured) for i, one in enumerate(self.measured) if one.active}
+        self._line.send("scored", chunk=chunk, variants=took, peak=int(mx.get_peak_memory()))

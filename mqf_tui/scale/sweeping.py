@@ -1,0 +1,215 @@
+"""A sweep whose chunks are scored by ranks: the same loop, decisions and reports as in one process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.engine import guarded
+from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Estimated,
+    Event,
+    Failed,
+    Finished,
+    StepScored,
+    Stopped,
+)
+from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.running import RunningSweep
+from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.reports.text import counted
+from mqf_tui.scale.crew import Crew, Job, Keep, Notice
+from mqf_tui.scale.dealing import Dealer
+from mqf_tui.scale.hosts import Fleet
+from mqf_tui.scale.messages import arrays_to_bytes, settings_to_json
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpora import Chunks, Corpus
+    from mqf_tui.fidelity.device import Device
+
+
+def sweep(
+    settings: SweepSettings,
+    facts: ModelFacts,
+    control: Control,
+    fleet: Fleet,
+    *,
+    known: Mapping[int, Sequence[Positions]] | None = None,
+    keep: Keep | None = None,
+    notice: Notice | None = None,
+) -> Iterator[Event]:
+    """As ``engine.sweep``, with the chunks scored by the ranks of ``fleet``: bit for bit the same per chunk.
+
+    ``keep`` gets every whole chunk when it comes in, which may be before its turn in the events; ``notice``
+    the mlx.launch line at the start, and a sentence when a rank has died. Where one died and the others went
+    on, the reports say so.
+    """
+    crew = Crew(fleet, control, notice or _nobody, keep or _nowhere)
+    for event in guarded(DealtSweep(settings, facts, control, crew, known or {})):
+        yield _completed(event, crew)
+
+
+class DealtSweep(RunningSweep):
+    """A running sweep that has no model itself: see ``running.RunningSweep``."""
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        facts: ModelFacts,
+        control: Control,
+        crew: Crew,
+        known: Mapping[int, Sequence[Positions]],
+    ) -> None:
+        super().__init__(settings, facts, control, known=known)
+        self._crew = crew
+        self._cut: Chunks | None = None
+        self._began: float | None = None
+
+    def run(self) -> Iterator[Event]:
+        """As in one process, with the ranks there from the beginning to the end."""
+        self.settings.check()
+        with self._crew:
+            yield from super().run()
+
+    def _estimated(self, device: Device) -> Estimated:
+        from mqf_tui.fidelity.planning import plan_memory
+
+        # What does not fit here may fit there; each rank looks for itself.
+        return Estimated(plan_memory(self.facts, self.settings, device))
+
+    def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
+        self._cut = yield from super()._chunks(corpus)
+        return self._cut
+
+    def _model(self, device: Device) -> Generator[Event, None, Any]:
+        assert self._cut is not None
+        what = f"starting {counted(len(self._crew.fleet), 'rank')}"
+        last: float | None = -1.0
+        for share in self._crew.agree(self._job(self._cut), self._cut.part_names):
+            if share != last:
+                last = share
+                yield self._doing(what if share is None else "loading the weights on all ranks", share)
+        yield self._doing("all ranks are ready")
+
+    def _job(self, chunks: Chunks) -> Job:
+        settings, fleet = self.settings, self._crew.fleet
+        fields = {
+            "settings": settings_to_json(_found_anywhere(settings, self.facts)),
+            "model": self.facts.name,
+            "backend": fleet.backend,
+            "split": fleet.split,
+            "n": len(fleet),
+            "part_names": list(chunks.part_names),
+            "provenance": chunks.provenance.model_dump_json(),
+            "warnings": list(chunks.warnings),
+        }
+        arrays = {"tokens": chunks.tokens, "token_class": chunks.token_class, "part": chunks.part}
+        return Job(fields, arrays_to_bytes(**arrays))
+
+    def _attending(self, model: Any) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _begin(self, model: Any, device: Device, chunks: Chunks) -> None:
+        n, kinds = len(self._crew.fleet), list(dict.fromkeys(self._crew.devices))
+        name = f"{' and '.join(kinds)}, {counted(n, 'rank')}"
+        if self._crew.fleet.split != "chunks":
+            name += f", model split ({self._crew.fleet.split})"
+        ours = zip(self._crew.plans, self.settings.variants, strict=True)
+        self._planned_as([replace(plan, settings=one, device=name) for plan, one in ours], chunks)
+        self._crew.dealer = Dealer(i for i in self._order(chunks) if i not in self.known)
+
+    def _chunk(self, model: Any, chunks: Chunks, index: int) -> Iterator[Event]:
+        active = [i for i, one in enumerate(self.measured) if one.active]
+        scored = dict.fromkeys(active, 0)
+        self._clock()
+        for i, step, positions in self._crew.steps(index, active):
+            if i in scored:
+                scored[i] += len(positions)
+                n = self.measured[i].n_positions + scored[i]
+                yield StepScored(index, step, positions, n, self._clock(), i)
+        self._take(index, active)
+
+    def _take(self, index: int, active: Sequence[int]) -> None:
+        """All that is there of a chunk: the steps of the rank that had it last."""
+        result = self._crew.dealer.results.pop(index, None)
+        if result is None:
+            return
+        for i in active:
+            one = self.measured[i]
+            for positions in result.of(i):
+                one.add(positions)
+            one.seconds += result.seconds.get(i, 0.0) / max(1, self._crew.n_alive)
+            one.bytes_measured = result.bytes_measured.get(i, one.bytes_measured)
+        if result.whole:
+            self.reference_passes += 1
+            self.variant_passes += len(active)
+
+    def _rest(self) -> Iterator[Event]:
+        """Whole chunks whose turn has not come when the sweep ends early."""
+        results = self._crew.dealer.results
+        for index in sorted(results):
+            if not results[index].whole:
+                continue
+            active = [i for i, one in enumerate(self.measured) if one.active]
+            before = [len(one.pieces) for one in self.measured]
+            self._take(index, active)
+            for i in active:
+                one = self.measured[i]
+                pieces = one.pieces[before[i] :]
+                n = one.n_positions
+                yield StepScored(index, 0, Positions.concatenate(pieces), n, self.seconds, i)
+                yield ChunkFinished(index, one.plan.n_chunks, one.look(pieces), i)
+
+    def stopped(self) -> Iterator[Event]:
+        """The last events of a sweep that was stopped on request, with all that any rank has finished."""
+        yield from self._rest()
+        yield from super().stopped()
+
+    def failed(self, error: FidelityError) -> Iterator[Event]:
+        """The last events of a sweep that cannot go on, with all that any rank has finished."""
+        yield from self._rest()
+        yield from super().failed(error)
+
+    def _clock(self) -> float:
+        """Seconds since the first chunk, pauses left out."""
+        now = time.perf_counter() - self.control.waited
+        self._began = now if self._began is None else self._began
+        self.seconds = now - self._began
+        return self.seconds
+
+
+def _completed(event: Event, crew: Crew) -> Event:
+    """The last events with what only the crew knows: memory taken elsewhere, and ranks that died."""
+    if isinstance(event, Finished | Stopped | Failed) and event.report is not None:
+        deaths = [] if isinstance(event, Failed) else crew.deaths  # a failure says itself who is left
+        found = {
+            "peak_memory_bytes": crew.peak_bytes or None,
+            "warnings": [*event.report.warnings, *deaths],
+        }
+        return replace(event, report=event.report.model_copy(update=found))
+    return event
+
+
+def _found_anywhere(settings: SweepSettings, facts: ModelFacts) -> SweepSettings:
+    """The settings with a model that is found wherever a rank is started: a name, or a whole path."""
+    given = settings.first.model
+    if given == "demo" or not os.path.exists(os.path.expanduser(given)):
+        return settings
+    whole = str(facts.folder.absolute())
+    return replace(settings, variants=tuple(replace(one, model=whole) for one in settings.variants))
+
+
+def _nobody(_sentence: str) -> None:
+    pass
+
+
+def _nowhere(_chunk: int, _positions: Mapping[int, Positions]) -> None:
+    pass
