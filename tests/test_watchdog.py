@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import mlx.core as mx
 import psutil
 import pytest
 
+from mqf_tui.cli import main
 from mqf_tui.fidelity import memory, watchdog
 from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError
 from mqf_tui.fidelity.watchdog import Reading, Watchdog
+from mqf_tui.library.runs import list_runs
+from tests.makers import environment
 
 MB, GB = 10**6, 10**9
 PLENTY = 100 * GB
@@ -161,3 +166,69 @@ def test_the_users_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(memory.LIMIT_VARIABLE, "plenty")
     with pytest.raises(BadSettingError, match="MQF_TUI_MEMORY_LIMIT"):
         memory.user_limit()
+
+
+GROWING = """
+import sys
+from mqf_tui.api import events
+from mqf_tui.fidelity.events import Failed, Finished, Started, StepScored
+from mqf_tui.fidelity.memory import resident_memory
+from mqf_tui.fidelity.settings import KVSettings
+
+ballast, scored, most = [], 0, 0
+for event in events(KVSettings("demo", kv_bits=4, chunk_length=256, max_chunks=20)):
+    if isinstance(event, StepScored):
+        scored = event.n_positions
+        ballast.append(b"x" * 40_000_000)  # some other part of this process grows
+    most = max(most, resident_memory())
+    last = event
+assert isinstance(last, Failed), last
+print(type(last.error).__name__, last.error.exit_code, last.report.partial, last.report.n_positions == scored)
+print(scored, most)
+print(last.error)
+"""
+
+
+@pytest.mark.skipif(mx.default_device() != mx.cpu, reason="counts the whole process's memory")
+def test_a_real_process_stops_in_time_and_keeps_what_was_scored() -> None:
+    limited = environment(MQF_TUI_MEMORY_LIMIT="500MB")
+    done = subprocess.run(
+        [sys.executable, "-c", GROWING], env=limited, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    kinds, numbers, words = done.stdout.splitlines()
+    scored, most = map(int, numbers.split())
+    assert kinds == "OutOfMemoryError 3 True True"
+    assert 2 <= scored / 127.5 < 38  # some steps, and not all
+    assert 300 * MB < most <= 540 * MB  # no step foresees what others take during it
+    assert "limit of 500 MB" in words
+
+
+def test_a_plan_that_cannot_fit_loads_nothing(tmp_path: Path) -> None:
+    words = ["kv", "demo", "--memory-limit", "100MB", "--max-chunks", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mqf_tui", *words],
+        env=environment(MQF_TUI_DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 3
+    assert "100 MB are free" in done.stderr
+    assert "weights" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_line_ends_with_3_and_saves_a_partial_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readings = iter([Reading(GB, 0, PLENTY)] * 3)
+    monkeypatch.setattr(watchdog, "read_memory", lambda: next(readings, Reading(9 * GB, 0, PLENTY)))
+    words = ["kv", "demo", "--memory-limit", "8GB", "--chunk-length", "256", "--max-chunks", "4"]
+    assert main([*words, "--format", "json"]) == 3
+    printed = capsys.readouterr().err
+    assert "memory is at 9.0 GB" in printed
+    assert "saved as run" in printed
+    (run,) = list_runs()
+    assert run.report.partial
+    assert 0 < run.report.n_positions <= 3 * 128
