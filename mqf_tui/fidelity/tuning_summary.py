@@ -1,0 +1,141 @@
+"""What a tuning found, as data and in a sentence."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from mqf_tui.fidelity.intervals import clustered_interval
+from mqf_tui.fidelity.provenance import versions
+from mqf_tui.fidelity.recipes import runs
+from mqf_tui.fidelity.statistics import mean
+from mqf_tui.fidelity.tuning import Candidate, Trials, TuneSettings
+from mqf_tui.fidelity.tuning_table import RULE
+from mqf_tui.reports.schema import Estimate, LayerFormat
+from mqf_tui.reports.text import kl as kl_words
+from mqf_tui.reports.tuning_schema import TunedSetting, Tuning
+
+FAR = 1.5  # a prediction that is off by more is worth a word
+
+
+def summary(settings: TuneSettings, trials: Trials, chosen: Candidate) -> Tuning:
+    """The tuning whose proposed recipe is ``chosen``; all of ``trials`` scored the same positions."""
+    report = trials.outcomes[chosen.recipe].report
+    assert report is not None
+    assert report.corpus is not None
+    recipe = _setting(settings, trials, chosen, chosen)
+    others = [_setting(settings, trials, one, chosen) for one in trials.mixed if one is not chosen]
+    uniform = [_setting(settings, trials, one, chosen) for one in trials.uniform]
+    full = trials.table.full_bytes
+    return Tuning(
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        model=report.model,
+        model_hash=report.model_hash,
+        corpus=report.corpus,
+        chunk_length=settings.base.chunk_length,
+        quantize_start=settings.base.quantize_start,
+        n_positions=report.n_positions,
+        n_chunks=report.n_chunks,
+        device=report.device,
+        compute=report.compute,
+        cache=report.cache,
+        max_kl=settings.max_kl,
+        max_kv_bytes=settings.max_kv_bytes,
+        met=recipe.within,
+        answer=answer(settings, recipe, uniform, full),
+        n_layers=trials.table.n_layers,
+        full_bytes=full,
+        recipe=recipe,
+        tried=others,
+        uniform=uniform,
+        sensitivity=list(trials.sensed.sensitivities),
+        rule=RULE if set(settings.bits) - set(settings.measured_bits) else "",
+        thresholds=report.thresholds,
+        versions=versions(),
+        command=report.command,
+        warnings=[*_warnings(recipe), *report.warnings],
+    )
+
+
+def answer(
+    settings: TuneSettings, recipe: TunedSetting, uniform: list[TunedSetting], full_bytes: float
+) -> str:
+    """What to take, in a sentence, and whether the mix is worth it."""
+    times = full_bytes / recipe.kv_bytes
+    size = f"{recipe.kv_bytes:,.0f} KV bytes per token ({times:.1f}× smaller than 16-bit)"
+    if not recipe.within and settings.max_kl is not None:
+        return (
+            f"no recipe of these formats kept to {settings.max_kl:g} nats as measured; the nearest has a "
+            f"mean KL of {kl_words(recipe.kl.value)} at {size}."
+        )
+    took = f"the recipe has a mean KL of {kl_words(recipe.kl.value)} at {size}"
+    return f"{took}; {_worth(recipe, uniform)}"
+
+
+def _worth(recipe: TunedSetting, uniform: list[TunedSetting]) -> str:
+    """The mix against settings without one: fewer bytes, or less KL, beyond the error."""
+    rivals = [one for one in uniform if one.within and one.kv_bytes <= recipe.kv_bytes]
+    if not rivals:
+        more = [one for one in uniform if one.within]
+        if not more:
+            return "no setting without a mix of about its size keeps to the goal."
+        least = min(more, key=lambda one: one.kv_bytes)
+        return (
+            f"the smallest setting without a mix that keeps to the goal, {least.setting}, needs "
+            f"{least.kv_bytes:,.0f} bytes."
+        )
+    best = min(rivals, key=lambda one: one.kl.value)
+    d = best.difference
+    assert d is not None
+    figures = f"{best.setting} without a mix has {kl_words(best.kl.value)} at {best.kv_bytes:,.0f} bytes"
+    if d.ci is None or d.ci[0] <= 0 <= d.ci[1]:
+        return f"{figures}, which is no different within the error, so the mix is not worth it here."
+    return f"{figures}, so the mix {'is worth it' if d.value > 0 else 'is worse'}."
+
+
+def _setting(settings: TuneSettings, trials: Trials, one: Candidate, chosen: Candidate) -> TunedSetting:
+    outcome, size = trials.outcomes[one.recipe], trials.table.bytes(one.choice)
+    report = outcome.report
+    assert report is not None
+    goal = settings.max_kl
+    return TunedSetting(
+        setting=_name(one, trials),
+        uniform=one.uniform,
+        layers=[LayerFormat(layers=span, format=layer.word) for span, layer in runs(one.recipe)],
+        kv_bytes=size,
+        predicted_kl=one.choice.kl,
+        kl=_estimate(report.kl.mean, report.kl.ci_low, report.kl.ci_high),
+        flips=_estimate(report.flip_rate, report.flip_ci_low, report.flip_ci_high),
+        verdict=report.verdict,
+        within=report.kl.mean <= goal if goal is not None else size <= (settings.max_kv_bytes or 0),
+        difference=None if one is chosen else _difference(trials, one, chosen),
+    )
+
+
+def _name(one: Candidate, trials: Trials) -> str:
+    if one.uniform:
+        return next(layer.word for layer in one.recipe.layers if not layer.full)
+    return "recipe" if len(trials.mixed) == 1 else f"recipe {trials.mixed.index(one) + 1}"
+
+
+def _difference(trials: Trials, one: Candidate, chosen: Candidate) -> Estimate:
+    """Mean KL less the chosen recipe's, paired by position."""
+    first, second = (trials.outcomes[c.recipe].positions for c in (chosen, one))
+    assert np.array_equal(first.token, second.token)
+    difference = second.kl.astype(np.float64) - first.kl
+    return Estimate(value=mean(difference), ci=clustered_interval(difference, first.chunk))
+
+
+def _estimate(value: float, low: float | None, high: float | None) -> Estimate:
+    return Estimate(value=value, ci=None if low is None or high is None else (low, high))
+
+
+def _warnings(recipe: TunedSetting) -> list[str]:
+    predicted, measured = recipe.predicted_kl, recipe.kl.value
+    if predicted > 0 and measured > 0 and not 1 / FAR <= measured / predicted <= FAR:
+        return [
+            f"layers alone predicted a mean KL of {kl_words(predicted)} and together they gave "
+            f"{kl_words(measured)}, so the choice among them rests on rough figures"
+        ]
+    return []
