@@ -32,7 +32,7 @@ from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
     from mqf_tui.fidelity.device import Device
-    from mqf_tui.fidelity.quantizers import Kernel
+    from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers
     from mqf_tui.fidelity.racing import Race
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.replaying import Replay
@@ -64,6 +64,7 @@ class RunningSweep:
         self.seconds = 0.0
         self.reference_passes = self.variant_passes = 0
         self._race: Race | None = None
+        self._tried: set[tuple[Kernel, LayerKind, LayerQuantizers]] = set()
         self._replay: Replay | None = None
         self._per_pass = len(settings.variants)
         self._step = STEP
@@ -163,7 +164,12 @@ class RunningSweep:
     def _try(self, model: Any, recipe: Recipe, kernel: Kernel) -> None:
         from mqf_tui.fidelity.caches import check_cache
 
-        check_cache(model, recipe, kernel, self.facts.vocab_size)
+        # Layers of a kind are alike, and a sweep may quantize each of many layers alone.
+        pairs = zip(self._kinds(model), recipe.layers, strict=True)
+        new = {(kernel, kind, layer) for kind, layer in pairs if not layer.full} - self._tried
+        if new:
+            check_cache(model, recipe, kernel, self.facts.vocab_size)
+            self._tried |= new
 
     def _replayer(self, model: Any, plans: Sequence[Plan]) -> Replay | None:
         from mqf_tui.fidelity.replaying import Replay
