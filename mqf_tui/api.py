@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.recipes import Recipe
     from mqf_tui.reports.sweep_schema import SweepReport
+    from mqf_tui.scale.crew import Keep, Notice
+    from mqf_tui.scale.hosts import Fleet
 
 
 def events(settings: KVSettings, control: Control | None = None) -> Iterator[Event]:
@@ -39,10 +41,14 @@ def sweep_events(
     *,
     chunks: Sequence[int] | None = None,
     known: Mapping[int, Sequence[Positions]] | None = None,
+    fleet: Fleet | None = None,
+    keep: Keep | None = None,
+    notice: Notice | None = None,
 ) -> Iterator[Event]:
     """Find the model and measure all variants beside one reference pass (see ``fidelity.engine.sweep``).
 
-    Yields events and never raises. Iterate it in one thread from beginning to end.
+    ``fleet``: the chunks are scored by its ranks (see ``scale.sweeping.sweep``, also for ``keep`` and
+    ``notice``). Yields events and never raises. Iterate it in one thread from beginning to end.
     """
     try:
         settings.check()
@@ -62,11 +68,17 @@ def sweep_events(
         yield Failed(error)
         yield Swept(settings.sweep_id, 0, 0, 0.0, error=error)
         return
-    from mqf_tui.fidelity.engine import sweep
     from mqf_tui.library.tokens import FileTokens
 
-    store = FileTokens(facts.folder)
-    yield from sweep(settings, facts, control or Control(), chunks=chunks, known=known, store=store)
+    control, store = control or Control(), FileTokens(facts.folder)
+    if fleet is not None:
+        from mqf_tui.scale.sweeping import sweep as ranked
+
+        yield from ranked(settings, facts, control, fleet, known=known, store=store, keep=keep, notice=notice)
+        return
+    from mqf_tui.fidelity.engine import sweep
+
+    yield from sweep(settings, facts, control, chunks=chunks, known=known, store=store)
 
 
 def facts_of(settings: KVSettings) -> ModelFacts:
@@ -182,6 +194,7 @@ def measure_kv_sweep(
     max_flips: float | None = None,
     max_kv_bytes_per_token: float | None = None,
     memory_limit: int | None = None,
+    fleet: Fleet | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Sweep:
     """Measure several settings beside one pass of the reference (1 + N passes a chunk), and rank them.
@@ -190,7 +203,8 @@ def measure_kv_sweep(
     grid; 8, 6 and 4 bits where nothing is named. ``control``: each setting with both kernels, to tell the
     quantizer's error from the kernel's. ``race`` drops settings on the way that are surely bad, or surely
     worse than one that takes no more memory. ``max_kv_bytes_per_token``: what the setting to take must keep
-    to. ``memory_limit``: bytes. The rest as in ``measure_kv_fidelity``. Nothing is saved.
+    to. ``memory_limit``: bytes. ``fleet``: the ranks that score (``scale.hosts.fleet_of``). The rest as in
+    ``measure_kv_fidelity``. Nothing is saved.
 
     Raises FidelityError (or a subclass) with a message that says what would work; also where one setting
     alone cannot be measured.
@@ -227,7 +241,7 @@ def measure_kv_sweep(
     )
     settings = SweepSettings(variants, race=race, memory_limit=memory_limit, sweep_id="unsaved")
     subjects: list[Subject] = []
-    for event in sweep_events(settings):
+    for event in sweep_events(settings, fleet=fleet):
         if on_event is not None:
             on_event(event)
         match event:

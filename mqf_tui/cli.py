@@ -112,9 +112,13 @@ def _sweep(options: argparse.Namespace, given: list[str]) -> int:
     from mqf_tui.console import sweeping
 
     if options.resume is not None:
-        spool, given = sweeping.resumed(options)
+        from mqf_tui.scale.options import resume_on
+
+        now = options
+        spool, given = sweeping.resumed(now)
         options = parser().parse_args(given)
         options.spool = spool
+        resume_on(options, now)
     elif options.model is None:
         raise FidelityError("no model is named; use `mqf-tui sweep MODEL`, or --resume SWEEP.")
     return sweeping.run(options, given)

@@ -8,6 +8,7 @@ from typing import NoReturn
 from mqf_tui import __version__
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.scale.options import add_scale
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 measurement failed, 2 bad input, 3 stopped for memory, "
@@ -109,6 +110,7 @@ def _add_sweep(sweep: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--memory", type=sized("memory"), metavar="SIZE", help="… must fit into this, such as 8GB"
     )
+    add_scale(sweep)
     sweep.set_defaults(spool=None)
 
 

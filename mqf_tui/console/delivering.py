@@ -40,6 +40,7 @@ class Delivery:
         self.ended: Swept | None = None
         self.plans: tuple[Plan, ...] = ()
         self._active = set(range(len(settings.variants)))
+        self._at = -1
         self._chunk: dict[int, list[Positions]] = {}
         self._done: set[int] = set()
 
@@ -62,7 +63,9 @@ class Delivery:
                 self.plans = plans
                 if self.spool is not None:
                     self.spool.belongs(_identity(plans))
-            case StepScored(positions=positions, variant=i):
+            case StepScored(chunk=chunk, positions=positions, variant=i):
+                if chunk != self._at:  # the one before was not finished
+                    self._at, self._chunk, self._done = chunk, {}, set()
                 self._chunk.setdefault(i, []).append(positions)
             case ChunkFinished(chunk=chunk, variant=i):
                 self._done.add(i)

@@ -30,6 +30,12 @@ def say(text: str) -> None:
         ) from error
 
 
+def notice(sentence: str) -> None:
+    """Write a sentence to standard error, over the progress line where there is one."""
+    sys.stderr.write(("\r\x1b[2K" if sys.stderr.isatty() else "") + f"mqf-tui: {sentence}\n")
+    sys.stderr.flush()
+
+
 def write_file(path: Path, text: str) -> None:
     """Write ``text`` into a file, in place of what it held; raises SaveError."""
     try:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from mqf_tui.console.judging import FAILED_VERDICT
 from mqf_tui.console.measuring import check_output, interrupts, settings_from
-from mqf_tui.console.output import say, sweep_format_of, write_file
+from mqf_tui.console.output import notice, say, sweep_format_of, write_file
 from mqf_tui.console.sweep_progress import SweepProgress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.reports.schema import VERDICTS
+from mqf_tui.scale.options import NAMES as RANKS
+from mqf_tui.scale.options import fleet_from
 
 if TYPE_CHECKING:
     from mqf_tui.console.delivering import Delivery
@@ -42,6 +44,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.output is not None:
         check_output(Path(options.output))
     limits = limits_of(options)
+    options.fleet = fleet_from(options)
     spool = None
     if not options.no_save:
         check_writable()
@@ -84,7 +87,7 @@ def controlled(options: argparse.Namespace) -> argparse.Namespace:
     """The options of ``kv --control`` as those of a sweep over one setting."""
     one = settings_from(options).quantizers.word if not options.recipe else ""
     few = {"sweep_bits": (), "sweep_groups": (options.kv_group_size,), "formats": (one,) if one else ()}
-    rest = {"k_bits": (), "v_bits": (), "race": False, "spool": None}
+    rest = {"k_bits": (), "v_bits": (), "race": False, "spool": None, **dict.fromkeys(RANKS)}
     limits = dict.fromkeys(("max_kv_bytes_per_token", "context", "memory"))
     known = {k: v for k, v in vars(options).items() if k not in ("kv_bits", "kv_group_size", "kv")}
     return argparse.Namespace(**{**known, **few, **rest, **limits})
@@ -156,7 +159,8 @@ def _events(
     from mqf_tui import api
 
     known = spool.known(len(settings.variants)) if spool is not None else {}
-    return api.sweep_events(settings, control, known=known)
+    keep = spool.add if spool is not None else None
+    return api.sweep_events(settings, control, known=known, fleet=options.fleet, keep=keep, notice=notice)
 
 
 def _deliver(report: SweepReport, options: argparse.Namespace, *, saved: bool) -> None:

@@ -60,8 +60,8 @@ class Share(RunningSweep):
         device = devices.prepare()
         devices.reset_peak_memory()
         if self._split == "chunks":
-            limit = self.settings.memory_limit or device.memory_bytes // self._beside
-            self.settings = replace(self.settings, memory_limit=limit)
+            limit = self.settings.memory_limit or device.memory_bytes
+            self.settings = replace(self.settings, memory_limit=limit // self._beside)
             self._estimated(device)
         loading = self._model(device)
         while True:

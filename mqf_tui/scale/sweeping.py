@@ -32,7 +32,7 @@ from mqf_tui.scale.hosts import Fleet
 from mqf_tui.scale.messages import arrays_to_bytes, settings_to_json
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks, Corpus
+    from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
     from mqf_tui.fidelity.device import Device
 
 
@@ -43,6 +43,7 @@ def sweep(
     fleet: Fleet,
     *,
     known: Mapping[int, Sequence[Positions]] | None = None,
+    store: TokenStore | None = None,
     keep: Keep | None = None,
     notice: Notice | None = None,
 ) -> Iterator[Event]:
@@ -53,7 +54,7 @@ def sweep(
     on, the reports say so.
     """
     crew = Crew(fleet, control, notice or _nobody, keep or _nowhere)
-    for event in guarded(DealtSweep(settings, facts, control, crew, known or {})):
+    for event in guarded(DealtSweep(settings, facts, control, crew, known or {}, store)):
         yield _completed(event, crew)
 
 
@@ -67,8 +68,9 @@ class DealtSweep(RunningSweep):
         control: Control,
         crew: Crew,
         known: Mapping[int, Sequence[Positions]],
+        store: TokenStore | None,
     ) -> None:
-        super().__init__(settings, facts, control, known=known)
+        super().__init__(settings, facts, control, known=known, store=store)
         self._crew = crew
         self._cut: Chunks | None = None
         self._began: float | None = None
