@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -15,10 +16,11 @@ from mqf_tui.fidelity.caches import bytes_per_token, check_cache, variant_cache
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import NotANumberError, UnsupportedModelError
 from mqf_tui.fidelity.positions import ARRAYS, Positions
+from mqf_tui.fidelity.prefixes import sharing
 from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.replaying import Replay
-from mqf_tui.fidelity.scoring import ChunkScorer, Text, Variant, steps
+from mqf_tui.fidelity.scoring import ChunkScorer, Text, Variant, boundaries, steps
 
 HEADS, KV_HEADS, DIM, LAYERS, VOCAB, HIDDEN, MLP = 4, 2, 64, 2, 300, 128, 192
 THETA, EPS = 10000.0, 1e-5
@@ -331,6 +333,40 @@ def test_no_logits_are_computed_where_none_are_scored(tokens: np.ndarray) -> Non
     scorer = ChunkScorer(made, Text(tokens), [uniform(4)], Control(), first_scored=last)
     assert [len(positions) for _, positions in scorer] == [1]
     assert mx.get_peak_memory() - before < 20e6
+
+
+@pytest.mark.parametrize(("start", "first"), [(0, 0), (48, 0), (100, 0), (0, 70), (50, 120)])
+def test_a_shared_prefix_gives_the_same_bits(model: Any, tokens: np.ndarray, start: int, first: int) -> None:
+    other = tokens.copy()
+    other[130:] = tokens[130:][::-1]
+    options = {"quantize_start": start, "first_scored": first, "step_size": 24}
+    starts = boundaries(len(tokens), start, first, 24)
+    found = sharing(np.stack([tokens, other]), [0, 1], starts)
+    end = found.keep[0]
+    assert 100 < end <= 129
+    with installed(model):
+        before = ChunkScorer(model, Text(tokens), VARIANTS, Control(), keep=end, **options)
+        list(before)
+        after = ChunkScorer(model, Text(other, chunk=1), VARIANTS, Control(), prefix=before.left, **options)
+        pieces: list[list[Positions]] = [[] for _ in VARIANTS]
+        for index, positions in after:
+            pieces[index].append(positions)
+        expected = score_all(model, other, VARIANTS, **options)
+    for piece, one in zip(pieces, expected, strict=True):
+        assert_equal(Positions.concatenate(piece), replace(one, chunk=one.chunk + 1))
+
+
+def test_chunks_that_begin_alike_are_found() -> None:
+    rng = np.random.default_rng(2)
+    tokens = rng.integers(0, 50, (6, 40)).astype(np.int32)
+    tokens[2, :25] = tokens[0, :25]
+    tokens[4, :18] = tokens[0, :18]
+    tokens[5] = tokens[3]
+    tokens[1, :5] = tokens[0, :5]
+    found = sharing(tokens, range(6), boundaries(40, 0, 0, 8))
+    assert found.keep == {0: 16, 3: 32}
+    assert found.source == {2: 0, 4: 0, 5: 3}
+    assert found.last == {0: 4, 3: 5}
 
 
 def test_steps_cover_everything_once() -> None:

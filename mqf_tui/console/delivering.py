@@ -113,7 +113,7 @@ def _identity(plans: tuple[Plan, ...]) -> dict[str, str]:
     """What scored chunks belong to: they are of use only where all of this is the same."""
     first = plans[0]
     return {
-        "model": first.model,
+        "model": f"{first.model} {first.model_hash}",
         "text": first.corpus.token_hash,
         "settings": " ".join(f"{plan.recipe.sets}/{plan.kernel}" for plan in plans),
         "positions": str(first.positions_per_chunk),

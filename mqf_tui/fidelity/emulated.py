@@ -33,7 +33,9 @@ class EmulatedCache:
         return self.inner.update_and_fetch(keys, values)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(vars(self)["inner"], name)
+        if "inner" not in vars(self):  # while it is being copied
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.inner, name, value)

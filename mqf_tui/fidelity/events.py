@@ -60,6 +60,7 @@ class Plan:
     recipe: Recipe
     kinds: tuple[LayerKind, ...]
     kernel: Kernel
+    model_hash: str = ""
     layers: str | None = None
     sweep_id: str = ""
     memory_bytes: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from mqf_tui.fidelity.events import (
     Stopped,
     Swept,
 )
-from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting, kv_bytes
+from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting
 from mqf_tui.fidelity.load import Load
 from mqf_tui.fidelity.measured import Measured, round_ends
 from mqf_tui.fidelity.positions import Positions
@@ -32,6 +33,7 @@ from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.prefixes import Prefix, Sharing
     from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers
     from mqf_tui.fidelity.racing import Race
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
@@ -69,6 +71,8 @@ class RunningSweep:
         self._per_pass = len(settings.variants)
         self._step = STEP
         self._watchdog: Watchdog | None = None
+        self._sharing: Sharing | None = None
+        self._prefixes: dict[int, Prefix] = {}
 
     def run(self) -> Iterator[Event]:
         """Load and score; raises what goes wrong, for ``engine.sweep`` to turn into events."""
@@ -151,8 +155,12 @@ class RunningSweep:
 
     def _begin(self, model: Any, device: Device, chunks: Chunks) -> None:
         """Everything that is known only with the model in memory: the plans, and what may be shared."""
+        from mqf_tui.fidelity.planned import Here, planned
+
         kinds = self._kinds(model)
-        plans = [self._planned(one, model, kinds, device, chunks) for one in self.settings.variants]
+        n_chunks, tried = len(self._order(chunks)), functools.partial(self._try, model)
+        here = Here(self.facts, model, kinds, device, chunks, n_chunks, tried)
+        plans = [planned(one, here, self.settings.sweep_id) for one in self.settings.variants]
         self._planned_as(plans, chunks)
         self._replay = self._replayer(model, plans)
 
@@ -166,7 +174,10 @@ class RunningSweep:
 
         # Layers of a kind are alike, and a sweep may quantize each of many layers alone.
         pairs = zip(self._kinds(model), recipe.layers, strict=True)
-        new = {(kernel, kind, layer) for kind, layer in pairs if not layer.full} - self._tried
+        wanted: set[tuple[Kernel, LayerKind, LayerQuantizers]] = {
+            (kernel, kind, layer) for kind, layer in pairs if not layer.full
+        }
+        new = wanted - self._tried
         if new:
             check_cache(model, recipe, kernel, self.facts.vocab_size)
             self._tried |= new
@@ -193,49 +204,12 @@ class RunningSweep:
 
         return Sureness.of(settings, race=self.settings.race and len(self.settings.variants) > 1)
 
-    def _planned(self, settings: KVSettings, model: Any, kinds: Any, device: Device, chunks: Chunks) -> Plan:
-        from mqf_tui.fidelity import caches, loading
-        from mqf_tui.fidelity.recipes import check, layers_words, resolve
-
-        facts = self.facts
-        kernel = settings.kernel
-        if kernel == "auto":
-            kernel = "dequantized" if device.is_cpu else "quantized"
-        emulated = kernel == "emulated"
-        recipe = settings.recipe or resolve(
-            kinds,
-            settings.quantizers,
-            settings.layers,
-            group_size=settings.kv_group_size,
-            emulated=emulated,
-        )
-        check(recipe, kinds, emulated=emulated)
-        self._try(model, recipe, kernel)
-        return Plan(
-            settings=settings,
-            model=facts.name,
-            architecture=facts.architecture,
-            corpus=chunks.provenance,
-            n_chunks=len(self._order(chunks)),
-            positions_per_chunk=settings.chunk_length - 1 - settings.first_scored,
-            device=device.name,
-            compute=loading.compute_words(facts, device),
-            cache=caches.cache_name(recipe, kernel),
-            kv_bytes=kv_bytes(facts, recipe, kinds, 4 if device.is_cpu or facts.dtype == "float32" else 2),
-            recipe=recipe,
-            kinds=kinds,
-            kernel=kernel,
-            layers=layers_words(recipe, kinds),
-            sweep_id=self.settings.sweep_id,
-            memory_bytes=device.all_memory_bytes,
-            warnings=device.warnings + chunks.warnings,
-        )
-
     def _order(self, chunks: Chunks) -> Sequence[int]:
         return range(len(chunks.tokens)) if self.chosen is None else self.chosen
 
     def _score(self, model: Any, chunks: Chunks) -> Iterator[Event]:
         order = self._order(chunks)
+        self._sharing = self._shared(chunks, order)
         for index in order:
             before = [len(one.pieces) for one in self.measured]
             if index in self.known:
@@ -258,6 +232,17 @@ class RunningSweep:
             if not any(one.active for one in self.measured):
                 return
 
+    def _shared(self, chunks: Chunks, order: Sequence[int]) -> Sharing:
+        """Chunks that begin alike, where all variants go through the model side by side."""
+        from mqf_tui.fidelity.prefixes import Sharing, sharing
+        from mqf_tui.fidelity.scoring import boundaries
+
+        first = self.settings.first
+        if self._per_pass < len(self.measured):
+            return Sharing()
+        starts = boundaries(first.chunk_length, first.quantize_start, first.first_scored, self._step)
+        return sharing(chunks.tokens, [i for i in order if i not in self.known], starts)
+
     def _whole(self, before: Sequence[int]) -> bool:
         """Whether every variant that is still in has all positions of this chunk."""
         return all(
@@ -274,6 +259,7 @@ class RunningSweep:
 
     def _chunk(self, model: Any, chunks: Chunks, index: int) -> Iterator[Event]:
         """One chunk through the model: the reference once for as many variants as memory holds."""
+        from mqf_tui.fidelity.prefixes import Sharing
         from mqf_tui.fidelity.scoring import ChunkScorer, Text, Variant
 
         first = self.settings.first
@@ -285,6 +271,7 @@ class RunningSweep:
             chunks.token_class[index],
         )
         active = [i for i, one in enumerate(self.measured) if one.active]
+        shared = self._sharing or Sharing()
         for start in range(0, len(active), self._per_pass):
             group = active[start : start + self._per_pass]
             plans = [self.measured[i].plan for i in group]
@@ -297,10 +284,16 @@ class RunningSweep:
                 first_scored=first.first_scored,
                 step_size=self._step,
                 replay=self._replay,
+                prefix=self._prefixes.get(shared.source.get(index, -1)),
+                keep=shared.keep.get(index, 0),
             )
             yield from self._group(scorer, group, index)
             if self.control.stopped:
                 return
+            if scorer.left is not None:
+                self._prefixes[index] = scorer.left
+        if shared.last.get(source := shared.source.get(index, -1)) == index:
+            self._prefixes.pop(source, None)
 
     def _group(self, scorer: ChunkScorer, group: Sequence[int], index: int) -> Iterator[Event]:
         from mqf_tui.fidelity.caches import bytes_per_token

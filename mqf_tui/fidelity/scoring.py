@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from mqf_tui.fidelity.caches import Cache, converted, eval_cache, reference_cache, variant_cache
 from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.emulated import copied
 from mqf_tui.fidelity.errors import NotANumberError
 from mqf_tui.fidelity.metrics import ReferenceStep, StepMetrics
 from mqf_tui.fidelity.positions import DTYPES, Positions
+from mqf_tui.fidelity.prefixes import Prefix
 from mqf_tui.fidelity.quantizers import Kernel
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.replaying import Replay
@@ -54,6 +57,12 @@ class _Pass:
     reference: ReferenceStep
 
 
+def boundaries(length: int, quantize_start: int, first_scored: int, size: int = STEP) -> list[int]:
+    """The positions at which the steps of a chunk of ``length`` tokens begin."""
+    edges = (0, quantize_start, max(first_scored, quantize_start), length - 1)
+    return [a for start, end in pairwise(edges) for a, _ in steps(start, end, size)]
+
+
 def steps(start: int, end: int, size: int = STEP) -> Iterator[tuple[int, int]]:
     """Slices ``[a, b)`` of at most ``size`` positions that cover ``[start, end)``."""
     for a in range(start, end, size):
@@ -69,7 +78,9 @@ class ChunkScorer:
     the iteration. Memory: the caches, and the logits of one step of the reference and of one variant.
 
     ``replay``: repeats the reference's layers before a variant's first quantized one instead of computing
-    them again. ``seconds``: time spent on each variant, and ``reference_seconds`` that on the reference.
+    them again. ``prefix``: what another chunk that begins alike has left, to go on from; ``keep``: the
+    position at which to leave the like behind, in ``left`` (0: nowhere). ``seconds``: time spent on each
+    variant, and ``reference_seconds`` that on the reference.
     """
 
     def __init__(
@@ -83,26 +94,41 @@ class ChunkScorer:
         first_scored: int = 0,
         step_size: int = STEP,
         replay: Replay | None = None,
+        prefix: Prefix | None = None,
+        keep: int = 0,
     ) -> None:
         self.model, self.text, self.variants, self.control = model, text, variants, control
         self.quantize_start, self.first_scored = quantize_start, max(first_scored, quantize_start)
         self.step_size = step_size
         self.replay = replay
-        self.reference: Cache = reference_cache(model)
+        self.prefix, self.keep = prefix, keep
+        self.left: Prefix | None = None
+        self.reference: Cache = [copied(c) for c in prefix.reference] if prefix else reference_cache(model)
         self.caches: list[Cache] = []
         self.seconds = [0.0] * len(variants)
         self.reference_seconds = 0.0
         self._kept = [variant.recipe.first_quantized if replay else 0 for variant in variants]
+        self._found: list[list[Positions]] = [[] for _ in variants]
 
     def __iter__(self) -> Iterator[tuple[int, Positions]]:
-        ids = mx.array(self.text.tokens)
-        for a, b in steps(0, self.quantize_start, self.step_size):
+        """One chunk, once; see the class."""
+        for index, positions in self._all(mx.array(self.text.tokens)):
+            if self.keep and positions.depth[0] < self.keep:
+                self._found[index].append(positions)
+            yield index, positions
+        if self.left is not None:
+            scored = map(Positions.concatenate, self._found)
+            self.left = replace(self.left, positions=dict(zip(self.variants, scored, strict=True)))
+
+    def _all(self, ids: mx.array) -> Iterator[tuple[int, Positions]]:
+        for a, b in self._steps(0, self.quantize_start):
             if self._held():
                 return
             self.model(ids[None, a:b], cache=self.reference)
             eval_cache(self.reference)
         self._make_caches()
-        for a, b in steps(self.quantize_start, self.first_scored, self.step_size):
+        yield from self._repeated()
+        for a, b in self._steps(self.quantize_start, self.first_scored):
             for _ in self._passed(ids, a, b):
                 if self._held():
                     return
@@ -118,9 +144,31 @@ class ChunkScorer:
         self.control.wait()
         return self.control.stopped
 
+    def _steps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The steps of a stretch that no prefix covers; on the way a prefix is left where one is wanted."""
+        for a, b in steps(start, end, self.step_size):
+            if self.prefix is not None and a < self.prefix.end:
+                continue
+            if self.keep and a == self.keep:
+                own = {
+                    variant: [copied(c) for c in cache]
+                    for variant, cache in zip(self.variants, self.caches, strict=False)
+                }
+                self.left = Prefix(a, [copied(c) for c in self.reference], own, {})
+            yield a, b
+
+    def _repeated(self) -> Iterator[tuple[int, Positions]]:
+        """What another chunk found at the positions that both begin with."""
+        for index, variant in enumerate(self.variants):
+            found = self.prefix.positions.get(variant) if self.prefix else None
+            if found is not None and len(found):
+                yield index, replace(found, chunk=np.full_like(found.chunk, self.text.chunk))
+
     def _make_caches(self) -> None:
         for variant in self.variants:
-            if self.quantize_start:
+            if self.prefix is not None and variant in self.prefix.caches:
+                cache = [copied(c) for c in self.prefix.caches[variant]]
+            elif self.quantize_start:
                 cache = converted(self.reference, variant.recipe, variant.kernel)
             else:
                 cache = variant_cache(self.model, variant.recipe, variant.kernel)
@@ -139,7 +187,7 @@ class ChunkScorer:
     def _scored(self, ids: mx.array) -> Iterator[tuple[int, Positions]]:
         """Each pass begins before the numbers of the one before it are taken, so both go on at once."""
         waiting: _Pass | None = None
-        for a, b in steps(self.first_scored, len(self.text.tokens) - 1, self.step_size):
+        for a, b in self._steps(self.first_scored, len(self.text.tokens) - 1):
             if self._held():
                 return
             reference = self._begun_reference(ids, a, b)

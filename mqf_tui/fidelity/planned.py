@@ -1,0 +1,89 @@
+"""The plan of one variant, once the model is there to be asked (mlx)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mqf_tui.fidelity import caches, loading
+from mqf_tui.fidelity.errors import UnsupportedModelError
+from mqf_tui.fidelity.events import Plan
+from mqf_tui.fidelity.facts import ModelFacts, kv_bytes
+from mqf_tui.fidelity.planning import kernel_of, number_bytes
+from mqf_tui.fidelity.quantizers import Kernel
+from mqf_tui.fidelity.recipes import LayerKind, Recipe, check, layers_words, resolve
+from mqf_tui.fidelity.settings import KVSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpora import Chunks
+    from mqf_tui.fidelity.device import Device
+
+
+@dataclass(frozen=True)
+class Here:
+    """What all variants of a sweep have in common. ``try_cache`` raises UnsupportedModelError."""
+
+    facts: ModelFacts
+    model: Any
+    kinds: Sequence[LayerKind]
+    device: Device
+    chunks: Chunks
+    n_chunks: int
+    try_cache: Callable[[Recipe, Kernel], None]
+
+
+def planned(settings: KVSettings, here: Here, sweep_id: str = "") -> Plan:
+    """What will be scored for one variant; ``here.try_cache`` runs a few tokens through its caches.
+
+    Raises UnsupportedModelError where they do not work, BadSettingError where layers or recipe do not fit.
+    """
+    facts, device = here.facts, here.device
+    kernel = kernel_of(settings, device.is_cpu)
+    emulated = kernel == "emulated"
+    recipe = settings.recipe or resolve(
+        here.kinds,
+        settings.quantizers,
+        settings.layers,
+        group_size=settings.kv_group_size,
+        emulated=emulated,
+    )
+    check(recipe, here.kinds, emulated=emulated)
+    here.try_cache(recipe, kernel)
+    return Plan(
+        settings=settings,
+        model=facts.name,
+        model_hash=facts.content_hash,
+        architecture=facts.architecture,
+        corpus=here.chunks.provenance,
+        n_chunks=here.n_chunks,
+        positions_per_chunk=settings.chunk_length - 1 - settings.first_scored,
+        device=device.name,
+        compute=loading.compute_words(facts, device),
+        cache=caches.cache_name(recipe, kernel),
+        kv_bytes=kv_bytes(facts, recipe, here.kinds, number_bytes(facts, device.is_cpu)),
+        recipe=recipe,
+        kinds=tuple(here.kinds),
+        kernel=kernel,
+        layers=layers_words(recipe, here.kinds),
+        sweep_id=sweep_id,
+        memory_bytes=device.all_memory_bytes,
+        warnings=(*device.warnings, *here.chunks.warnings, *_stock(here, recipe, kernel)),
+    )
+
+
+def _stock(here: Here, recipe: Recipe, kernel: Kernel) -> tuple[str, ...]:
+    """A warning where mlx-lm's own quantized attention does not run with such a cache."""
+    if kernel != "dequantized":
+        return ()
+    try:
+        here.try_cache(recipe, "quantized")
+    except UnsupportedModelError as error:
+        if error.__cause__ is None:
+            return ()
+        why = " ".join(str(error.__cause__).split()).rstrip(".")
+        return (
+            f"mlx-lm's quantized attention does not run with this model ({why}), so this is what the "
+            "quantizer would cost",
+        )
+    return ()
