@@ -397,8 +397,15 @@ def test_a_command_cannot_leave_its_block(command: str) -> None:
 
 COMMANDS = [
     KVSettings("demo"),
-    KVSettings("org/model", 2, 32, 17, 333, 5, "wikitext-2"),
-    KVSettings("a name with 'quotes' $(x) `y` \"z\"", 6, 128, 0, 64, 1, "my notes; rm.txt"),
+    KVSettings("org/model", 2, 32, quantize_start=17, chunk_length=333, max_chunks=5, corpus="wikitext-2"),
+    KVSettings(
+        "a name with 'quotes' $(x) `y` \"z\"",
+        6,
+        128,
+        chunk_length=64,
+        max_chunks=1,
+        corpus="my notes; rm.txt",
+    ),
     KVSettings("org/model", trust_remote_code=True, max_chunks=3),
 ]
 

@@ -61,7 +61,7 @@ def last(**changes: Any) -> Any:
     return [event for _, event in measured(**changes)][-1]
 
 
-@pytest.mark.parametrize("name", ["report", "comparison", "ranking"])
+@pytest.mark.parametrize("name", ["report", "comparison", "ranking", "sweep"])
 def test_the_published_schema_is_up_to_date(name: str) -> None:
     spec = importlib.util.spec_from_file_location("make_schema", ROOT / "tools" / "make_schema.py")
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Write docs/*.schema.json, the JSON Schemas (2020-12) of report, comparison and ranking, from their classes.
+"""Write docs/*.schema.json, the JSON Schemas (2020-12) of the reports, from their classes.
 
 python tools/make_schema.py
 """
@@ -11,12 +11,14 @@ from typing import Any
 
 from mqf_tui.reports.comparison_schema import COMPARISON_VERSION, RANKING_VERSION, Comparison, Ranking
 from mqf_tui.reports.schema import SCHEMA_VERSION, Part, Report
+from mqf_tui.reports.sweep_schema import SWEEP_VERSION, SweepReport
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WRITTEN: dict[str, tuple[type[Part], int]] = {
     "report": (Report, SCHEMA_VERSION),
     "comparison": (Comparison, COMPARISON_VERSION),
     "ranking": (Ranking, RANKING_VERSION),
+    "sweep": (SweepReport, SWEEP_VERSION),
 }
 NUMBER = [{"type": "number"}, {"enum": ["inf", "-inf", "nan"]}]
 SHARED: dict[str, Any] = {

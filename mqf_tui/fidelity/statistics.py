@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.bootstrap import ClusterBootstrap, bootstrap_interval
+from mqf_tui.fidelity.depth import depth_edges, drift
 from mqf_tui.fidelity.flips import flips_summary
 from mqf_tui.fidelity.intervals import (
     Clusters,
@@ -27,6 +28,7 @@ from mqf_tui.reports.schema import (
     Confidence,
     DeltaP,
     DepthBucket,
+    Drift,
     EntropyClass,
     Estimate,
     Flips,
@@ -39,7 +41,6 @@ from mqf_tui.reports.schema import (
 )
 
 T = TypeVar("T")
-DEPTH_BUCKETS = 8
 ENTROPY_CLASSES = 4
 KL_SHARES = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 DELTA_SHARES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)  # per cent
@@ -50,7 +51,8 @@ WORST = 0.01
 class Summary:
     """What the positions say. KL and its intervals in nats, rates as shares.
 
-    ``flips``, ``by_entropy`` need columns that runs of version 1 lack; ``confidence`` needs two chunks.
+    ``flips``, ``by_entropy`` need columns that runs of version 1 lack; ``confidence`` needs two chunks,
+    ``drift`` a long window.
     """
 
     n_positions: int
@@ -69,6 +71,7 @@ class Summary:
     by_token_class: tuple[TokenClass, ...]
     verdict: Verdict
     confidence: Confidence | None
+    drift: Drift | None = None
 
     @property
     def perplexity_delta(self) -> float:
@@ -109,6 +112,7 @@ def summarise(
         by_token_class=by_token_class(positions, clusters),
         verdict=said,
         confidence=sure,
+        drift=drift(positions.kl, clusters.index, positions.depth, chunk_length, first_depth),
     )
 
 
@@ -125,14 +129,14 @@ def perplexity(nll: NDArray[np.floating]) -> float:
 def by_depth(
     positions: Positions, clusters: Clusters, chunk_length: int, first_depth: int = 0
 ) -> tuple[DepthBucket, ...]:
-    """Eight equal parts of ``first_depth <= depth < chunk_length - 1``; empty ones are left out."""
-    edges = np.linspace(first_depth, chunk_length - 1, DEPTH_BUCKETS + 1).round().astype(int)
+    """The buckets of ``depth_edges`` over ``first_depth <= depth < chunk_length - 1``, without empty ones."""
+    edges = depth_edges(chunk_length, first_depth)
     label = np.searchsorted(edges, positions.depth, side="right") - 1
     return _groups(
         positions,
         clusters,
         label,
-        DEPTH_BUCKETS,
+        len(edges) - 1,
         lambda k, found: DepthBucket(start=int(edges[k]), end=int(edges[k + 1]), **found),
     )
 

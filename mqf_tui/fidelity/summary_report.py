@@ -77,6 +77,7 @@ def build_report(
         partial=partial,
         kl=summary.kl,
         kl_by_depth=list(summary.by_depth),
+        drift=summary.drift,
         by_part=list(summary.by_part),
         by_entropy=list(summary.by_entropy),
         by_token_class=list(summary.by_token_class),

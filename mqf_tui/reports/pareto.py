@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mqf_tui.reports.axes import nice_ticks, power
-from mqf_tui.reports.chart_parts import Chart, frame, label, line, rect
 from mqf_tui.reports.chart_labels import HEIGHT, SIZE, Box, placed
+from mqf_tui.reports.chart_parts import Chart, frame, label, line, rect
 from mqf_tui.reports.markup import Markup, element, text_width, together
 from mqf_tui.reports.schema import Bounds, Verdict
 from mqf_tui.reports.sweep_rows import ordered

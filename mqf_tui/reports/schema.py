@@ -136,6 +136,22 @@ class DepthBucket(Group):
     end: int
 
 
+class Drift(Part):
+    """Where KL begins to drift in a window of more than 4,096 tokens.
+
+    ``start``: the depth from which on, bucket after bucket to the end, mean KL is above that of the depths
+    ``first <= depth < end`` beyond the error; None where there is no such depth, or (``known`` False) where
+    one chunk gives no error. ``times``: how many times as much it is in the bucket that begins there.
+    """
+
+    known: bool
+    first: int
+    end: int
+    start: int | None = None
+    times: Number | None = None
+    times_ci: Bounds | None = None
+
+
 class PartSummary(Group):
     """The chunks of one part of the corpus."""
 
@@ -317,6 +333,7 @@ class Report(Part):
     partial: bool = False
     kl: KLSummary
     kl_by_depth: list[DepthBucket] = []
+    drift: Drift | None = None
     by_part: list[PartSummary] = []
     by_entropy: list[EntropyClass] = []
     by_token_class: list[TokenClass] = []
@@ -353,33 +370,13 @@ class Report(Part):
     @property
     def setting(self) -> str:
         """The variant in words: ``8-bit KV cache, group 64``."""
-        what = "KV cache" if self.kind == "kv" else "weights"
-        if self.kv_format and not self.kv_bits:
-            words = format_words(self.kv_format, self.layers)
-        else:
-            words = f"{self.kv_bits}-bit {what}" if self.kv_bits else f"quantized {what}"
-            words += f", group {self.kv_group_size}" if self.kv_group_size else ""
-        if self.layers is not None and self.layers.words and self.kv_format != "recipe":
-            words += f", {self.layers.n_quantized} of {self.layers.n_layers} layers"
-        return words + (" (emulated)" if self.kernel == "emulated" else "")
+        from mqf_tui.reports import setting_words
+
+        return setting_words.setting(self)
 
     @property
     def short_setting(self) -> str:
         """The variant for a narrow column: ``4-bit g64``, ``4-bit g64 from 128``, ``4-bit weights``."""
-        if self.kv_format and not self.kv_bits:
-            words = self.kv_format
-        else:
-            words = f"{self.kv_bits}-bit" if self.kv_bits else "?"
-            words += f" g{self.kv_group_size}" if self.kv_group_size else ""
-        if self.layers is not None and self.layers.words and self.kv_format != "recipe":
-            words += f" {self.layers.n_quantized}/{self.layers.n_layers} layers"
-        words += f" from {self.quantize_start}" if self.quantize_start else ""
-        words += " emulated" if self.kernel == "emulated" else ""
-        return words if self.kind == "kv" else f"{words} weights"
+        from mqf_tui.reports import setting_words
 
-
-def format_words(word: str, layers: Layers | None) -> str:
-    """A format that is no single affine quantizer, in words: ``8-bit keys, 4-bit values, group 64``."""
-    from mqf_tui.reports.text import kv_format_words
-
-    return kv_format_words(word, tuple(part.format for part in layers.recipe) if layers else ())
+        return setting_words.short_setting(self)
