@@ -278,12 +278,14 @@ def test_chunks_before_the_text_is_read(demo_model: Path, smollm2: Path) -> None
 
 
 def test_words() -> None:
-    asked = settings("4g64", "8g64", chunk_length=512)
-    found = plan(asked, CPU)
+    found = MemoryPlan(512, 2, 128, 2, (), 900 * MB, 100 * MB, 0, 64 * GB)
     words = estimate_words(found, TimeEstimate(10, 5110, 600.0, 460.0, 780.0, "runs"))
-    assert words.splitlines() == [
+    assert words == (
         "1 reference pass and 2 variant passes over 10 chunks of 512 tokens: about 10 min 00 s "
-        "(7 min 40 s to 13 min 00 s, from earlier runs of this model); about 32.8 GB of memory, 64.0 GB free"
+        "(7 min 40 s to 13 min 00 s, from earlier runs of this model); about 1.0 GB of memory, 64.0 GB free"
+    )
+    twice = replace(found, variants_per_pass=1, advice="1 of 2 settings fits.")
+    assert estimate_words(twice).splitlines() == [
+        "2 reference passes and 2 variant passes; about 1.0 GB of memory, 64.0 GB free",
+        "1 of 2 settings fits.",
     ]
-    short = plan(settings("4g64", chunk_length=131072), GPU, 16 * GB)
-    assert estimate_words(short).splitlines()[1] == short.advice

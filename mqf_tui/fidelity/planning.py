@@ -18,14 +18,16 @@ SCORES_ROOM = 2 * 2**30  # the most that those may take on an accelerator before
 LEAST_STEP = 16
 COPIES = 2  # of a layer's cache while it grows: its old room and its new
 ROWS = 5  # rows of a layer's width that one forward pass holds at a time
-CPU_LOGITS = 3  # sets of a step: the reference's, a variant's, and a variant's out of its batch
-ACCELERATOR_LOGITS = 7  # beside those, exponentials and differences in float32
+# Sets of a step's logits: the reference's and a variant's of the step whose numbers are still taken, and
+# those of the pass that has begun, in its batch and out of it.
+CPU_LOGITS = 5
+ACCELERATOR_LOGITS = 7  # half of those in 16 bits; exponentials and differences in float32
 BLOCK = 2**20  # logits that NumPy reduces at a time (metrics.py), in so many arrays:
 BLOCK_ARRAYS = 6
 SCORES_BLOCK = 2**23  # attention scores that NumPy holds at a time (cpu_attention.py)
 KEPT = 48  # bytes of a position's numbers
 SUMMARY = 125  # bytes a position that summing up takes, one variant after another
-PROCESS = 130 * 10**6  # Python and the libraries
+PROCESS = 160 * 10**6  # Python, the libraries, and buffers that MLX keeps for use again
 MARGIN = 0.95  # of what is free; the rest is for what nobody counts
 
 
