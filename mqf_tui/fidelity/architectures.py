@@ -59,6 +59,11 @@ def latent_attention(config: dict[str, Any]) -> bool:
     return bool(language_config(config).get("kv_lora_rank")) and _mentions(module_of(config), "MultiLinear")
 
 
+def attention_sinks(config: dict[str, Any]) -> bool:
+    """Whether the model's attention has sinks, with which mlx-lm's quantized attention does not work."""
+    return "sinks=" in (_source(module_of(config)) or "")
+
+
 def language_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of the configuration that describes the language model, where it is nested."""
     text = config.get("text_config")
