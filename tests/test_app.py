@@ -74,7 +74,7 @@ async def test_from_models_to_a_saved_run(size: tuple[int, int]) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         # 8 -> 4 bits, and 5 chunks of 128 tokens
-        await pilot.press("right", "right", "right", "down", "down", "left", "left", "down", "left")
+        await pilot.press("right", "right", "right", *["down"] * 3, "left", "left", "down", "left")
         await until(pilot, lambda: "635 positions" in text_of(app, "#estimate"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen | ResultScreen))
@@ -244,7 +244,7 @@ async def test_arrows_move_in_the_list_and_among_the_settings(
         await pilot.press("up", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         assert "org/tiny" in text_of(app, "#about")
-        await pilot.press(*["down"] * 6, "right", "right", "down")
+        await pilot.press(*["down"] * 7, "right", "right", "down")
         assert app.focused is app.screen.query_one("#file")
         await pilot.press("up")
         assert app.focused is app.screen.query_one("#corpus")
@@ -271,7 +271,7 @@ async def test_only_valid_choices_can_be_chosen() -> None:
         group, length = app.screen.query_one("#group", Choice), app.screen.query_one("#length", Choice)
         await pilot.press("down", "right", "right", "right")
         assert group.value == 64  # 128 does not divide the head size of 64
-        await pilot.press("down", *["right"] * 6)
+        await pilot.press("down", "down", *["right"] * 6)
         assert length.value == 2048  # the demo's context
         await pilot.press("3", "0", "0", "²")
         assert length.value == 300
@@ -279,7 +279,7 @@ async def test_only_valid_choices_can_be_chosen() -> None:
         await at_models(app, pilot)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
-        await pilot.press("down", "down", "9", "9", "9", "9")
+        await pilot.press("down", "down", "down", "9", "9", "9", "9")
         await until(pilot, lambda: "longer than this model's context" in text_of(app, "#estimate"))
         await pilot.press("enter", "backspace", "backspace", "backspace", "backspace", "3", "0", "0")
         assert isinstance(app.screen, SetupScreen)

@@ -359,7 +359,7 @@ async def test_stop_when_sure_is_chosen_and_ends_early() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         # 2 bits, 128 tokens, all chunks, when sure
-        await pilot.press(*["right"] * 5, "down", "down", "left", "left", "down", *["right"] * 3)
+        await pilot.press(*["right"] * 5, *["down"] * 3, "left", "left", "down", *["right"] * 3)
         await pilot.press("down", "right")
         await until(pilot, lambda: "up to" in text_of(app, "#estimate"))
         assert "at most about" in text_of(app, "#estimate")
@@ -382,11 +382,11 @@ async def test_precision_is_wired_and_what_is_missing_is_shown() -> None:
         await at_models(app, pilot)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
-        await pilot.press(*["down"] * 4, *["right"] * 3, "enter")
+        await pilot.press(*["down"] * 5, *["right"] * 3, "enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen))
         measurement = app.bridge.current
         assert measurement is not None
-        settings = measurement.snapshot().settings
+        settings = measurement.snapshot().settings.first
         assert settings.precision == 0.02
         assert not settings.until_sure
         await until(pilot, lambda: "stops at ±2 %" in text_of(app, "#status"))

@@ -9,11 +9,15 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 from mqf_tui import api
 from mqf_tui.app.measurement import Measurement
+from mqf_tui.fidelity import device as devices
+from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.timing import measured_flops
 from mqf_tui.library.spool import new_sweep_id
 
 
@@ -23,8 +27,11 @@ class Bridge:
     def __init__(self) -> None:
         self._jobs: queue.Queue[Measurement | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlx", daemon=False)
-        self._thread.start()
         self.current: Measurement | None = None
+        self.device: Device | None = None  # not known at first
+        self.flops: float | None = None  # see timing.measured_flops
+        self.looked = False  # whether the two will not change any more
+        self._thread.start()
 
     def start(self, settings: KVSettings | SweepSettings) -> Measurement:
         """Begin a measurement after whatever the thread still does; several settings get a sweep's id."""
@@ -48,6 +55,7 @@ class Bridge:
         self._thread.join()
 
     def _work(self) -> None:
+        self._look()
         while (job := self._jobs.get()) is not None:
             try:
                 for event in api.sweep_events(job.snapshot().settings, job.control):
@@ -56,6 +64,13 @@ class Bridge:
                 # The thread must outlive any mistake of ours: nothing else can end it in order.
                 job.break_off(error)
         _leave_mlx()
+
+    def _look(self) -> None:
+        """What the device is and how fast, for estimates. What is wrong with it, a measurement will say."""
+        with suppress(Exception):
+            self.device = devices.prepare()
+            self.flops = measured_flops()
+        self.looked = True
 
 
 def _leave_mlx() -> None:

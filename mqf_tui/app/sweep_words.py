@@ -74,31 +74,33 @@ def detail_words(report: SweepReport, variant: SweepVariant) -> str:
 
 
 def _details(report: SweepReport, variant: SweepVariant) -> Iterator[str]:
-    yield f"{inert(variant.setting)}, {counted(variant.n_positions, 'position')}" + (
-        f", run {inert(variant.run)}" if variant.run else ""
-    )
-    if variant.dropped:
-        yield f"✕ dropped on the way: {inert(variant.dropped)}"
+    if variant.next_cheaper is not None:
+        yield step_words(report, variant.next_cheaper)
     row = next((row for row in report.ranking.rows if row.side.run == variant.run), None)
     if row is not None and row.kv is not None and row.kv.dominated_by is not None:
         by = row.kv.dominated_by
         worse = "its KL is within the error of this one's" if by.tie else "it is better"
-        yield f"off the frontier: {inert(by.setting)} costs no more, and {worse}"
-    if variant.next_cheaper is not None:
-        yield step_words(variant.next_cheaper)
+        yield f"off the frontier: {_name(report, by.run, by.setting)} costs no more, and {worse}"
+    if variant.dropped:
+        yield f"✕ dropped on the way: {inert(variant.dropped)}"
+    if variant.control_of is not None:
+        yield f"the control of {_name(report, variant.control_of, variant.control_of)}"
+    yield f"run {inert(variant.run)}"
 
 
-def step_words(step: Step) -> str:
+def step_words(report: SweepReport, step: Step) -> str:
     """What the next cheaper setting would change."""
     d = step.difference
     moved = ("+" if d.value > 0 else "") + kl(d.value)
-    ends = between(d.ci, kl)
-    sure = ", ".join(word for word in (ends, p_value(d.p) if d.p is not None else "") if word)
-    tie = ", a tie" if step.tie else ""
+    sure = ", ".join(filter(None, (between(d.ci, kl), p_value(d.p) if d.p is not None else "")))
     return (
-        f"next cheaper: {inert(step.setting)}, {size(step.bytes_saved)} less per token: mean KL {moved}"
-        f"{f' ({sure})' if sure else ''}{tie}"
+        f"next cheaper: {_name(report, step.run, step.setting)}, {size(step.bytes_saved)} less per token, "
+        f"mean KL {moved}{f' ({sure})' if sure else ''}{', a tie' if step.tie else ''}"
     )
+
+
+def _name(report: SweepReport, run: str, otherwise: str) -> str:
+    return inert(next((v.short_setting for v in report.variants if v.run == run), otherwise))
 
 
 def origin_words(report: SweepReport) -> str:

@@ -39,7 +39,8 @@ class LiveScreen(BaseScreen):
         "stops when sure, the intervals of mean KL and flips are wider: they hold however often one looks."
         "\n\n"
         "Of several settings each has a row; the bars are mean KL on a log scale. ↑ and ↓ choose the one "
-        "that the numbers and plots below are of.\n\n"
+        "that the numbers and plots below are of. ✓: only this verdict is left; ✕: the sweep goes on "
+        "without it.\n\n"
         "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -116,7 +117,7 @@ class LiveScreen(BaseScreen):
             Variant(short_setting(plan.settings), state, plan, self._measurement.numbers(i))
             for i, (plan, state) in enumerate(zip(s.plans, s.variants, strict=True))
         ]
-        self.query_one(VariantTable).show(rows, self.query_one("#body").size.width)
+        self.query_one(VariantTable).show(rows, self.query_one("#body").scrollable_content_region.width)
         chosen = s.variants[self._row]
         colours = self.app.theme_variables
         text = Text(short_setting(chosen.settings), style=f"bold {colours['primary']}")

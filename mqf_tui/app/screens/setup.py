@@ -12,24 +12,25 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from mqf_tui.app.estimates import estimate
+from mqf_tui.app import setup_options as offered
+from mqf_tui.app.preflight import Preflight, choice_words, preflight
 from mqf_tui.app.screens.base import COMMON, BaseScreen
-from mqf_tui.app.widgets.choice import Choice, Option
+from mqf_tui.app.setup_options import ALIKE, FILE, WHEN_SURE
+from mqf_tui.app.widgets.choice import Choice
+from mqf_tui.app.widgets.multi_choice import MultiChoice
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.fidelity.facts import ModelFacts, check_length, kv_bytes_per_token
-from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, KVSettings
+from mqf_tui.fidelity.facts import check_length, check_setting
+from mqf_tui.fidelity.recipes import ALL
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.shapes import read_shape
+from mqf_tui.fidelity.spreading import spread
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun, check_writable, list_runs
-from mqf_tui.reports.text import duration, inert, size
+from mqf_tui.reports.text import inert
 
-FILE = "a file"
-CHUNK_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-CHUNKS = (5, 10, 20, 40)
-STARTS = (128, 256, 384)
-WHEN_SURE = "sure"
-PRECISIONS = (5, 2)  # per cent
+SECONDS_TO_LOOK = 0.1
 
 
 class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -47,12 +48,16 @@ class FileLine(Input):
 
 
 class SetupScreen(BaseScreen):
-    """Bits, group, mode, chunks, corpus; an estimate below."""
+    """What is quantized, what is scored; below, what will run and what it will take."""
 
     TITLE: ClassVar[str | None] = "Set-up"
     HELP = (
         "# Set-up\n\n↑/↓ or Tab go from setting to setting, ←/→ choose. Struck-out values do not work for "
         "this model. Where a line says so, digits type a number of your own.\n\n"
+        "**Several settings** of bits, group size, and keys and values are measured beside one pass of the "
+        "reference: Space keeps the value under the cursor (✓), then choose others the same way, or click "
+        "them. **K and V**: k8v4 is 8 bits for keys and 4 for values; mxfp8, mxfp4 and nvfp4 bring bits and "
+        "groups of their own. A **race** drops settings on the way that are surely not the ones to take.\n\n"
         "**Stress** quantizes the cache from the first token on. **Deployment** keeps the first positions in "
         "full precision, then converts the whole cache, as `--quantized-kv-start` of mlx-lm does.\n\n"
         "**Stop**: when sure, or within some per cent, ends the measurement before its last chunk where the "
@@ -69,23 +74,27 @@ class SetupScreen(BaseScreen):
         super().__init__()
         assert model.facts is not None
         self._model, self._facts = model, model.facts
+        self._shape = read_shape(model.facts)
         self._runs: list[SavedRun] = []
 
     def compose(self) -> ComposeResult:
-        """The settings, a path for a corpus file, the estimate."""
+        """The settings, a path for a corpus file, what will run."""
         facts = self._facts
         yield TitleBar(str(self.TITLE))
         with Settings(id="settings"):
             yield Static(Text(f"{inert(self._model.name)}: KV-cache quantization", style="bold"), id="about")
-            yield Choice("bits", _bits(), 8, id="bits")
-            yield Choice("group size", _groups(facts), 64, id="group")
-            yield Choice(
-                "chunk length", _lengths(facts), min(512, facts.context or 512), own="a length", id="length"
-            )
-            yield Choice("chunks", _chunks(), 10, own="a number", id="chunks")
-            yield Choice("stop", _stops(), None, id="stop")
-            yield Choice("mode", _modes(), 0, own="the first position to quantize", id="start")
-            yield Choice("corpus", _corpora(), "builtin", id="corpus")
+            yield MultiChoice("bits", offered.bits(), 8, id="bits")
+            yield MultiChoice("group size", offered.groups(facts), 64, id="group")
+            yield MultiChoice("K and V", offered.formats(facts), ALIKE, id="formats")
+            if set(self._shape.kinds) != {"full"}:
+                yield Choice("layers", offered.layers(self._shape.kinds), None, id="layers")
+            length = min(512, facts.context or 512)
+            yield Choice("chunk length", offered.lengths(facts), length, own="a length", id="length")
+            yield Choice("chunks", offered.chunks(), 10, own="a number", id="chunks")
+            yield Choice("stop", offered.stops(), None, id="stop")
+            yield Choice("race", offered.races(), 0, id="race")
+            yield Choice("mode", offered.modes(), 0, own="the first position to quantize", id="start")
+            yield Choice("corpus", offered.corpora(), "builtin", id="corpus")
             yield FileLine(placeholder="path of a UTF-8 text file", id="file")
         yield Static(id="estimate")
         yield Footer()
@@ -112,43 +121,45 @@ class SetupScreen(BaseScreen):
     @on(Choice.Changed)
     @on(Input.Changed)
     def _show_estimate(self) -> None:
-        entry = self.query_one("#file", Input)
-        entry.display = self._value("corpus") == FILE
-        text = Text()
-        settings = self._settings()
+        self.query_one("#file").display = self._value("corpus") == FILE
+        self.query_one("#bits").set_class(ALIKE not in self._values("formats"), "-idle")
         try:
-            settings.check()
-            check_length(self._facts, settings.chunk_length)
+            sweep = self._checked()
+            bridge = self.mqf.bridge
+            found = preflight(self._facts, self._shape, sweep, self._runs, bridge.device, bridge.flops)
         except FidelityError as error:
-            text.append(without_flags(str(error)), style=self.app.theme_variables["error"])
-            self.query_one("#estimate", Static).update(text)
-            return
-        e = estimate(self._facts, settings, self._runs)
-        full = kv_bytes_per_token(self._facts, None)
-        packed = kv_bytes_per_token(self._facts, settings.kv_bits, settings.kv_group_size)
-        if e.n_positions is None or e.seconds is None:
-            text.append("as many positions as the text has")
+            words = Text(without_flags(str(error)), style=self.app.theme_variables["error"])
         else:
-            source = "as in your last run" if e.from_runs else "a rough guess"
-            text.append(f"{e.words}{e.n_positions:,} positions", style="bold")
-            most = "at most " if settings.stops_early else ""
-            text.append(f", {most}about {duration(e.seconds)} ({source})")
-        text.append(f", {size(e.memory_bytes)} of memory\n")
-        text.append(
-            f"KV cache per token {size(full)} → {size(packed)} ({packed / full:.0%}) for a 16-bit model",
-            style="dim",
-        )
-        self.query_one("#estimate", Static).update(text)
+            words = self._words(found)
+            if found.memory is None and not bridge.looked:
+                self.set_timer(SECONDS_TO_LOOK, self._show_estimate)
+        self.query_one("#race").display = len(self._variants()) > 1
+        self.query_one("#estimate", Static).update(words)
+
+    def _words(self, found: Preflight) -> Text:
+        """What will run, and what it will take."""
+        text, n = Text(), len(found.sweep.variants)
+        if n > 1:
+            bits, groups, formats = (self._values(name) for name in ("bits", "group", "formats"))
+            text.append(choice_words(bits, groups, formats, n), style="bold")
+            text.append(f"; {found.passes}\n")
+        text.append(found.positions, style="bold" if n == 1 else "")
+        text.append(", ".join(["", found.cost]) if found.cost else "")
+        if found.layers:
+            text.append(f"\n{found.layers}")
+        if found.memory is not None and found.memory.advice:
+            advice = without_flags(found.memory.advice)
+            text.append(f"\n{advice}", style=self.app.theme_variables["warning"])
+        text.append(f"\n{found.cache}", style="dim")
+        return text
 
     @on(Input.Submitted)
     def action_start(self) -> None:
         """Check what can be checked now, then start."""
-        settings = self._settings()
         try:
-            settings.check()
-            check_length(self._facts, settings.chunk_length)
+            sweep = self._checked()
             if self._value("corpus") == FILE:
-                _check_file(settings.corpus)
+                _check_file(sweep.first.corpus)
             check_writable()
         except FidelityError as error:
             self.notify(without_flags(str(error)), title="Cannot start", severity="error", markup=False)
@@ -156,20 +167,45 @@ class SetupScreen(BaseScreen):
         if self.mqf.bridge.busy:
             self.notify("Another measurement is still running.", severity="warning")
             return
-        self.mqf.measure(settings)
+        self.mqf.measure(sweep)
+
+    def _checked(self) -> SweepSettings:
+        """The settings as they stand; raises FidelityError where they cannot be measured."""
+        variants = self._variants()
+        race = len(variants) > 1 and bool(self._value("race"))
+        sweep = SweepSettings(variants, race=race)
+        sweep.check()
+        for one in variants:
+            check_setting(self._facts, one)
+        check_length(self._facts, sweep.first.chunk_length)
+        return sweep
+
+    def _variants(self) -> tuple[KVSettings, ...]:
+        formats = [str(word) for word in self._values("formats")]
+        return spread(
+            self._base(),
+            bits=[_number(n) for n in self._values("bits")] if ALIKE in formats else (),
+            groups=[_number(n) for n in self._values("group")],
+            formats=[word for word in formats if word != ALIKE],
+        )
 
     def _value(self, name: str) -> int | str | None:
         return self.query_one(f"#{name}", Choice).value
 
-    def _settings(self) -> KVSettings:
+    def _values(self, name: str) -> tuple[int | str | None, ...]:
+        return self.query_one(f"#{name}", MultiChoice).values
+
+    def _base(self) -> KVSettings:
+        """All but what is done to keys and values."""
         corpus = self._value("corpus")
         path = os.path.abspath(os.path.expanduser(self.query_one("#file", Input).value.strip()))
         chunks, stop = self._value("chunks"), self._value("stop")
+        layers = self._value("layers") if self.query("#layers") else None
         name = self._model.name
         return KVSettings(
             model=name if self._model.source != "folder" else str(self._facts.folder),
-            kv_bits=_number(self._value("bits")),
-            kv_group_size=_number(self._value("group")),
+            layers=str(layers) if layers is not None else None,
+            kernel="emulated" if layers == ALL else "auto",
             quantize_start=_number(self._value("start")),
             chunk_length=_number(self._value("length")),
             max_chunks=chunks if isinstance(chunks, int) else None,
@@ -188,68 +224,3 @@ def _check_file(path: str) -> None:
     from mqf_tui.fidelity.corpora import read_corpus
 
     read_corpus(path)
-
-
-def _bits() -> list[Option]:
-    words = {8: "usually safe", 6: "often safe", 5: "a compromise", 4: "small, with visible damage"}
-    return [Option(bits, str(bits), words.get(bits, "smallest, heavy damage")) for bits in reversed(KV_BITS)]
-
-
-def _groups(facts: ModelFacts) -> list[Option]:
-    words = {
-        32: "finest scales, largest cache",
-        64: "mlx-lm's default",
-        128: "coarsest scales, smallest cache",
-    }
-    return [
-        Option(
-            group,
-            str(group),
-            words[group],
-            None if group in facts.valid_groups else f"does not divide the head size of {facts.head_dim}",
-        )
-        for group in KV_GROUP_SIZES
-    ]
-
-
-def _lengths(facts: ModelFacts) -> list[Option]:
-    def refusal(length: int) -> str | None:
-        too_long = facts.context is not None and length > facts.context
-        return f"longer than this model's context of {facts.context:,}" if too_long else None
-
-    return [
-        Option(n, f"{n:,}", "tokens scored with one cache; damage may grow with depth", refusal(n))
-        for n in CHUNK_LENGTHS
-    ]
-
-
-def _chunks() -> list[Option]:
-    some = [Option(n, str(n), "more chunks, tighter intervals") for n in CHUNKS]
-    return [*some, Option(None, "all", "every chunk of the corpus")]
-
-
-def _stops() -> list[Option]:
-    within = "as soon as mean KL is known to within ±{} % of itself"
-    return [
-        Option(None, "at the end", "every chunk asked for is scored; the tightest intervals"),
-        Option(WHEN_SURE, "when sure", "as soon as one verdict is left; wrong in at most 5 % of runs"),
-        *(Option(share, f"within {share} %", within.format(share)) for share in PRECISIONS),
-    ]
-
-
-def _modes() -> list[Option]:
-    late = [
-        Option(
-            n, f"from {n}", f"deployment: the first {n} positions in full precision, then all is converted"
-        )
-        for n in STARTS
-    ]
-    return [Option(0, "stress", "quantized from the first token on; the hardest test"), *late]
-
-
-def _corpora() -> list[Option]:
-    return [
-        Option("builtin", "builtin", "prose, dialogue, code, tables, languages; results by part"),
-        Option("wikitext-2", "wikitext-2", "the usual test text; needs a network the first time"),
-        Option(FILE, FILE, "your own text, the best judge; name it below"),
-    ]

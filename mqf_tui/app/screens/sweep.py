@@ -34,7 +34,8 @@ class SweepScreen(BaseScreen):
         "frontier: no other setting needs fewer bytes and is as good. KV bytes are for one token, in a "
         "16-bit model.\n\n"
         "**✕** was dropped on the way, **◐** is partial. Below the table stands what the next cheaper "
-        "setting would change, compared position by position. Enter opens a setting's own result."
+        "setting would change, compared position by position. Enter opens a setting's own result; Tab goes "
+        "to the notes below, which the arrows scroll."
     )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "app.runs", "Runs"), *COMMON]
 
@@ -46,19 +47,17 @@ class SweepScreen(BaseScreen):
         self._order = [*ranked, *(v for v in report.variants if v not in ranked)]
 
     def compose(self) -> ComposeResult:
-        """The answer and doubts, the table, what is known of the row under the cursor."""
+        """The answer, the table, what is known of the row under the cursor; then doubts and provenance."""
         yield TitleBar(str(self.TITLE))
         yield Static(self._headline(), id="answer")
-        with VerticalScroll(id="sweep-doubts", can_focus=False):
-            yield Static(self._doubts(), id="doubts")
         yield RunTable(cursor_type="row", zebra_stripes=True, id="ranking")
         yield Static("", id="detail")
-        yield Static(Text(origin_words(self._report), style="dim"), id="origin")
+        with VerticalScroll(id="notes"):
+            yield Static(self._notes())
         yield Footer()
 
     def on_mount(self) -> None:
         """Fill the table; begin at the setting to take."""
-        self.query_one("#sweep-doubts").display = bool(self._report.warnings or self._report.evidence)
         if self._problem:
             self.notify(self._problem, severity="error", timeout=30, markup=False)
         self._fill()
@@ -80,11 +79,15 @@ class SweepScreen(BaseScreen):
         text.append(f"\n{inert(r.model)}, KV cache, {mode}", style=self.app.theme_variables["secondary"])
         return text
 
-    def _doubts(self) -> Text:
-        warning = self.app.theme_variables["warning"]
-        lines = [Text(f"! {inert(without_flags(words))}", style=warning) for words in self._report.warnings]
+    def _notes(self) -> Text:
+        """What makes it doubtful, what each setting got, how it was made."""
+        colours = self.app.theme_variables
+        lines = [
+            Text(f"! {inert(without_flags(w))}", style=colours["warning"]) for w in self._report.warnings
+        ]
         if self._report.evidence:
             lines.append(Text(inert(self._report.evidence)))
+        lines.append(Text(origin_words(self._report), style=colours["secondary"]))
         return Text("\n").join(lines)
 
     def _fill(self) -> None:

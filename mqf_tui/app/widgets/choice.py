@@ -13,6 +13,8 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
+LONGEST_NUMBER = 7  # digits
+
 
 @dataclass(frozen=True)
 class Option:
@@ -25,7 +27,7 @@ class Option:
 
 
 class Choice(Widget, can_focus=True):
-    """A row of options. Digits type a number of one's own where ``own`` allows it."""
+    """A row of options. Digits type a number of one's own where ``own`` says what it is."""
 
     DEFAULT_CSS = """
     Choice { height: 2; padding: 0 1; }
@@ -34,6 +36,10 @@ class Choice(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "move(-1)", "Choose", key_display="←→"),
         Binding("right,l", "move(1)", "Choose", show=False),
+        # As bindings, since a widget gets the keys themselves before the arrows that were pressed earlier
+        # have moved the focus: in a burst they would go to the line before.
+        *(Binding(str(d), f"digit({d})", show=False, system=True) for d in range(10)),
+        Binding("backspace", "digit(-1)", show=False, system=True),
     ]
     chosen: reactive[int] = reactive(0)
 
@@ -64,7 +70,7 @@ class Choice(Widget, can_focus=True):
         self.options = list(options)
         self._own = own
         self._typed = ""
-        self._places: list[tuple[int, int]] = []
+        self._ends: list[tuple[int, int]] = []
         self.pick(value)
 
     @property
@@ -94,17 +100,17 @@ class Choice(Widget, can_focus=True):
         if self.is_mounted:
             self.post_message(self.Changed(self))
 
-    def on_key(self, event: events.Key) -> None:
-        """Digits make a number of one's own."""
-        if self._own is None:
-            return
-        if event.character and event.character in "0123456789" and len(self._typed) < 7:
-            self._typed += event.character
-        elif event.key == "backspace" and self._typed:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Digits make a number of one's own, where there may be one."""
+        del parameters
+        return self._own is not None if action == "digit" else True
+
+    def action_digit(self, digit: int) -> None:
+        """Add a digit to the number that is being typed; -1 takes the last one away."""
+        if digit < 0:
             self._typed = self._typed[:-1]
-        else:
-            return
-        event.stop()
+        elif len(self._typed) < LONGEST_NUMBER:
+            self._typed += str(digit)
         if self._typed and int(self._typed) > 0:
             self._set_own(int(self._typed))
 
@@ -114,33 +120,52 @@ class Choice(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
-        for place, (start, end) in enumerate(self._places):
+        for place, (start, end) in enumerate(self._ends):
             inside = event.y == 0 and start <= event.x - self.styles.padding.left < end
             if inside and self.options[place].refusal is None:
-                self.chosen = place
+                self.click(place)
+
+    def click(self, place: int) -> None:
+        """Choose this option."""
+        self.chosen = place
+
+    def is_chosen(self, place: int) -> bool:
+        """Whether this option is (one of) the chosen."""
+        return place == self.chosen
+
+    def mark(self, place: int) -> str:
+        """One column before an option's label."""
+        del place
+        return " "
+
+    @property
+    def hint(self) -> str:
+        """What the option under the cursor means, and what else can be done."""
+        picked = self.options[self.chosen]
+        hint = picked.refusal or picked.meaning
+        if self._own and self.has_focus:
+            return f"{hint}; or type {self._own}" if hint else f"type {self._own}"
+        return hint
 
     def render(self) -> Text:
         """The title and options, then the meaning of the chosen one (or why others are not to be had)."""
         line = Text(no_wrap=True)
         line.append(f"{self._title:<13}", style="bold")
-        self._places = []
+        self._ends = []
         colours = self.app.theme_variables
         for place, option in enumerate(self.options):
             start = len(line)
-            label = f" {option.label} "
-            if place == self.chosen:
-                line.append(label, style=f"bold {colours['background']} on {colours['primary']}")
+            label = f"{self.mark(place)}{option.label} "
+            under = " underline" if place == self.chosen and self.has_focus else ""
+            if self.is_chosen(place):
+                line.append(label, style=f"bold{under} {colours['background']} on {colours['primary']}")
             elif option.refusal is not None:
                 line.append(label, style=f"strike {colours['secondary']}")
             else:
-                line.append(label, style=colours["foreground"])
-            self._places.append((start, len(line)))
+                line.append(label, style=f"{colours['foreground']}{under}")
+            self._ends.append((start, len(line)))
             line.append(" ")
-        picked = self.options[self.chosen]
-        hint = picked.refusal or picked.meaning
-        if self._own and self.has_focus:
-            hint = f"{hint}; or type {self._own}" if hint else f"type {self._own}"
-        line.append(f"\n{'':<14}{hint}", style=colours["secondary"])
+        line.append(f"\n{'':<14}{self.hint}", style=colours["secondary"])
         return line
 
     def _set_own(self, value: int) -> None:

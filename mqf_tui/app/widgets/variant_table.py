@@ -38,14 +38,15 @@ COLUMNS = {
 LEAST = {
     "KV/token": len("999.9 kB"),
     "positions": len("positions"),
-    "KL mean": len("0.00123 ±38%"),
-    BAR: 8,
+    "KL mean": len("0.000123 ±138%"),
+    BAR: 10,
     "flips": len("12.34 %"),
     "verdict": len("marginal >99%"),
     "state": len("surely bad"),
 }
 LONGEST = {"setting": 18, BAR: 30, "state": 40}
 LOWEST = -6  # the power of ten that a bar begins at, at least
+MOST_ROWS = 9  # without scrolling
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -85,6 +86,7 @@ class VariantTable(DataTable[Text]):
         """Draw these, always of the same settings in the same order, into ``room`` columns of text."""
         low, high = scale([v.log_kl for v in variants])
         rows = [self._cells(variant) for variant in variants]
+        room -= SCROLLBAR if len(rows) > MOST_ROWS else 0
         widths = _widths(rows, room)
         if BAR in widths:
             for row, variant in zip(rows, variants, strict=True):
@@ -115,7 +117,7 @@ class VariantTable(DataTable[Text]):
         colours = self.app.theme_variables
         quiet = colours["secondary"] if v.state.out else ""
         row = {
-            "setting": Text(v.setting, style=quiet),
+            "setting": Text(v.setting + (" ✕" if v.state.out else ""), style=quiet),
             "KV/token": Text(size(v.plan.kv_bytes.variant_16bit or v.plan.kv_bytes.variant), style=quiet),
             "positions": Text(f"{v.state.n_positions:,}", style=quiet),
             BAR: Text(),
@@ -124,12 +126,11 @@ class VariantTable(DataTable[Text]):
         n = v.numbers
         if n is None:
             return row | dict.fromkeys(("KL mean", "flips", "verdict"), Text("…", style="dim"))
-        stopping = n.stopping if v.plan.settings.stops_early else None
         colour = colours[COLOURS[n.verdict]]
         return row | {
             "KL mean": Text(kl_words(n.numbers.kl_mean, n.numbers.kl_interval), style=quiet),
             "flips": Text(percent(n.numbers.flip_rate), style=quiet),
-            "verdict": Text(short_words(n, stopping), style=colour if v.state.out else f"bold {colour}"),
+            "verdict": Text(_verdict(n), style=colour if v.state.out else f"bold {colour}"),
         }
 
     def _bar(self, v: Variant, low: int, high: int, width: int) -> Text:
@@ -142,6 +143,13 @@ class VariantTable(DataTable[Text]):
     @property
     def _ascii_only(self) -> bool:
         return not self.app.console.encoding.lower().startswith("utf")
+
+
+def _verdict(n: Running) -> str:
+    """How sure it is where one look is taken; where a rule looks again and again, whether it is settled."""
+    if n.looked is None:
+        return n.verdict if n.stopping is not None else short_words(n)
+    return f"{n.verdict} ✓" if len(n.looked.possible) == 1 else n.verdict
 
 
 def scale(logs: Sequence[float | None]) -> tuple[int, int]:
@@ -170,9 +178,9 @@ def _widths(rows: Sequence[dict[str, Text]], room: int) -> dict[str, int]:
         )
         for name in COLUMNS
     }
-    shown = fitting(COLUMNS, widths, room - SCROLLBAR)
+    shown = fitting(COLUMNS, widths, room)
     found = {name: widths[name] for name in shown}
-    left = room - SCROLLBAR - sum(width + PADDING for width in found.values())
+    left = room - sum(width + PADDING for width in found.values())
     if BAR in found and left > 0:
         found[BAR] = min(LONGEST[BAR], found[BAR] + left)
     return found
