@@ -162,7 +162,9 @@ class ChunkScorer:
         for index, variant in enumerate(self.variants):
             found = self.prefix.positions.get(variant) if self.prefix else None
             if found is not None and len(found):
-                yield index, replace(found, chunk=np.full_like(found.chunk, self.text.chunk))
+                here = {"chunk": self.text.chunk, "part": self.text.part}
+                columns = {name: np.full_like(getattr(found, name), value) for name, value in here.items()}
+                yield index, replace(found, **columns)
 
     def _make_caches(self) -> None:
         for variant in self.variants:

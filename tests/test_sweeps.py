@@ -1,0 +1,337 @@
+"""The engine over several variants: equal to each alone, resumed, in part, raced; and its commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mqf_tui
+from mqf_tui import api, cli
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.corpora import Chunks
+from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Dropped,
+    Estimated,
+    Event,
+    Failed,
+    Finished,
+    Started,
+    StepScored,
+    Stopped,
+    Swept,
+)
+from mqf_tui.fidelity.positions import ARRAYS, Positions
+from mqf_tui.fidelity.running import RunningSweep
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.spreading import spread
+from mqf_tui.library.runs import list_runs
+from mqf_tui.library.spool import Spool
+from mqf_tui.library.sweeps import list_sweeps, load_sweep
+
+BASE = KVSettings("demo", chunk_length=128, max_chunks=5)
+THREE = spread(BASE, bits=(8, 2), formats=("k8v4",))
+
+
+def swept(settings: SweepSettings, **options: Any) -> list[Event]:
+    return list(api.sweep_events(settings, **options))
+
+
+def of_kind(events: Sequence[Event], kind: type) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def assert_equal(found: Positions, expected: Positions) -> None:
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def test_a_sweep_equals_single_runs_bit_for_bit() -> None:
+    events = swept(SweepSettings(THREE, sweep_id="a"))
+    finished = of_kind(events, Finished)
+    assert [one.variant for one in finished] == [0, 1, 2]
+    for variant, one in zip(THREE, finished, strict=True):
+        *_, alone = api.events(variant)
+        assert isinstance(alone, Finished)
+        assert_equal(one.positions, alone.positions)
+        assert one.report.kl == alone.report.kl
+        assert one.report.verdict == alone.report.verdict
+        assert (one.report.sweep_id, alone.report.sweep_id) == ("a", None)
+    settings = [one.report.setting for one in finished]
+    assert settings[0] == "8-bit KV cache, group 64"
+    assert settings[2] == "8-bit keys, 4-bit values, group 64"
+
+
+def test_events_come_in_order_and_carry_all_that_a_screen_needs() -> None:
+    events = swept(SweepSettings(THREE))
+    kinds = [type(event) for event in events]
+    assert kinds.index(Estimated) < kinds.index(Started) < kinds.index(StepScored)
+    started = events[kinds.index(Started)]
+    assert isinstance(started, Started)
+    assert [plan.settings for plan in started.plans] == list(THREE)
+    assert [plan.n_positions for plan in started.plans] == [5 * 127] * 3
+    steps = of_kind(events, StepScored)
+    assert [(s.chunk, s.variant) for s in steps] == [(c, v) for c in range(5) for v in range(3)]
+    assert [s.n_positions for s in steps if s.variant == 1] == [127 * n for n in range(1, 6)]
+    assert [(c.chunk, c.variant) for c in of_kind(events, ChunkFinished)] == [
+        (c, v) for c in range(5) for v in range(3)
+    ]
+    last = events[-1]
+    assert isinstance(last, Swept)
+    assert (last.reference_passes, last.variant_passes) == (5, 15)
+    assert not last.stopped
+    assert last.error is None
+
+
+def test_known_chunks_are_not_scored_again() -> None:
+    whole = swept(SweepSettings(THREE))
+    known = {
+        chunk: [
+            Positions.concatenate(
+                [s.positions for s in of_kind(whole, StepScored) if (s.chunk, s.variant) == (chunk, v)]
+            )
+            for v in range(3)
+        ]
+        for chunk in (0, 3)
+    }
+    rest = swept(SweepSettings(THREE), known=known)
+    assert of_kind(rest, Swept)[0].reference_passes == 3
+    for one, other in zip(of_kind(rest, Finished), of_kind(whole, Finished), strict=True):
+        assert_equal(one.positions, other.positions)
+        assert one.report.kl == other.report.kl
+
+
+def test_some_of_the_chunks_can_be_scored_alone() -> None:
+    whole = of_kind(swept(SweepSettings(THREE)), Finished)
+    some = of_kind(swept(SweepSettings(THREE), chunks=[1, 4]), Finished)
+    for one, other in zip(some, whole, strict=True):
+        chosen = np.isin(other.positions.chunk, [1, 4])
+        assert_equal(one.positions, other.positions.where(chosen))
+
+
+def test_chunks_that_begin_alike_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the same sweep without any sharing; the tokens are made to repeat."""
+    made = RunningSweep._chunks
+    variants = spread(dataclasses.replace(BASE, chunk_length=300), bits=(4, 2))
+
+    def repeating(self: RunningSweep, corpus: Any) -> Iterator[Event]:
+        chunks: Chunks = yield from made(self, corpus)
+        tokens = chunks.tokens.copy()
+        tokens[2, :260] = tokens[0, :260]
+        tokens[4, :140] = tokens[0, :140]
+        return dataclasses.replace(chunks, tokens=tokens)
+
+    monkeypatch.setattr(RunningSweep, "_chunks", repeating)
+    shared = of_kind(swept(SweepSettings(variants)), Finished)
+    monkeypatch.setattr(RunningSweep, "_shared", lambda *_: None)
+    plain = of_kind(swept(SweepSettings(variants)), Finished)
+    for one, other in zip(shared, plain, strict=True):
+        assert_equal(one.positions, other.positions)
+
+
+def test_a_stop_keeps_what_every_variant_has() -> None:
+    control, events = Control(), []
+    for event in api.sweep_events(SweepSettings(THREE), control):
+        events.append(event)
+        if isinstance(event, ChunkFinished) and (event.chunk, event.variant) == (1, 2):
+            control.stop()
+    stopped = of_kind(events, Stopped)
+    assert [one.variant for one in stopped] == [0, 1, 2]
+    assert all(one.report.partial and one.report.n_chunks == 2 for one in stopped)
+    assert events[-1].stopped
+
+
+def test_what_does_not_fit_is_refused_before_loading() -> None:
+    events = swept(SweepSettings(THREE, memory_limit=1_000_000))
+    assert not of_kind(events, Started)
+    (failed,) = of_kind(events, Failed)
+    assert isinstance(failed.error, OutOfMemoryError)
+    assert events[-1].error is failed.error
+
+
+def test_variants_in_turns_where_memory_holds_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two passes of the reference for three variants, and the same numbers."""
+    estimated = RunningSweep._estimated
+
+    def few(self: RunningSweep, device: Any) -> Estimated:
+        event = estimated(self, device)
+        self._per_pass = 2
+        return event
+
+    whole = of_kind(swept(SweepSettings(THREE)), Finished)
+    monkeypatch.setattr(RunningSweep, "_estimated", few)
+    events = swept(SweepSettings(THREE))
+    assert (events[-1].reference_passes, events[-1].variant_passes) == (10, 15)
+    for one, other in zip(of_kind(events, Finished), whole, strict=True):
+        assert_equal(one.positions, other.positions)
+
+
+def test_a_race_drops_what_is_surely_bad() -> None:
+    variants = spread(dataclasses.replace(BASE, max_chunks=30), bits=(8, 2))
+    events = swept(SweepSettings(variants, race=True))
+    dropped = of_kind(events, Dropped)
+    assert [one.variant for one in dropped] == [1]
+    assert "bad" in dropped[0].why
+    reports = [one.report for one in of_kind(events, Finished)]
+    assert reports[1].dropped == dropped[0].why
+    assert reports[1].n_chunks < reports[0].n_chunks
+    assert reports[0].dropped is None
+    assert reports[1].verdict == "bad"
+
+
+@pytest.mark.parametrize(
+    ("variants", "words"),
+    [
+        ((), "at least one"),
+        ((BASE, BASE), "twice"),
+        ((BASE, dataclasses.replace(BASE, chunk_length=64)), "chunk length"),
+        ((BASE, dataclasses.replace(BASE, kv_bits=4, max_kl=0.5)), "max kl"),
+    ],
+)
+def test_sweeps_that_cannot_be(variants: tuple[KVSettings, ...], words: str) -> None:
+    with pytest.raises(BadSettingError, match=words):
+        SweepSettings(variants).check()
+
+
+def test_spreads() -> None:
+    words = [one.quantizers.word for one in spread(BASE, bits=(8, 4), groups=(32, 64))]
+    assert words == ["8g32", "8g64", "4g32", "4g64"]
+    words = [one.quantizers.word for one in spread(BASE, k_bits=(8, 16), v_bits=(16, 4))]
+    assert words == ["k8v16g64", "k8v4g64", "k16v4g64"]
+    words = [one.quantizers.word for one in spread(BASE, formats=("mxfp4", "k8v4g32", "4"), groups=(32, 64))]
+    assert words == ["mxfp4", "k8v4g32", "4g32", "4g64"]
+    pairs = [(one.kv_bits, one.kernel) for one in spread(BASE, bits=(4,), control=True)]
+    assert pairs == [(4, "quantized"), (4, "dequantized")]
+    with pytest.raises(BadSettingError, match="values alone"):
+        spread(BASE, v_bits=(4,))
+    with pytest.raises(BadSettingError, match="no KV format"):
+        spread(BASE, formats=("k8w4",))
+
+
+def test_python_gives_the_report_and_the_runs() -> None:
+    found = mqf_tui.measure_kv_sweep("demo", kv_bits=[8, 2], kv=["k8v4"], chunk_length=128, max_chunks=4)
+    assert [run.kv_format for run in found.runs] == ["8g64", "2g64", "k8v4g64"]
+    assert len(found.report.variants) == 3
+    assert found.report.answer
+    with pytest.raises(BadSettingError, match="both"):
+        mqf_tui.measure_kv_sweep("demo", k_bits=[8])
+
+
+def sweep(*words: str) -> int:
+    return cli.main(["sweep", "demo", "--chunk-length", "128", "--max-chunks", "4", *words])
+
+
+def test_the_command_saves_runs_and_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("--kv-bits", "8,2", "--kv", "k8v4", "--format", "json") == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    runs = list_runs()
+    assert {run.report.sweep_id for run in runs} == {report["sweep_id"]}
+    assert {variant["run"] for variant in report["variants"]} == {run.id for run in runs}
+    assert list_sweeps() == [report["sweep_id"]]
+    assert load_sweep("last").answer == report["answer"]
+    assert report["sweep_id"] in err
+    assert cli.main(["sweeps", "list"]) == 0
+    assert report["sweep_id"] in capsys.readouterr().out
+    assert cli.main(["sweeps", "show", "last", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.count("\n") == 4
+
+
+def test_a_sweep_that_broke_off_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep("--kv-bits", "8,2", "--no-save", "--format", "csv") == 0
+    expected = capsys.readouterr().out
+    passes: list[int] = []
+    chunk = RunningSweep._chunk
+
+    def breaking(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
+        passes.append(index)
+        if index == 2:
+            raise MemoryError
+        yield from chunk(self, model, chunks, index)
+
+    monkeypatch.setattr(RunningSweep, "_chunk", breaking)
+    assert sweep("--kv-bits", "8,2") == 3
+    err = capsys.readouterr().err
+    spool = Spool.open("last")
+    assert f"--resume {spool.sweep_id}" in err
+    assert sorted(spool.known(2)) == [0, 1]
+    monkeypatch.setattr(RunningSweep, "_chunk", chunk)
+    assert cli.main(["sweep", "--resume", "last", "--format", "csv"]) in (0, 2)
+    capsys.readouterr()
+    assert cli.main(["sweep", "--resume", "last"]) in (0, 2)
+    assert passes == [0, 1, 2]
+    del expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kv", "k8w4"], "no KV format"),
+        (["--kv-bits", "8,x"], "whole number"),
+        (["--kv-bits", "7"], "7 bits do not exist"),
+        (["--k-bits", "8"], "both"),
+        (["--kv-bits", "8,4", "--context", "32k"], "belong together"),
+        (["--kv-bits", "4", "--context", "32k", "--memory", "8XB"], "8XB"),
+        (["--kv-bits", "4", "--layers", "9-12"], "layer"),
+        (["--kv-bits", "4", "--layers", "0-1:k8w4"], "k8w4"),
+        (["--kv-bits", "16"], "nothing to measure|quantize nothing"),
+        (["--kv-bits", "4", "--kernel", "emulated", "--control"], "emulated"),
+        (["--kv-bits", "4", "--score-last", "0"], "score last"),
+        (["--kv-bits", "4", "--memory-limit", "1MB"], "1.0 MB"),
+        (["--recipe", "/nowhere.toml"], "recipe"),
+        (["--resume", "nothing"], "sweep"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = sweep(*words)
+    out, err = capsys.readouterr()
+    assert code in (2, 3)
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("mqf-tui: ")
+    assert re.search(message, last), last
+    assert "Traceback" not in err
+
+
+def test_a_control_compares_both_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["kv", "demo", "--kv-bits", "4", "--chunk-length", "128", "--max-chunks", "4"]
+    assert cli.main([*words, "--control", "--no-save", "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (control,) = report["controls"]
+    assert abs(control["difference"]["value"]) < 0.05 * report["variants"][0]["kl"]["value"]
+
+
+def test_a_recipe_of_the_command_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed
+    from mqf_tui.fidelity.recipe_files import to_toml
+    from mqf_tui.fidelity.recipes import Recipe
+
+    facts = api.facts_of(BASE)
+    layers = (parsed("8g32"), LayerQuantizers(), parsed("k8v4g32"), *[parsed("4g32")] * 99)
+    recipe = Recipe(layers[: facts.n_layers])
+    file = tmp_path / "mine.toml"
+    file.write_text(to_toml(recipe, model="demo"))
+    words = ["kv", "demo", "--chunk-length", "128", "--max-chunks", "2", "--no-save", "--format", "json"]
+    assert cli.main([*words, "--recipe", str(file)]) == 0
+    by_file = json.loads(capsys.readouterr().out)
+    assert by_file["kv_format"] == "recipe"
+    assert by_file["kv_bits"] is None
+    again = by_file["command"].split("--layers ")[1].split()[0]
+    assert cli.main([*words, "--layers", again]) == 0
+    by_sets = json.loads(capsys.readouterr().out)
+    assert by_sets["kl"] == by_file["kl"]
+    assert mqf_tui.measure_kv_fidelity(
+        "demo", recipe=file, chunk_length=128, max_chunks=2
+    ).kl.mean == pytest.approx(by_file["kl"]["mean"], rel=1e-12)
