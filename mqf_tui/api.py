@@ -77,8 +77,10 @@ def sweep_events(
         yield from ranked(settings, facts, control, fleet, known=known, store=store, keep=keep, notice=notice)
         return
     from mqf_tui.fidelity.engine import sweep
+    from mqf_tui.library.recent import recent_reports
 
-    yield from sweep(settings, facts, control, chunks=chunks, known=known, store=store)
+    past = recent_reports()
+    yield from sweep(settings, facts, control, chunks=chunks, known=known, store=store, past=past)
 
 
 def facts_of(settings: KVSettings) -> ModelFacts:
@@ -211,7 +213,7 @@ def measure_kv_sweep(
     """
     from mqf_tui.fidelity.choosing import Limits
     from mqf_tui.fidelity.pairing import Subject
-    from mqf_tui.fidelity.spreading import spread
+    from mqf_tui.fidelity.spreading import spread, with_control
     from mqf_tui.fidelity.sweep_summary import sweep_summary
 
     base = KVSettings(
@@ -237,8 +239,9 @@ def measure_kv_sweep(
         formats=kv,
         k_bits=tuple(map(_whole, k_bits)),
         v_bits=tuple(map(_whole, v_bits)),
-        control=control,
     )
+    if control:
+        variants = with_control(variants)
     settings = SweepSettings(variants, race=race, memory_limit=memory_limit, sweep_id="unsaved")
     subjects: list[Subject] = []
     for event in sweep_events(settings, fleet=fleet):

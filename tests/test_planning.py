@@ -9,12 +9,13 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from mqf_tui import api
 from mqf_tui.fidelity import device
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.corpora import make_chunks, read_corpus
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.engine import sweep
-from mqf_tui.fidelity.events import Finished
+from mqf_tui.fidelity.events import Estimated, Finished
 from mqf_tui.fidelity.facts import ModelFacts, read_facts
 from mqf_tui.fidelity.loading import load_tokenizer
 from mqf_tui.fidelity.planning import MemoryPlan, plan_memory, step_size
@@ -28,6 +29,8 @@ from mqf_tui.fidelity.timing import (
     likely_chunks,
     measured_flops,
 )
+from mqf_tui.library.recent import recent_reports
+from mqf_tui.library.runs import save_run
 from mqf_tui.reports.schema import Report
 from tests.makers import report_data
 from tests.test_budget import GB, LLAMA, PER_TOKEN, SHAPE
@@ -289,3 +292,32 @@ def test_words() -> None:
         "2 reference passes and 2 variant passes; about 1.0 GB of memory, 64.0 GB free",
         "1 of 2 settings fits.",
     ]
+
+
+def test_the_newest_reports_and_no_others(tmp_path: Path) -> None:
+    assert recent_reports(tmp_path) == ()
+    for day in range(1, 5):
+        save_run(past(created=f"2026-03-0{day}T05:06:07+00:00", seconds=float(day)), None, tmp_path)
+    broken = tmp_path / "runs" / "20260309-000000-broken"
+    broken.mkdir()
+    (broken / "report.json").write_text("{")
+    assert [report.seconds for report in recent_reports(tmp_path, 3)] == [4.0, 3.0]
+    assert [report.seconds for report in recent_reports(tmp_path)] == [4.0, 3.0, 2.0, 1.0]
+    (tmp_path / "file").write_text("")
+    assert recent_reports(tmp_path / "file") == ()
+
+
+def test_a_measurement_says_what_it_will_take_before_it_loads(tmp_path: Path) -> None:
+    one = KVSettings("demo", kv_bits=4, chunk_length=128, max_chunks=1)
+    for basis in ("measured", "runs"):
+        told = list(api.events(one))
+        (index,) = (i for i, event in enumerate(told) if isinstance(event, Estimated))
+        estimated = told[index]
+        assert isinstance(estimated, Estimated)
+        assert estimated.time is not None
+        assert (estimated.time.basis, estimated.time.n_positions) == (basis, 127)
+        loading = [i for i, event in enumerate(told) if getattr(event, "what", "") == "loading the weights"]
+        assert index < loading[0]
+        last = told[-1]
+        assert isinstance(last, Finished)
+        save_run(last.report, last.positions)

@@ -7,7 +7,7 @@ import sys
 import time
 from types import TracebackType
 
-from mqf_tui.fidelity.events import Event, Loading, Plan, Started, StepScored
+from mqf_tui.fidelity.events import Estimated, Event, Loading, Plan, Started, StepScored
 
 REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
@@ -36,6 +36,11 @@ class Progress:
         match event:
             case Loading(what=what, share=share):
                 self._line(what + (f" {share:.0%}" if share is not None else " …"))
+            case Estimated(memory=memory, time=expected) if self._on or memory.advice:
+                from mqf_tui.fidelity.timing import estimate_words
+
+                self._line("")
+                sys.stderr.write(f"{estimate_words(memory, expected)}\n")
             case Started(plan=plan):
                 self._plan = plan
                 if plan.layers:

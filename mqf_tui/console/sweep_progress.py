@@ -7,7 +7,16 @@ import sys
 import time
 from types import TracebackType
 
-from mqf_tui.fidelity.events import ChunkFinished, Dropped, Event, Loading, Plan, Started, StepScored
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Dropped,
+    Estimated,
+    Event,
+    Loading,
+    Plan,
+    Started,
+    StepScored,
+)
 from mqf_tui.fidelity.settings import SweepSettings
 
 REDRAW_SECONDS = 0.1
@@ -39,6 +48,10 @@ class SweepProgress:
         match event:
             case Loading(what=what, share=share):
                 self._line(what + (f" {share:.0%}" if share is not None else " …"))
+            case Estimated(memory=memory, time=expected) if self._on or memory.advice:
+                from mqf_tui.fidelity.timing import estimate_words
+
+                self._say(estimate_words(memory, expected))
             case Started(plans=plans):
                 self._plans = plans
                 if plans[0].layers:

@@ -15,6 +15,7 @@ from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import TokenStore
+    from mqf_tui.reports.schema import Report
 
 
 def measure(settings: KVSettings, facts: ModelFacts, control: Control) -> Iterator[Event]:
@@ -36,15 +37,18 @@ def sweep(
     chunks: Sequence[int] | None = None,
     known: Mapping[int, Sequence[Positions]] | None = None,
     store: TokenStore | None = None,
+    past: Sequence[Report] = (),
 ) -> Iterator[Event]:
     """Measure several variants beside one pass of the reference: 1 + N passes a chunk.
 
     ``chunks``: only these are scored (indices; None: all). ``known``: what was scored before, by chunk, a
     whole chunk's Positions for each variant; it is taken as it is. ``store`` keeps the tokens of texts from
-    one measurement to the next. Events and errors as in ``measure``, and at the end a Finished, Stopped or
-    Failed for each variant, then Swept.
+    one measurement to the next; ``past``: this machine's last reports, newest first, from which the time is
+    estimated. Events and errors as in ``measure``, and at the end a Finished, Stopped or Failed for each
+    variant, then Swept.
     """
-    yield from guarded(RunningSweep(settings, facts, control, chunks=chunks, known=known, store=store))
+    running = RunningSweep(settings, facts, control, chunks=chunks, known=known, store=store, past=past)
+    yield from guarded(running)
 
 
 def guarded(running: RunningSweep) -> Iterator[Event]:

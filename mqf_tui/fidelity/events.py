@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.settings import KVSettings
+    from mqf_tui.fidelity.timing import TimeEstimate
     from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report, Stopping
 
 
@@ -33,9 +34,13 @@ class Loading:
 
 @dataclass(frozen=True)
 class Estimated:
-    """What the measurement will take, worked out before anything large is loaded."""
+    """What the measurement will take, worked out before anything large is loaded.
+
+    ``time`` None where the number of chunks is not known before the text is read.
+    """
 
     memory: MemoryPlan
+    time: TimeEstimate | None = None
 
 
 @dataclass(frozen=True)

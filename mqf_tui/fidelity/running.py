@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.replaying import Replay
     from mqf_tui.fidelity.scoring import ChunkScorer
     from mqf_tui.fidelity.watchdog import Watchdog
+    from mqf_tui.reports.schema import Report
 
 
 class StopAskedError(Exception):
@@ -58,9 +59,10 @@ class RunningSweep:
         chunks: Sequence[int] | None = None,
         known: Mapping[int, Sequence[Positions]] | None = None,
         store: TokenStore | None = None,
+        past: Sequence[Report] = (),
     ) -> None:
         self.settings, self.facts, self.control = settings, facts, control
-        self.chosen, self.known, self.store = chunks, known or {}, store
+        self.chosen, self.known, self.store, self.past = chunks, known or {}, store, past
         self.measured: list[Measured] = []
         self.load = Load()
         self.seconds = 0.0
@@ -104,6 +106,7 @@ class RunningSweep:
     def _estimated(self, device: Device) -> Estimated:
         """How to go through memory; raises OutOfMemoryError where no way fits."""
         from mqf_tui.fidelity.planning import plan_memory
+        from mqf_tui.fidelity.timing import expected_time
         from mqf_tui.fidelity.watchdog import Watchdog
 
         plan = plan_memory(self.facts, self.settings, device)
@@ -111,7 +114,7 @@ class RunningSweep:
             raise OutOfMemoryError(plan.advice or "this does not fit into memory; use shorter chunks.")
         self._per_pass, self._step = plan.variants_per_pass, plan.step
         self._watchdog = Watchdog(self.settings.memory_limit, plan.step_bytes)
-        return Estimated(plan)
+        return Estimated(plan, expected_time(self.facts, self.settings, plan, device, self.past))
 
     def _attending(self, model: Any) -> AbstractContextManager[None]:
         from mqf_tui.fidelity.attention import installed

@@ -11,6 +11,7 @@ from importlib import resources
 from statistics import median
 from typing import Literal
 
+from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.planning import MemoryPlan, kernel_of
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
@@ -87,6 +88,21 @@ def estimate_time(
     positions = n_chunks * (first.chunk_length - 1 - first.first_scored)
     spread = SPREAD[basis]
     return TimeEstimate(n_chunks, positions, seconds, seconds / spread, seconds * spread, basis)
+
+
+def expected_time(
+    facts: ModelFacts, sweep: SweepSettings, plan: MemoryPlan, device: Device, past: Sequence[Report]
+) -> TimeEstimate | None:
+    """``estimate_time`` before the text is read, in the thread that measures; None where only the text tells.
+
+    Without an earlier run of the model the device is asked for a product.
+    """
+    chunks = likely_chunks(facts, sweep.first)
+    if chunks is None:
+        return None
+    known = any(run.model_hash == facts.content_hash for run in past)
+    flops = None if known else measured_flops()
+    return estimate_time(facts, sweep, plan, chunks, device.is_cpu, runs=past, measured_flops=flops)
 
 
 def likely_chunks(facts: ModelFacts, settings: KVSettings) -> int | None:
