@@ -71,15 +71,28 @@ def attend(
     out = np.empty((batch, *shape, values.shape[-1]), np.float32)
     for b in range(batch):
         for block in _blocks(*shape, m):
-            some = asked[b][block]
-            product = some.reshape(some.shape[0], -1, dim) @ keys[b, block[0]].swapaxes(-1, -2)
-            scores = _views(product)[0].reshape(*some.shape[:3], m)
-            if seen is not None:
-                _hide(scores, seen[b][block])
-            total = _weigh(scores, None if taken is None else taken[block[:2]])
-            summed = _views(product @ values[b, block[0]])[0]
-            out[b][block] = summed.reshape(*some.shape[:3], -1) / total
+            out[b][block] = _attended(
+                asked[b][block],
+                keys[b, block[0]],
+                values[b, block[0]],
+                None if seen is None else seen[b][block],
+                None if taken is None else taken[block[:2]],
+            )
     return mx.array(out.reshape(batch, heads, n, -1))
+
+
+def _attended(
+    asked: mx.array, keys: mx.array, values: mx.array, seen: NDArray[Any] | None, sinks: _Floats | None
+) -> _Floats:
+    """One block: queries (g, r, t, D), keys (g, S, D), values (g, S, E); returns (g, r, t, E)."""
+    shape = asked.shape[:3]
+    product = asked.reshape(shape[0], -1, asked.shape[-1]) @ keys.swapaxes(-1, -2)
+    scores = _views(product)[0].reshape(*shape, -1)
+    if seen is not None:
+        _hide(scores, seen)
+    total = _weigh(scores, sinks)
+    summed = _views(product @ values)[0]  # the product's memory holds the weights by now
+    return summed.reshape(*shape, -1) / total
 
 
 def _views(*arrays: mx.array) -> list[Any]:
