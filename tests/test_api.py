@@ -19,7 +19,16 @@ from mqf_tui import FidelityError, Report, measure_kv_fidelity
 from mqf_tui import api as engine_api
 from mqf_tui.fidelity import errors
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.events import ChunkFinished, Event, Finished, Loading, Started, StepScored, Stopped
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Estimated,
+    Event,
+    Finished,
+    Loading,
+    Started,
+    StepScored,
+    Stopped,
+)
 from mqf_tui.fidelity.settings import KVSettings
 from tests import makers
 
@@ -76,7 +85,8 @@ def test_events_come_in_order(which: str, start: int, request: pytest.FixtureReq
     kinds = [type(event) for event in events]
     loading = kinds.index(Started)
     assert loading > 0
-    assert set(kinds[:loading]) == {Loading}
+    assert set(kinds[:loading]) == {Loading, Estimated}
+    assert kinds.count(Estimated) == 1
     steps = math.ceil((LENGTH - 1 - start) / STEP)
     assert kinds[loading:] == [Started, *([StepScored] * steps + [ChunkFinished]) * CHUNKS, Finished]
     scored = [event for event in events if isinstance(event, StepScored)]
