@@ -6,8 +6,8 @@ All share the reference, and a layer's variant repeats none of the reference's w
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +20,10 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
 from mqf_tui.fidelity.recipes import BOUNDED
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.sensitivity_schema import CacheSide, LayerCost, Sensitivity
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.shapes import Shape
     from mqf_tui.reports.schema import Report
 
 CHUNKS = 4  # of the text, unless told otherwise: many settings are measured
@@ -58,11 +58,31 @@ class Alone:
 
 @dataclass(frozen=True)
 class Sensed:
-    """The last event: one Sensitivity for each quantizer. ``partial``: it was stopped, and only whole chunks
-    that every layer had count."""
+    """The last event: one Sensitivity for each quantizer.
+
+    ``outcomes``: of everything that was measured, in order. ``partial``: it was stopped, and only chunks that
+    every layer had whole count.
+    """
 
     sensitivities: tuple[Sensitivity, ...]
-    partial: bool = False
+    outcomes: tuple[tuple[Alone, Outcome], ...] = ()
+    ended: Swept = field(default_factory=lambda: Swept("", 0, 0, 0.0))
+
+    @property
+    def partial(self) -> bool:
+        """Whether it was stopped."""
+        return self.ended.stopped
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep found of one variant. ``report`` None, and no positions: it moved nothing at all."""
+
+    report: Report | None
+    positions: Positions
+
+
+Run = Callable[[SweepSettings], Iterator[Event]]
 
 
 def sense(
@@ -72,34 +92,35 @@ def sense(
     quantizers: Sequence[Quantizer],
     *,
     apart: bool = True,
+    run: Run | None = None,
+    sweep_id: str = "",
 ) -> Iterator[Event | Sensed]:
     """Measure each quantizable layer alone with each of ``quantizers``; keys and values ``apart``, or as one.
 
     Yields the events of the sweep and then Sensed, or ends with Failed or Stopped. What ``settings`` say of
-    bits and layers does not count.
+    bits and layers does not count. ``run`` measures a sweep; None: this process's engine does.
     """
     try:
         tried = alone(settings, facts, quantizers, apart)
     except UnsupportedModelError as error:
         yield Failed(error)
         return
-    shape = _shape(facts)
-    sweep = SweepSettings(tuple(one.settings(settings) for one in tried))
-    ended = yield from swept(sweep, facts, control, n_layers=len(shape.cache))
+    shape = read_shape(facts)
+    sweep = SweepSettings(tuple(one.settings(settings) for one in tried), sweep_id=sweep_id)
+    ended = yield from swept(sweep, run or engine_of(facts, control), n_layers=len(shape.cache))
     if ended is None:
         return
-    outcomes, partial = ended
+    outcomes, last = ended
     found = [outcome.positions for outcome in outcomes]
-    kept = _whole_chunks(found) if partial else found
+    kept = _whole_chunks(found) if last.stopped else found
     if not any(map(len, kept)):
         yield Stopped(None, Positions.empty())
         return
+    each = list(zip(tried, kept, strict=True))
     yield Sensed(
-        tuple(
-            _summary([(one, p) for one, p in zip(tried, kept, strict=True) if one.quantizer == q], shape)
-            for q in quantizers
-        ),
-        partial,
+        tuple(_summary([(one, p) for one, p in each if one.quantizer == q], shape) for q in quantizers),
+        tuple(zip(tried, outcomes, strict=True)),
+        last,
     )
 
 
@@ -114,7 +135,7 @@ def alone(
 
 def tunable(facts: ModelFacts, *, emulated: bool) -> list[int]:
     """Layers that grow with the context and can be quantized; raises UnsupportedModelError for none."""
-    kinds = _shape(facts).kinds
+    kinds = read_shape(facts).kinds
     layers = [i for i, k in enumerate(kinds) if k == "full" or (emulated and k not in BOUNDED)]
     if not layers:
         raise UnsupportedModelError(
@@ -124,27 +145,28 @@ def tunable(facts: ModelFacts, *, emulated: bool) -> list[int]:
     return layers
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a sweep found of one variant. ``report`` None, and no positions: it moved nothing at all."""
+def engine_of(facts: ModelFacts, control: Control) -> Run:
+    """Sweeps of this model by this process's engine."""
 
-    report: Report | None
-    positions: Positions
+    def run(sweep: SweepSettings) -> Iterator[Event]:
+        from mqf_tui.fidelity import engine
+
+        return engine.sweep(sweep, facts, control)
+
+    return run
 
 
 def swept(
-    sweep: SweepSettings, facts: ModelFacts, control: Control, *, n_layers: int | None = None
-) -> Generator[Event, None, tuple[list[Outcome], bool] | None]:
-    """Pass a sweep's events on but for its ends; return what it found, and whether it was stopped.
+    sweep: SweepSettings, run: Run, *, n_layers: int | None = None
+) -> Generator[Event, None, tuple[list[Outcome], Swept] | None]:
+    """Pass a sweep's events on but for its ends; return what it found of each variant, and its last event.
 
     None where it ended with Failed, which was passed on. A variant that moved nothing is no failure unless
     none moved anything. ``n_layers``: how many the cache must turn out to have.
     """
-    from mqf_tui.fidelity import engine
-
     found: dict[int, Outcome] = {}
     still: Failed | None = None
-    for event in engine.sweep(sweep, facts, control):
+    for event in run(sweep):
         match event:
             case Finished(variant=i) | Stopped(variant=i):
                 found[i] = Outcome(event.report, event.positions)
@@ -156,12 +178,12 @@ def swept(
             case Failed():
                 yield event
                 return None
-            case Swept(stopped=stopped):
+            case Swept():
                 if still is not None and not found:
                     yield still
                     return None
                 nothing = Outcome(None, Positions.empty())
-                return [found.get(i, nothing) for i in range(len(sweep.variants))], stopped
+                return [found.get(i, nothing) for i in range(len(sweep.variants))], event
             case _:
                 yield event
     return None
@@ -215,9 +237,3 @@ def _whole_chunks(found: Sequence[Positions]) -> list[Positions]:
     most = max((n for each in counts for n in each.values()), default=0)
     whole = [c for c in (counts[0] if counts else ()) if all(each.get(c) == most for each in counts)]
     return [p.where(np.isin(p.chunk, whole)) for p in found]
-
-
-def _shape(facts: ModelFacts) -> Shape:
-    from mqf_tui.fidelity.shapes import read_shape
-
-    return read_shape(facts)

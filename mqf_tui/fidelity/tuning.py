@@ -17,8 +17,10 @@ from mqf_tui.fidelity.sensitivity import (
     CHUNKS,
     NUMBER_BYTES,
     Outcome,
+    Run,
     Sensed,
     alone,
+    engine_of,
     sense,
     swept,
     tunable,
@@ -136,25 +138,26 @@ class Trials:
 
 
 def tune(
-    settings: TuneSettings, facts: ModelFacts, control: Control
+    settings: TuneSettings, facts: ModelFacts, control: Control, *, run: Run | None = None
 ) -> Iterator[Event | Stage | Sensed | Tuned]:
     """Find a recipe that keeps to the goal; yields events, at the end Tuned, or Failed or Stopped.
 
     Sensed comes as soon as every layer was measured alone. A recipe that misses ``max_kl`` is followed by a
     smaller step, at most ROUNDS times; if none keeps to it the one of least KL is given, and Tuning says so.
+    ``run`` measures a sweep; None: this process's engine does.
     """
     try:
         settings.check()
-        yield from _tune(settings, facts, control)
+        yield from _tune(settings, facts, run or engine_of(facts, control), control)
     except FidelityError as error:
         yield Failed(error)
 
 
 def _tune(
-    settings: TuneSettings, facts: ModelFacts, control: Control
+    settings: TuneSettings, facts: ModelFacts, run: Run, control: Control
 ) -> Generator[Event | Stage | Sensed | Tuned, None, None]:
     _check_bytes(settings, facts)
-    sensed = yield from _sensed(settings, facts, control)
+    sensed = yield from _sensed(settings, facts, run, control)
     if sensed is None:
         return
     cache = read_shape(facts).cache
@@ -166,7 +169,7 @@ def _tune(
         if not wanted:
             break
         yield Stage(f"measuring recipes as a whole, round {number + 1}", len(wanted))
-        if not (yield from _measured(settings, trials, wanted, facts, control)):
+        if not (yield from _measured(settings, trials, wanted, run)):
             return
         if not trials.mixed:
             raise MeasurementError("the recipe moved nothing at all, so nothing can be said of it.")
@@ -176,12 +179,12 @@ def _tune(
 
     outcome = trials.outcomes[chosen.recipe]
     assert outcome.report is not None
-    tuning = summary(settings, trials, chosen)
+    tuning = summary(settings, facts, trials, chosen)
     yield Tuned(tuning, chosen.recipe, outcome.report, outcome.positions)
 
 
 def _sensed(
-    settings: TuneSettings, facts: ModelFacts, control: Control
+    settings: TuneSettings, facts: ModelFacts, run: Run, control: Control
 ) -> Generator[Event | Stage | Sensed, None, Sensed | None]:
     base = settings.base
     quantizers = [Quantizer(b, base.kv_group_size) for b in settings.measured_bits]
@@ -189,9 +192,11 @@ def _sensed(
     n = len(alone(base, facts, quantizers, settings.apart))
     yield Stage("measuring each layer alone", n)
     found: Sensed | None = None
-    for event in sense(replace(base, max_chunks=n_chunks), facts, control, quantizers, apart=settings.apart):
+    for event in sense(
+        replace(base, max_chunks=n_chunks), facts, control, quantizers, apart=settings.apart, run=run
+    ):
         match event:
-            case Sensed(partial=True):
+            case Sensed() if event.partial:
                 yield Stopped(None, Positions.empty())
                 return None
             case Sensed():
@@ -297,16 +302,16 @@ def _same(table: Table, quantizers: LayerQuantizers) -> Candidate:
 
 
 def _measured(
-    settings: TuneSettings, trials: Trials, wanted: Sequence[Candidate], facts: ModelFacts, control: Control
+    settings: TuneSettings, trials: Trials, wanted: Sequence[Candidate], run: Run
 ) -> Generator[Event, None, bool]:
     """Measure candidates as a whole, in one sweep; whether that came to its end."""
     base = replace(settings.base, kv=None, layers=None, until_sure=False, precision=None)
     sweep = SweepSettings(tuple(replace(base, recipe=one.recipe) for one in wanted))
-    ended = yield from swept(sweep, facts, control)
+    ended = yield from swept(sweep, run)
     if ended is None:
         return False
-    outcomes, stopped = ended
-    if stopped:
+    outcomes, last = ended
+    if last.stopped:
         yield Stopped(None, Positions.empty())
         return False
     for one, outcome in zip(wanted, outcomes, strict=True):

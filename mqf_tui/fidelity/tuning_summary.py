@@ -6,24 +6,30 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from mqf_tui.fidelity.architectures import attention_sinks
+from mqf_tui.fidelity.errors import UnsupportedModelError
+from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.headers import read_config
 from mqf_tui.fidelity.intervals import clustered_interval
 from mqf_tui.fidelity.provenance import versions
+from mqf_tui.fidelity.recipe_code import mlx_lm_code
+from mqf_tui.fidelity.recipe_files import to_toml
 from mqf_tui.fidelity.recipes import runs
+from mqf_tui.fidelity.shapes import read_shape
 from mqf_tui.fidelity.statistics import mean
 from mqf_tui.fidelity.tuning import Candidate, Trials, TuneSettings
 from mqf_tui.fidelity.tuning_table import RULE
-from mqf_tui.reports.schema import Estimate, LayerFormat
+from mqf_tui.reports.schema import Estimate, LayerFormat, Report
 from mqf_tui.reports.text import kl as kl_words
 from mqf_tui.reports.tuning_schema import TunedSetting, Tuning
 
 FAR = 1.5  # a prediction that is off by more is worth a word
 
 
-def summary(settings: TuneSettings, trials: Trials, chosen: Candidate) -> Tuning:
+def summary(settings: TuneSettings, facts: ModelFacts, trials: Trials, chosen: Candidate) -> Tuning:
     """The tuning whose proposed recipe is ``chosen``; all of ``trials`` scored the same positions."""
     report = trials.outcomes[chosen.recipe].report
     assert report is not None
-    assert report.corpus is not None
     recipe = _setting(settings, trials, chosen, chosen)
     others = [_setting(settings, trials, one, chosen) for one in trials.mixed if one is not chosen]
     uniform = [_setting(settings, trials, one, chosen) for one in trials.uniform]
@@ -54,6 +60,8 @@ def summary(settings: TuneSettings, trials: Trials, chosen: Candidate) -> Tuning
         thresholds=report.thresholds,
         versions=versions(),
         command=report.command,
+        toml=_toml(report, recipe, chosen),
+        code=_code(settings, facts, report, chosen),
         warnings=[*_warnings(recipe), *report.warnings],
     )
 
@@ -73,6 +81,24 @@ def answer(
     return f"{took}; {_worth(recipe, uniform)}"
 
 
+def _toml(report: Report, recipe: TunedSetting, chosen: Candidate) -> str:
+    notes = [
+        f"Measured as a whole on {report.corpus.name}: mean KL {kl_words(recipe.kl.value)} nats over "
+        f"{report.n_positions:,} positions, {recipe.kv_bytes:,.0f} KV bytes per token of a 16-bit cache.",
+        "To measure it again: mqf-tui kv MODEL --recipe FILE",
+    ]
+    return to_toml(chosen.recipe, model=report.model, notes=notes)
+
+
+def _code(settings: TuneSettings, facts: ModelFacts, report: Report, chosen: Candidate) -> str:
+    sinks = attention_sinks(read_config(facts.folder))
+    try:
+        # The model's name says where it comes from; a path stays on this machine.
+        return mlx_lm_code(chosen.recipe, model=report.model, kinds=read_shape(facts).kinds, sinks=sinks)
+    except UnsupportedModelError:
+        return ""
+
+
 def _worth(recipe: TunedSetting, uniform: list[TunedSetting]) -> str:
     """The mix against settings without one: fewer bytes, or less KL, beyond the error."""
     rivals = [one for one in uniform if one.within and one.kv_bytes <= recipe.kv_bytes]
@@ -90,7 +116,7 @@ def _worth(recipe: TunedSetting, uniform: list[TunedSetting]) -> str:
     assert d is not None
     figures = f"{best.setting} without a mix has {kl_words(best.kl.value)} at {best.kv_bytes:,.0f} bytes"
     if d.ci is None or d.ci[0] <= 0 <= d.ci[1]:
-        return f"{figures}, which is no different within the error, so the mix is not worth it here."
+        return f"{figures}, which cannot be told apart, so the mix is not shown to be worth it here."
     return f"{figures}, so the mix {'is worth it' if d.value > 0 else 'is worse'}."
 
 

@@ -23,8 +23,9 @@ from mqf_tui.reports.sensitivity_schema import CacheSide, Sensitivity
 SLOPE = -2.0  # of log KL over log(2^b - 1)
 FULL = "16"
 RULE = (
-    "Widths that were not measured: log KL linear in log(2^bits - 1) between measured widths, and beyond "
-    "them proportional to (2^bits - 1)^-2, as the variance of rounding is."
+    "KL at widths that were not measured alone is predicted: it falls as the variance of rounding does, with "
+    "the square of the number of steps (2 to the power of bits, less 1), and between two measured widths it is "
+    "interpolated on a log scale."
 )
 
 

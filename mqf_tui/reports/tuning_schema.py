@@ -47,7 +47,8 @@ class Tuning(Part):
     Goal: ``max_kl`` (nats) or ``max_kv_bytes``. ``met``: whether ``recipe`` keeps to it. ``tried``: recipes
     that were measured and not proposed; ``uniform``: settings of about the recipe's size without a mix.
     ``rule``: how widths that were not measured layer by layer were predicted. ``full_bytes``: the cache in
-    full precision. ``command``: the command line that measures the recipe again.
+    full precision. ``command``: the command line that measures the recipe again. ``toml``: the recipe as a
+    file for ``--recipe``. ``code``: the Python that applies it with mlx-lm ("": there is none).
     """
 
     schema_version: int = TUNING_VERSION
@@ -77,3 +78,5 @@ class Tuning(Part):
     thresholds: Thresholds | None = None
     versions: Versions = Versions()
     command: str = ""
+    toml: str = ""
+    code: str = ""

@@ -1,0 +1,226 @@
+"""Sensitivity and tuning in Python: the same engine that the command line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import BadSettingError, FidelityError
+from mqf_tui.fidelity.events import Event, Failed
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.quantizers import Kernel, Quantizer
+    from mqf_tui.fidelity.sensitivity import Run, Sensed
+    from mqf_tui.fidelity.tuning import Stage, Tuned, TuneSettings
+    from mqf_tui.reports.sweep_schema import SweepReport
+    from mqf_tui.reports.tuning_schema import Tuning
+    from mqf_tui.scale.hosts import Fleet
+
+
+def sensitivity_events(
+    settings: KVSettings,
+    quantizers: Sequence[Quantizer],
+    control: Control | None = None,
+    *,
+    apart: bool = True,
+    memory_limit: int | None = None,
+    fleet: Fleet | None = None,
+    sweep_id: str = "",
+) -> Iterator[Event | Sensed]:
+    """Find the model and measure each layer alone (see ``fidelity.sensitivity.sense``); never raises."""
+    control = control or Control()
+    try:
+        settings.check()
+        from mqf_tui.api import facts_of
+        from mqf_tui.fidelity.sensitivity import sense
+
+        facts = facts_of(settings)
+    except FidelityError as error:
+        yield Failed(error)
+        return
+    run = _runner(control, memory_limit, fleet)
+    yield from sense(settings, facts, control, quantizers, apart=apart, run=run, sweep_id=sweep_id)
+
+
+def tune_events(
+    settings: TuneSettings,
+    control: Control | None = None,
+    *,
+    memory_limit: int | None = None,
+    fleet: Fleet | None = None,
+) -> Iterator[Event | Stage | Sensed | Tuned]:
+    """Find the model and a recipe for it (see ``fidelity.tuning.tune``); never raises."""
+    control = control or Control()
+    try:
+        settings.check()
+        from mqf_tui.api import facts_of
+        from mqf_tui.fidelity.tuning import tune
+
+        facts = facts_of(settings.base)
+    except FidelityError as error:
+        yield Failed(error)
+        return
+    yield from tune(settings, facts, control, run=_runner(control, memory_limit, fleet))
+
+
+def measure_kv_sensitivity(
+    model: str | PathLike[str],
+    *,
+    kv_bits: int = 4,
+    kv_group_size: int = 64,
+    apart: bool = True,
+    kernel: Kernel = "auto",
+    quantize_start: int = 0,
+    chunk_length: int = 512,
+    max_chunks: int | None = 4,
+    corpus: str | PathLike[str] = "builtin",
+    trust_remote_code: bool = False,
+    memory_limit: int | None = None,
+    fleet: Fleet | None = None,
+    on_event: Callable[[Event | Sensed], None] | None = None,
+) -> SweepReport:
+    """Measure which layers, and whether their keys or values, hurt most when they alone are quantized.
+
+    ``report.sensitivity`` has each layer and side with its mean KL. ``apart`` False: keys and values as one.
+    The rest as in ``measure_kv_fidelity``. Nothing is saved.
+
+    Raises FidelityError (or a subclass) with a message that says what would work.
+    """
+    from mqf_tui.fidelity.quantizers import Quantizer
+    from mqf_tui.fidelity.sensitivity import Sensed
+
+    settings = _settings(
+        model, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
+    )
+    quantizer = Quantizer(kv_bits, kv_group_size)
+    quantizer.check()
+    for event in sensitivity_events(
+        settings, [quantizer], apart=apart, memory_limit=memory_limit, fleet=fleet, sweep_id="unsaved"
+    ):
+        if on_event is not None:
+            on_event(event)
+        match event:
+            case Failed(error=error):
+                raise error
+            case Sensed():
+                return sensitivity_report(event)
+            case _:
+                pass
+    raise FidelityError("the measurement ended without a result; run it again.")
+
+
+def tune_kv(
+    model: str | PathLike[str],
+    *,
+    max_kv_bytes_per_token: float | None = None,
+    max_kl: float | None = None,
+    bits: Sequence[int] = (8, 6, 4, 3, 2),
+    kv_group_size: int = 64,
+    apart: bool = True,
+    sensed_bits: Sequence[int] = (),
+    sensed_chunks: int = 4,
+    kernel: Kernel = "auto",
+    quantize_start: int = 0,
+    chunk_length: int = 512,
+    max_chunks: int | None = None,
+    corpus: str | PathLike[str] = "builtin",
+    trust_remote_code: bool = False,
+    memory_limit: int | None = None,
+    fleet: Fleet | None = None,
+    on_event: Callable[[Event | Stage | Sensed | Tuned], None] | None = None,
+) -> Tuning:
+    """Find a mixed recipe: at most ``max_kv_bytes_per_token`` (of a 16-bit cache), or ``max_kl`` nats.
+
+    Each layer is measured alone at ``sensed_bits`` (none named: 4 and the fewest of ``bits``) on
+    ``sensed_chunks`` chunks, formats are chosen greedily by KL per byte saved, and the recipe is measured as
+    a whole beside settings without a mix. ``tuning.toml`` is the recipe's file, ``tuning.code`` the Python
+    that applies it with mlx-lm, ``tuning.met`` whether it keeps to the goal. The rest as in
+    ``measure_kv_fidelity``. Nothing is saved.
+
+    Raises FidelityError (or a subclass) with a message that says what would work.
+    """
+    from mqf_tui.fidelity.tuning import Tuned, TuneSettings
+
+    settings = TuneSettings(
+        _settings(
+            model, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
+        ),
+        max_kv_bytes=max_kv_bytes_per_token,
+        max_kl=max_kl,
+        bits=tuple(bits),
+        sensed_bits=tuple(sensed_bits),
+        sensed_chunks=sensed_chunks,
+        apart=apart,
+    )
+    for event in tune_events(settings, memory_limit=memory_limit, fleet=fleet):
+        if on_event is not None:
+            on_event(event)
+        match event:
+            case Failed(error=error):
+                raise error
+            case Tuned(tuning=tuning):
+                return tuning
+            case _:
+                pass
+    raise FidelityError("the tuning ended without a result; run it again.")
+
+
+def sensitivity_report(sensed: Sensed, command: str = "") -> SweepReport:
+    """What was sensed at one quantizer as a report with its picture; each layer is a setting of it."""
+    from mqf_tui.fidelity.pairing import Subject
+    from mqf_tui.fidelity.sweep_summary import sweep_summary
+
+    subjects = [
+        Subject(f"layer {one.layer} {one.side}", outcome.report, lambda found=outcome.positions: found)
+        for one, outcome in sensed.outcomes
+        if outcome.report is not None
+    ]
+    (found,) = sensed.sensitivities
+    return sweep_summary(subjects, ended=sensed.ended, sensitivity=found, command=command)
+
+
+def _runner(control: Control, memory_limit: int | None, fleet: Fleet | None) -> Run:
+    def run(sweep: SweepSettings) -> Iterator[Event]:
+        from mqf_tui.api import sweep_events
+
+        return sweep_events(replace(sweep, memory_limit=memory_limit), control, fleet=fleet)
+
+    return run
+
+
+def _settings(
+    model: str | PathLike[str],
+    kv_group_size: int,
+    kernel: Kernel,
+    quantize_start: int,
+    chunk_length: int,
+    max_chunks: int | None,
+    corpus: str | PathLike[str],
+    trust_remote_code: bool,
+) -> KVSettings:
+    return KVSettings(
+        model=_words("model", model),
+        kv_group_size=_whole(kv_group_size),
+        kernel=kernel,
+        quantize_start=_whole(quantize_start),
+        chunk_length=_whole(chunk_length),
+        max_chunks=None if max_chunks is None else _whole(max_chunks),
+        corpus=_words("corpus", corpus),
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _whole(value: int) -> int:
+    """NumPy's integers as Python's; anything else is left for the settings to refuse."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _words(name: str, value: str | PathLike[str]) -> str:
+    if not isinstance(value, str | PathLike) or not isinstance(words := fspath(value), str):
+        raise BadSettingError(f"{name} is {value!r}; use a name or a path.")
+    return words
