@@ -24,8 +24,8 @@ SLOPE = -2.0  # of log KL over log(2^b - 1)
 FULL = "16"
 RULE = (
     "KL at widths that were not measured alone is predicted: it falls as the variance of rounding does, with "
-    "the square of the number of steps (2 to the power of bits, less 1), and between two measured widths it is "
-    "interpolated on a log scale."
+    "the square of the number of steps (2 to the power of bits, less 1), and between two measured widths it "
+    "is interpolated on a log scale."
 )
 
 
