@@ -32,7 +32,7 @@ from mqf_tui.fidelity.events import (
 from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.spreading import spread
+from mqf_tui.fidelity.spreading import spread, with_control
 from mqf_tui.library.runs import list_runs
 from mqf_tui.library.spool import Spool
 from mqf_tui.library.sweeps import list_sweeps, load_sweep
@@ -208,7 +208,7 @@ def test_spreads() -> None:
     assert words == ["k8v16g64", "k8v4g64", "k16v4g64"]
     words = [one.quantizers.word for one in spread(BASE, formats=("mxfp4", "k8v4g32", "4"), groups=(32, 64))]
     assert words == ["mxfp4", "k8v4g32", "4g32", "4g64"]
-    pairs = [(one.kv_bits, one.kernel) for one in spread(BASE, bits=(4,), control=True)]
+    pairs = [(one.kv_bits, one.kernel) for one in with_control(spread(BASE, bits=(4,)))]
     assert pairs == [(4, "quantized"), (4, "dequantized")]
     with pytest.raises(BadSettingError, match="values alone"):
         spread(BASE, v_bits=(4,))

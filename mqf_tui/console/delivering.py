@@ -50,12 +50,18 @@ class Delivery:
             self._take(event)
             yield event
 
-    def report(self, limits: Limits) -> SweepReport:
-        """The sweep's own report; there must be at least one subject."""
+    def report(self, limits: Limits, *, budget: str, command: str) -> SweepReport:
+        """The sweep's own report; there must be at least one subject. For the words see ``sweep_summary``."""
         from mqf_tui.fidelity.sweep_summary import sweep_summary
 
         assert self.ended is not None
-        return sweep_summary(self.subjects, ended=self.ended, limits=limits)
+        return sweep_summary(
+            self.subjects,
+            ended=self.ended,
+            limits=limits,
+            budget=budget,
+            command=command,
+        )
 
     def _take(self, event: Event) -> None:
         match event:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if not options.no_save:
         check_writable()
         spool = options.spool or Spool.create(settings.sweep_id, arguments)
-    return _swept(settings, limits, spool, options)
+    return _swept(settings, limits, spool, options, arguments)
 
 
 def resumed(options: argparse.Namespace) -> tuple[Spool, list[str]]:
@@ -62,22 +65,23 @@ def resumed(options: argparse.Namespace) -> tuple[Spool, list[str]]:
 
 def sweep_settings(options: argparse.Namespace, sweep_id: str) -> SweepSettings:
     """The settings of all variants that the options name."""
-    from mqf_tui.fidelity.spreading import spread
+    from mqf_tui.fidelity.spreading import spread, with_control
 
     base = settings_from(options)
     bits = options.sweep_bits
     if not (bits or options.formats or options.k_bits or options.v_bits or base.recipe):
         bits = (8, 6, 4)
-    variants = (base,) if base.recipe is not None and not bits else ()
+    variants = () if base.recipe is None else (base,)
     variants += spread(
-        base,
+        replace(base, recipe=None),
         bits=bits,
         groups=options.sweep_groups or (64,),
         formats=options.formats,
         k_bits=options.k_bits,
         v_bits=options.v_bits,
-        control=options.control,
     )
+    if options.control:
+        variants = with_control(variants)
     if options.spool is not None:
         sweep_id = options.spool.sweep_id
     return SweepSettings(variants, race=options.race, memory_limit=options.memory_limit, sweep_id=sweep_id)
@@ -111,11 +115,18 @@ def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(most)
 
 
-def _swept(settings: SweepSettings, limits: Limits, spool: Spool | None, options: argparse.Namespace) -> int:
+def _swept(
+    settings: SweepSettings,
+    limits: Limits,
+    spool: Spool | None,
+    options: argparse.Namespace,
+    arguments: Sequence[str],
+) -> int:
     from mqf_tui.console.delivering import Delivery
 
     control = Control()
     delivery = Delivery(settings, spool)
+    about = {"budget": budget_words(options), "command": command_words(arguments)}
     with SweepProgress(settings) as progress, interrupts(control):
         for event in delivery.kept(_events(settings, control, spool, options)):
             progress.show(event)
@@ -124,7 +135,7 @@ def _swept(settings: SweepSettings, limits: Limits, spool: Spool | None, options
     ended = delivery.ended
     if ended is None:
         raise FidelityError("the sweep ended without a result; run it again.")
-    report = delivery.report(limits) if delivery.subjects else None
+    report = delivery.report(limits, **about) if delivery.subjects else None
     if report is not None:
         _deliver(report, options, saved=spool is not None)
     if spool is not None and ended.error is None and not ended.stopped:
@@ -151,6 +162,19 @@ def _judged(delivery: Delivery, fail_on: str | None) -> int:
         return 0
     sys.stderr.write(f"mqf-tui: no setting of the sweep is better than {fail_on}.\n")
     return FAILED_VERDICT
+
+
+def budget_words(options: argparse.Namespace) -> str:
+    """What must fit, as it was asked for: ``8.0 GB at 32,768 tokens``; "" where nothing was."""
+    from mqf_tui.reports.text import size
+
+    return "" if options.context is None else f"{size(options.memory)} at {options.context:,} tokens"
+
+
+def command_words(arguments: Sequence[str]) -> str:
+    """The command as it was given; files and folders by their last part only."""
+    named = (Path(word).name if os.path.exists(os.path.expanduser(word)) else word for word in arguments)
+    return shlex.join(["mqf-tui", *named])
 
 
 def _events(

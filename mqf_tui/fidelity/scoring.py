@@ -109,6 +109,8 @@ class ChunkScorer:
         self.reference_seconds = 0.0
         self._kept = [variant.recipe.first_quantized if replay else 0 for variant in variants]
         self._found: list[list[Positions]] = [[] for _ in variants]
+        unknown = np.full(len(text.tokens), UNKNOWN_CLASS, np.int8)
+        self._classes = unknown if text.token_class is None else text.token_class
 
     def __iter__(self) -> Iterator[tuple[int, Positions]]:
         """One chunk, once; see the class."""
@@ -164,6 +166,7 @@ class ChunkScorer:
             if found is not None and len(found):
                 here = {"chunk": self.text.chunk, "part": self.text.part}
                 columns = {name: np.full_like(getattr(found, name), value) for name, value in here.items()}
+                columns["token_class"] = self._classes[found.depth + 1].astype(np.int8)
                 yield index, replace(found, **columns)
 
     def _make_caches(self) -> None:
@@ -250,13 +253,12 @@ class ChunkScorer:
 
     def _positions(self, metrics: StepMetrics, a: int, b: int) -> Positions:
         n, text = b - a, self.text
-        classes = np.full(len(text.tokens), UNKNOWN_CLASS) if text.token_class is None else text.token_class
         here = {
             "chunk": np.full(n, text.chunk),
             "depth": np.arange(a, b),
             "part": np.full(n, text.part),
             "token": text.tokens[a + 1 : b + 1],
-            "token_class": classes[a + 1 : b + 1],
+            "token_class": self._classes[a + 1 : b + 1],
         }
         measured = {name: np.array(values) for name, values in metrics._asdict().items()}
         columns = {name: array.astype(DTYPES[name]) for name, array in (here | measured).items()}

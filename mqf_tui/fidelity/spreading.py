@@ -18,13 +18,11 @@ def spread(
     formats: Sequence[str] = (),
     k_bits: Sequence[int] = (),
     v_bits: Sequence[int] = (),
-    control: bool = False,
 ) -> tuple[KVSettings, ...]:
     """Settings like ``base`` for each of: ``bits`` × ``groups``; ``formats`` (``k8v4``, ``mxfp4``, … each
     with every group that it does not name); ``k_bits`` × ``v_bits`` × ``groups``, 16 being full precision.
 
-    Each comes once, in this order. ``control``: each twice, read from the packed numbers as mlx-lm does it,
-    and from the same numbers by standard attention. Raises BadSettingError.
+    Each comes once, in this order. Raises BadSettingError.
     """
     if bool(k_bits) != bool(v_bits):
         given, missing = ("keys", "v_bits") if k_bits else ("values", "k_bits")
@@ -32,16 +30,19 @@ def spread(
             f"bits are given for {given} alone; name both, 16 being full precision ({missing}=16)."
         )
     found = dict.fromkeys(_formats(bits, groups, formats, k_bits, v_bits))
-    settings = [with_quantizers(base, layer) for layer in found]
-    if not control:
-        return tuple(settings)
-    if base.kernel == "emulated":
+    return tuple(with_quantizers(base, layer) for layer in found)
+
+
+def with_control(variants: Sequence[KVSettings]) -> tuple[KVSettings, ...]:
+    """Each variant twice: read from the packed numbers as mlx-lm does it, and from the same numbers by
+    standard attention. Raises BadSettingError for an emulated one."""
+    if any(one.kernel == "emulated" for one in variants):
         raise BadSettingError(
             "the control compares two ways to read a packed cache, and an emulated one is not packed; leave "
             "out one of the two."
         )
     kernels = ("quantized", "dequantized")
-    return tuple(replace(one, kernel=kernel) for one in settings for kernel in kernels)
+    return tuple(replace(one, kernel=kernel) for one in variants for kernel in kernels)
 
 
 def with_quantizers(base: KVSettings, layer: LayerQuantizers) -> KVSettings:
