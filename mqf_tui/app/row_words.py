@@ -59,6 +59,7 @@ def _signs(r: Report) -> tuple[str, ...]:
     return (
         partial if r.partial else counted(r.n_chunks, "chunk") if r.n_chunks else "",
         f"↓ imported from {inert(r.origin.tool)}" if r.origin else "",
+        f"≡ sweep {inert(r.sweep_id)}" if r.sweep_id else "",
     )
 
 

@@ -14,11 +14,13 @@ from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
 from mqf_tui.app.row_words import detail_words, flip_words, kl_words, local_time, short_words
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
+from mqf_tui.app.screens.sweep import SweepScreen
 from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.runs import SavedRun, all_runs
+from mqf_tui.library.sweeps import load_sweep
 from mqf_tui.reports.rows import bounds
 from mqf_tui.reports.text import inert
 
@@ -49,14 +51,15 @@ class RunsScreen(BaseScreen):
     HELP = (
         "# Runs\n\nEnter opens a run. Space marks one; c compares the two marked ones.\n\n"
         "**◐** is a partial run: it was stopped before its end. **↓** was imported: another tool made it, "
-        "and what that tool did not write is not known here.\n\n"
+        "and what that tool did not write is not known here. **≡** is of a sweep, which s opens.\n\n"
         "Beside the verdict stands how sure it is; ± is half of a 95 % interval: of KL as a share of it, of "
         "flips in percentage points. Below the table stands what found no room in it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", key_display="␣"),
         Binding("c", "compare", "Compare"),
-        Binding("f5", "reload", "Reload"),
+        Binding("s", "sweep", "Sweep"),
+        Binding("f5", "reload", "Reload", show=False),
         *COMMON,
     ]
 
@@ -142,7 +145,8 @@ class RunsScreen(BaseScreen):
     def _cells(self, run: SavedRun) -> dict[str, Text]:
         r = run.report
         colour = self.app.theme_variables[COLOURS[r.verdict]]
-        marks = (" ◐" if r.partial else "") + (" ↓" if r.origin is not None else "")
+        signs = {"◐": r.partial, "↓": r.origin is not None, "≡": r.sweep_id}
+        marks = "".join(f" {sign}" for sign, there in signs.items() if there)
         return {
             "": Text(str(self._marked.index(run.id) + 1) if run.id in self._marked else " "),
             "verdict": Text(short_words(r, r.stopping) + marks, style=f"bold {colour}"),
@@ -164,6 +168,15 @@ class RunsScreen(BaseScreen):
         run = self._current()
         words = detail_words(run) if run is not None else ""
         self.query_one("#detail", Static).update(Text(words, style=self.app.theme_variables["secondary"]))
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is a sweep to be opened where the row is of one."""
+        del parameters
+        if action != "sweep":
+            return True
+        run = self._current() if self.query(DataTable) else None
+        return run is not None and bool(run.report.sweep_id)
 
     @on(DataTable.RowSelected)
     def open(self) -> None:
@@ -194,6 +207,18 @@ class RunsScreen(BaseScreen):
             return
         by_id = {run.id: run for run in self._runs}
         self.app.push_screen(CompareScreen(by_id[chosen[0]], by_id[chosen[1]]))
+
+    def action_sweep(self) -> None:
+        """Open the sweep that the run under the cursor is of."""
+        run = self._current()
+        if run is None or not run.report.sweep_id:
+            return
+        try:
+            report = load_sweep(run.report.sweep_id)
+        except FidelityError as error:
+            self.notify(str(error), severity="error", markup=False)
+        else:
+            self.app.push_screen(SweepScreen(report, {run.id: run for run in self._runs}))
 
     def _current(self) -> SavedRun | None:
         row = self.query_one(DataTable).cursor_row
