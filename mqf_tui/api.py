@@ -251,7 +251,8 @@ def measure_kv_sweep(
             case Failed(error=error):
                 raise error
             case Finished(report=report, positions=positions):
-                subjects.append(Subject(report.short_setting, report, lambda found=positions: found))
+                name = f"{report.short_setting} {report.kernel}"
+                subjects.append(Subject(name, report, lambda found=positions: found))
             case Swept():
                 found = sweep_summary(subjects, ended=event, limits=Limits(max_kv_bytes_per_token))
                 return Sweep(found, tuple(subject.report for subject in subjects))

@@ -112,7 +112,12 @@ class Delivery:
 
             run_id = save_run(report, positions).id
             self.saved.append(f"{report.short_setting}: {run_id}")
-        self.subjects.append(Subject(run_id or report.short_setting, report, lambda: positions))
+        self.subjects.append(Subject(run_id or unsaved_name(report), report, lambda: positions))
+
+
+def unsaved_name(report: Report) -> str:
+    """What stands for a run's id where it was not saved; the two kernels of a control are told apart."""
+    return f"{report.short_setting} {report.kernel}" if report.kernel else report.short_setting
 
 
 def _identity(plans: tuple[Plan, ...]) -> dict[str, str]:
