@@ -241,7 +241,7 @@ def _rounding(model: Any, recipe: Recipe) -> list[Any]:
 
 def _tiny(name: str, seed: int = 4) -> Any:
     mx.random.seed(seed)
-    config: Any = (tiny_configs.PLAIN | tiny_configs.SPECIAL)[name]
+    config: Any = (tiny_configs.PLAIN | tiny_configs.SPECIAL | tiny_configs.LATENT)[name]
     kind, arguments = _get_classes(config)
     return kind(arguments.from_dict(config))
 
@@ -253,6 +253,7 @@ def _tiny(name: str, seed: int = 4) -> Any:
         ("llama", None, "0:8g32,1:mxfp8,2:5g32"),
         ("gpt_oss", ["sliding", "full"] * 2, "1:4g32,3:k8v4g32"),
         ("gemma3_text", ["sliding", "full"] * 2, "0:4g32,1:8g32,2:k16v3g32"),
+        ("deepseek_v3", ["latent"] * 4, "0:4g32,2:k8v4g32"),
     ],
 )
 def test_the_printed_code_gives_the_logits_of_the_recipe(
@@ -279,6 +280,22 @@ def test_the_printed_code_uses_the_stock_class_where_it_can(demo_model: Path) ->
     assert [type(c).__name__ for c in cache] == ["PackedKVCache", *["KVCache"] * (n - 1)]
     found, expected = _logits(model, cache), _logits(model, _rounding(model, mixed))
     assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("kernel", ["quantized", "dequantized"])
+def test_the_printed_code_gives_what_is_measured(demo_model: Path, kernel: Any) -> None:
+    from mqf_tui.fidelity.attention import installed
+    from mqf_tui.fidelity.caches import variant_cache
+
+    model: Any = load_model(demo_model)[0]
+    model.set_dtype(mx.float32)
+    recipe = resolve(["full"] * len(make_prompt_cache(model)), FOUR, "0:k8v4g32,1:3g64,2:8g64")
+    cache = _made(mlx_lm_code(recipe, model="demo"), model)
+    found = _logits(model, cache)
+    with installed(model):
+        expected = _logits(model, variant_cache(model, recipe, kernel))
+    plain = _logits(model, make_prompt_cache(model))
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected - plain).max()
 
 
 def test_the_printed_code_can_be_trimmed_and_generates() -> None:

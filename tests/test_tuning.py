@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mqf_tui.fidelity.tuning_table import Table, kl_at
 from mqf_tui.reports.schema import Estimate
 from mqf_tui.reports.sensitivity_schema import CacheSide, LayerCost, Sensitivity
 
-from . import tiny_configs
+from . import makers, tiny_configs
 
 FULL = LayerQuantizers()
 
@@ -119,6 +120,59 @@ def test_a_model_without_layers_to_tune(tmp_path: Path) -> None:
     assert isinstance(last, Failed)
     assert isinstance(last.error, UnsupportedModelError)
     assert "--kernel emulated" in str(last.error)
+
+
+def _folder(path: Path, config: dict[str, Any]) -> ModelFacts:
+    """A tiny random model of another architecture, in a folder."""
+    import mlx.core as mx
+
+    mx.random.seed(2)
+    path.mkdir()
+    config = config | {"vocab_size": makers.VOCAB}
+    (path / "config.json").write_text(json.dumps(config))
+    makers.write_tokenizer(path)
+    weights = tiny_configs.flat(tiny_configs.build(config))
+    mx.save_safetensors(str(path / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return read_facts(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "layers"),
+    [
+        ("gemma3_text", "auto", [1, 3]),
+        ("gpt_oss", "auto", [1, 3]),
+        ("qwen3_next", "auto", [3]),
+        ("gemma3_text", "emulated", [1, 3]),
+        ("deepseek_v3", "emulated", [0, 1, 2, 3]),
+    ],
+)
+def test_layers_that_grow_are_measured_alone(
+    tmp_path: Path, name: str, kernel: Any, layers: list[int]
+) -> None:
+    config = (tiny_configs.SPECIAL | tiny_configs.LATENT)[name]
+    facts = _folder(tmp_path / "model", config)
+    *_, last = sense(_base(kernel=kernel, max_chunks=2), facts, Control(), [Quantizer(3, 32)], apart=False)
+    assert isinstance(last, Sensed), last
+    (found,) = last.sensitivities
+    assert found.n_layers == 4
+    assert [cost.layer for cost in found.layers] == layers
+    assert all(cost.kl.value > 0 for cost in found.layers)
+
+
+def test_a_mixed_model_tuned(tmp_path: Path) -> None:
+    """Bytes count the layers that grow; the windows stay as they are."""
+    facts = _folder(tmp_path / "model", tiny_configs.SPECIAL["gemma3_text"])
+    # Two full layers of 2 heads of 32: 2 · 2 · 2 · 32 · 2 = 512 bytes in full precision, 160 at 4 bits.
+    settings = TuneSettings(_base(max_chunks=2), max_kv_bytes=200, bits=(8, 4), sensed_chunks=1)
+    *_, last = tune(settings, facts, Control())
+    assert isinstance(last, Tuned), last
+    assert last.tuning.full_bytes == 512
+    assert 160 <= last.tuning.recipe.kv_bytes <= 200
+    assert [layer.full for layer in last.recipe.layers] == [True, False, True, False]
+    assert last.report.kv_bytes_per_token is not None
+    assert last.report.kv_bytes_per_token.variant_16bit == last.tuning.recipe.kv_bytes
+    assert last.report.layers is not None
+    assert "the 2 sliding-window ones are bounded and stay" in last.report.layers.words
 
 
 def _tuned(facts: ModelFacts, **goal: Any) -> tuple[Tuned, list[Any]]:
