@@ -80,9 +80,9 @@ def _kept(snapshot: Snapshot) -> str:
     """What is on disk now; empty where nothing is."""
     if not snapshot.saved:
         return ""
-    partial = sum(run.report.partial for run in snapshot.saved)
-    kind = "partial run" if partial else "run"
-    if len(snapshot.saved) == 1:
-        return f"{kind} saved as {snapshot.saved[0].id}"
-    some = f", {partial} of them partial" if partial else ""
-    return f"{len(snapshot.saved)} runs{some} saved as sweep {snapshot.settings.sweep_id}"
+    n, partial = len(snapshot.saved), sum(run.report.partial for run in snapshot.saved)
+    if n == 1:
+        return f"{'partial run' if partial else 'run'} saved as {snapshot.saved[0].id}"
+    kind = "partial runs" if partial == n else "runs"
+    some = f" ({partial} of them partial)" if 0 < partial < n else ""
+    return f"{n} {kind}{some} saved as sweep {snapshot.settings.sweep_id}"
