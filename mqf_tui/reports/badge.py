@@ -17,8 +17,8 @@ def words(report: Report) -> tuple[str, str]:
     """Left and right half: ``4-bit KV cache, group 64``, ``good, 98 % · KL 0.00123``."""
     *others, last = on_edge(report) or ("",)
     verdict = f"{', '.join(others)} or {last}" if last else verdict_words(report)
-    partial = " · partial" if report.partial else ""
-    return report.setting, f"{verdict} · KL {kl(report.kl.mean)}{partial}"
+    marks = " · partial" * report.partial + " · dropped" * bool(report.dropped)
+    return report.setting, f"{verdict} · KL {kl(report.kl.mean)}{marks}"
 
 
 def to_badge(report: Report) -> str:

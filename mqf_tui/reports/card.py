@@ -49,6 +49,8 @@ def _results(report: Report) -> Iterator[EvalResult]:
         "chunks": report.n_chunks or None,
         "positions": report.n_positions or None,
         "mode": report.mode,
+        "kernel": report.kernel,
+        "score_last": report.score_last,
         "token_hash": inert(c.token_hash) or None,
     }
     for kind, name, value, ci in _metrics(report):

@@ -181,7 +181,7 @@ def _side(number: int, side: Side) -> tuple[str, ...]:
     return (
         str(number),
         said(side.run),
-        setting,
+        said(setting),
         moved,
         flips if known(side.flip_rate) else UNKNOWN,
         verdict_of(side),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.reports.schema import Bounds, Estimate, Report
+from mqf_tui.reports.setting_words import recipe_words
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
@@ -204,5 +205,7 @@ COLUMNS: tuple[Column, ...] = (
     *_plain("positions_per_second", "versions.mqf_tui", "versions.mlx", "versions.mlx_lm"),
     *_plain("versions.python", "origin.tool", "origin.form", "origin.file", "command"),
     _list("warnings"),
-    *_plain("schema_version"),
+    *_plain("schema_version", "kv_format", "kernel", "layers.n_layers", "layers.n_quantized", "layers.words"),
+    ("layers_recipe", recipe_words),
+    *_plain("score_last", "sweep_id", "dropped", "drift.start"),
 )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mqf_tui.reports.rows import between, bounds, known
 from mqf_tui.reports.schema import Bounds, Report
+from mqf_tui.reports.setting_words import scored_words
 from mqf_tui.reports.text import counted, inert, kl, percent
 
 SIGNS = {"good": "●", "marginal": "▲", "bad": "■"}
@@ -84,10 +85,14 @@ def measured(report: Report) -> Iterator[str]:
     if report.n_chunks:
         length = f" of {report.corpus.chunk_length} tokens" if report.corpus.chunk_length else ""
         yield counted(report.n_chunks, "chunk") + length
+    if report.score_last:
+        yield scored_words(report)
     if report.n_positions:
         yield counted(report.n_positions, "position")
     if report.partial:
         yield f"partial: {report.n_chunks} of {report.n_chunks_planned} chunks begun"
+    if report.dropped:
+        yield "dropped from its sweep"
 
 
 def mean_interval(report: Report) -> Bounds | None:

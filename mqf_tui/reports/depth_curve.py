@@ -1,4 +1,4 @@
-"""The chart of mean KL by depth."""
+"""The chart of mean KL by depth, with a log axis where the buckets double."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from mqf_tui.reports.axes import nice_ticks, tick_words
 from mqf_tui.reports.chart_parts import Chart, frame, label, line
 from mqf_tui.reports.distribution import MARGIN
 from mqf_tui.reports.markup import Markup, element, together
-from mqf_tui.reports.schema import DepthBucket, Report
+from mqf_tui.reports.schema import DepthBucket, Drift, Report
 from mqf_tui.reports.text import kl
 
 _PLOT = 150.0
 _TOP = 58.0
 # An interval over few chunks can be many times its mean; the axis follows the means.
 _MOST = 3.0
+_ROOM = 44  # px that the number of a depth needs
+_DOUBLING = 4  # times as wide as the first bucket the last one is where they double
 
 
 def depth_curve(report: Report, width: float) -> Chart:
@@ -32,6 +34,7 @@ def depth_curve(report: Report, width: float) -> Chart:
         *_grid(plot),
         *_bands(plot, buckets),
         *_overall(plot, report.kl.mean),
+        *_onset(plot, report.drift),
         *_curve(plot, buckets),
         *_depths(plot, buckets),
     ]
@@ -51,9 +54,17 @@ class _Plot:
     first: int
     last: int
     ticks: list[float]
+    origin: float = 0.0  # of a log axis: what stands at its left, for depth 0 cannot
 
     def x(self, depth: float) -> float:
-        return self.left + (depth - self.first) / max(self.last - self.first, 1) * (self.right - self.left)
+        if self.origin:
+            share = math.log(max(depth, self.origin) / self.origin) / math.log(self.last / self.origin)
+        else:
+            share = (depth - self.first) / max(self.last - self.first, 1)
+        return self.left + share * (self.right - self.left)
+
+    def middle(self, bucket: DepthBucket) -> float:
+        return (self.x(bucket.start) + self.x(bucket.end)) / 2
 
     def y(self, value: float) -> float:
         """Clipped at the top."""
@@ -68,7 +79,16 @@ def _plot_of(report: Report, buckets: Sequence[DepthBucket], width: float) -> _P
         [highest, *(b.ci_high for b in buckets if b.ci_high is not None and math.isfinite(b.ci_high))]
     )
     ticks = nice_ticks(min(reach, _MOST * highest) if highest else reach, 4)
-    return _Plot(MARGIN, width - 16, buckets[0].start, buckets[-1].end, ticks)
+    return _Plot(MARGIN, width - 16, buckets[0].start, buckets[-1].end, ticks, _origin(buckets))
+
+
+def _origin(buckets: Sequence[DepthBucket]) -> float:
+    """The left end of a log axis: the first bucket is an octave wide where it begins at 0. None (0) where
+    buckets are equal parts."""
+    first, last = buckets[0], buckets[-1]
+    if len(buckets) < 3 or last.end - last.start < _DOUBLING * (first.end - first.start):
+        return 0.0
+    return max(first.start, first.end / 2)
 
 
 def _said(report: Report, buckets: Sequence[DepthBucket], plot: _Plot) -> str:
@@ -78,7 +98,10 @@ def _said(report: Report, buckets: Sequence[DepthBucket], plot: _Plot) -> str:
         words = "shaded: 95 % intervals"
     if any(b.ci_high is not None and b.ci_high > plot.ticks[-1] for b in buckets):
         words += "; ▲ goes on beyond the top"
-    return words + "; dashed: overall mean"
+    words += "; dashed: overall mean"
+    if report.drift is not None and report.drift.start is not None:
+        words += f"; dotted: drifts from {report.drift.start:,} on"
+    return words
 
 
 def _grid(plot: _Plot) -> Iterator[Markup]:
@@ -101,7 +124,7 @@ def _bands(plot: _Plot, buckets: Sequence[DepthBucket]) -> Iterator[Markup]:
                 class_="band",
             )
             if b.ci_high > plot.ticks[-1]:
-                middle = plot.x((b.start + b.end) / 2)
+                middle = plot.middle(b)
                 yield element("text", "▲", x=middle, y=_TOP - 3, text_anchor="middle", class_="small")
 
 
@@ -110,10 +133,15 @@ def _overall(plot: _Plot, mean: float) -> Iterator[Markup]:
         yield line(plot.left, plot.y(mean), plot.right, plot.y(mean), "mark dashed")
 
 
+def _onset(plot: _Plot, drift: Drift | None) -> Iterator[Markup]:
+    """Where KL begins to drift."""
+    if drift is not None and drift.start is not None and plot.first < drift.start < plot.last:
+        x = plot.x(drift.start)
+        yield line(x, _TOP, x, _TOP + _PLOT, "mark dotted")
+
+
 def _curve(plot: _Plot, buckets: Sequence[DepthBucket]) -> Iterator[Markup]:
-    points = [
-        (plot.x((b.start + b.end) / 2), plot.y(b.kl_mean), b) for b in buckets if math.isfinite(b.kl_mean)
-    ]
+    points = [(plot.middle(b), plot.y(b.kl_mean), b) for b in buckets if math.isfinite(b.kl_mean)]
     path = "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y, _ in points)
     if len(points) > 1:
         yield element("path", d=path, class_="curve")
@@ -122,7 +150,7 @@ def _curve(plot: _Plot, buckets: Sequence[DepthBucket]) -> Iterator[Markup]:
         yield element("circle", tip, cx=x, cy=y, r=4.5, class_="dot")
     for b in buckets:
         if not math.isfinite(b.kl_mean):
-            yield label(plot.x((b.start + b.end) / 2), _TOP + 12, kl(b.kl_mean), "middle", small=True)
+            yield label(plot.middle(b), _TOP + 12, kl(b.kl_mean), "middle", small=True)
 
 
 def _depths(plot: _Plot, buckets: Sequence[DepthBucket]) -> Iterator[Markup]:
@@ -130,6 +158,8 @@ def _depths(plot: _Plot, buckets: Sequence[DepthBucket]) -> Iterator[Markup]:
     for depth in [*(b.start for b in buckets), buckets[-1].end]:
         x = plot.x(depth)
         yield line(x, y, x, y + 5, "axis")
-        if x - last >= 44:
-            yield label(x, y + 19, f"{depth:,}", "middle", small=True)
+        if x - last >= _ROOM:
+            # A long number at the end would run out of the picture.
+            long = depth >= 10**4 and x > plot.right - 8
+            yield label(x + 14 * long, y + 19, f"{depth:,}", "end" if long else "middle", small=True)
             last = x

@@ -14,6 +14,7 @@ from mqf_tui.reports.html_style import page_style
 from mqf_tui.reports.html_tables import breakdowns, figures_table, provenance, table
 from mqf_tui.reports.markup import Markup, element, together
 from mqf_tui.reports.schema import Report
+from mqf_tui.reports.setting_words import notes
 from mqf_tui.reports.text import counted, inert, stopping_words, verdict_words
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _header(report: Report) -> Markup:
             element("span", f"  thresholds: {inert(report.thresholds.policy)}", class_="muted"),
         ),
         element("p", stopped[0].upper() + stopped[1:] + ".", class_="muted") if stopped else None,
+        *(element("p", element("bdi", f"{note[0].upper()}{note[1:]}.")) for note in notes(report)),
         element("div", *_cards(report), class_="cards"),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mqf_tui.reports.markup import Markup, element
 from mqf_tui.reports.rows import Row, between, bounds, figures, known
 from mqf_tui.reports.schema import Group, Report
+from mqf_tui.reports.setting_words import kernel_words, recipe_words
 from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, point_range, points, size
 
 
@@ -77,6 +78,8 @@ def provenance(report: Report) -> Iterator[tuple[str, str]]:
         ("its files", [_called("config", r.config_hash), _called("weights index", r.weights_hash)]),
         ("architecture", [r.architecture, r.weights, size(r.weights_bytes) if r.weights_bytes else ""]),
         ("variant", [r.variant_model, r.cache]),
+        ("attention", [kernel_words(r)]),
+        ("layers", [recipe_words(r)]),
         ("computed in", [r.compute]),
         (
             "corpus",
@@ -94,6 +97,7 @@ def provenance(report: Report) -> Iterator[tuple[str, str]]:
         ("software", [*(_called(n, word) for n, word in _software(report)), v.system]),
         ("thresholds", [thresholds(report)]),
         ("confidence", [_confidence(report)]),
+        ("sweep", [r.sweep_id or ""]),
         ("made", [r.created[:19].replace("T", " ")]),
     ):
         said = ", ".join(inert(word) for word in words if word)

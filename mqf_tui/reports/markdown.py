@@ -8,6 +8,7 @@ from mqf_tui.reports.escaping import fenced, said
 from mqf_tui.reports.markdown_details import details, groups, table
 from mqf_tui.reports.rows import bounds, figures, known, spread
 from mqf_tui.reports.schema import Report
+from mqf_tui.reports.setting_words import notes, scored_words
 from mqf_tui.reports.text import counted, kl, percent, stopping_words, verdict_words
 
 
@@ -18,7 +19,7 @@ def to_markdown(report: Report) -> str:
 
 def title(report: Report) -> str:
     """What was measured: ``org/model: 4-bit KV cache, group 64, stress``."""
-    words = [f"{said(report.model) or 'unnamed model'}: {report.setting}"]
+    words = [f"{said(report.model) or 'unnamed model'}: {said(report.setting)}"]
     if report.mode == "stress":
         words.append("stress")
     elif report.mode == "deployment":
@@ -32,6 +33,8 @@ def body(report: Report) -> Iterator[str]:
     """All blocks below the title."""
     yield " ".join((headline(report), *_ending(report)))
     yield " ".join((*_material(report), thresholds(report)))
+    if lines := [said(f"{note[0].upper()}{note[1:]}.") for note in notes(report)]:
+        yield " ".join(lines)
     if report.warnings:
         yield "\n>\n".join(f"> ⚠ {said(warning)}" for warning in report.warnings)
     yield table(("", "value", "95 % interval"), figures(report), align="lrr")
@@ -87,7 +90,8 @@ def _material(report: Report) -> Iterator[str]:
         words.append(counted(report.n_positions, "position"))
     if report.n_chunks:
         length = f" of {report.corpus.chunk_length} tokens" if report.corpus.chunk_length else ""
-        words.append(f"{counted(report.n_chunks, 'chunk')}{length}")
+        some = f", {scored_words(report)}," if report.score_last else ""
+        words.append(f"{counted(report.n_chunks, 'chunk')}{length}{some}")
     measured = " in ".join(words)
     name = said(report.corpus.name)
     if measured or name:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mqf_tui.reports.escaping import code, said
 from mqf_tui.reports.rows import between, bounds, known
 from mqf_tui.reports.schema import Group, Report
+from mqf_tui.reports.setting_words import kernel_words, recipe_words
 from mqf_tui.reports.text import UNKNOWN, counted, duration, kl, percent, point_range, points, size
 
 _RULES = {"l": "---", "r": "---:"}
@@ -80,6 +81,9 @@ def _provenance(report: Report) -> Iterator[tuple[str, str]]:
         ("tokens", _tokens(report)),
         ("machine", _machine(report)),
         ("computed", _joined(said(report.compute), said(report.cache))),
+        ("attention", said(kernel_words(report))),
+        ("layers", said(recipe_words(report))),
+        ("sweep", code(report.sweep_id) if report.sweep_id else ""),
         ("speed", _speed(report)),
         ("software", _software(report)),
         ("verdict", _confidence(report)),

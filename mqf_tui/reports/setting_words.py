@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from mqf_tui.reports.schema import Layers, Report
-from mqf_tui.reports.text import inert, kv_format_words
+from mqf_tui.reports.text import counted, inert, kv_format_words
 
 FULL = "16"  # the format of a layer that stays in full precision
 KERNELS = {
@@ -65,6 +66,30 @@ def kernel_words(report: Report) -> str:
 def layer_words(report: Report) -> str:
     """Which layers are quantized and why the others are not, in a clause; empty where all are, alike."""
     return inert(report.layers.words) if report.layers is not None else ""
+
+
+def notes(report: Report) -> Iterator[str]:
+    """What else must be known of what was quantized and scored, each a clause of plain text."""
+    if words := layer_words(report):
+        yield words
+    if report.kernel == "emulated":
+        yield kernel_words(report)
+    if report.dropped and report.stopping is None:
+        yield f"its sweep went on without it: {inert(report.dropped)}"
+    if words := drift_words(report):
+        yield words
+
+
+def scored_words(report: Report) -> str:
+    """``the last 256 positions of each``; empty where whole chunks were scored."""
+    return f"the last {counted(report.score_last, 'position')} of each" if report.score_last else ""
+
+
+def recipe_words(report: Report) -> str:
+    """The formats of all layers in order, ``0-3 8g64, 4-29 k8v4g64``; empty where all are alike."""
+    if report.layers is None or len(report.layers.recipe) < 2:
+        return ""
+    return ", ".join(f"{inert(part.layers)} {inert(part.format)}" for part in report.layers.recipe)
 
 
 def drift_words(report: Report) -> str:
