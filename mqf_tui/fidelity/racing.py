@@ -1,26 +1,29 @@
-"""A race of settings: those that are surely bad or surely worse leave, and the race ends when all is decided.
+"""A race of settings: those that are surely bad or surely worse leave, and so does what is decided.
 
 X leaves as **surely bad** when the sequences of its own mean KL, flips or tail allow no better verdict. It
 leaves as **surely worse** than Y, which takes no more memory, when its mean KL is surely higher and none of
 the three numbers of the verdict can be on a better level than Y's (flips also count as no better where they
 are surely more): then X is dominated, and a choice of the cheapest setting of some verdict cannot fall on it.
 A dearer setting does not leave because a cheaper one is surely good: how much better it is remains worth
-knowing. The race is over when the verdict of each that is still in is settled, and so is which of any two
-neighbours in memory has the lower mean KL.
+knowing. X leaves as **settled** when its verdict is, and so is whether its mean KL is higher or lower than
+that of its neighbours in memory. What remains of the text goes to the others.
 
 X and Y are compared chunk by chunk: what makes a chunk hard is hard for both, so that the differences vary
-far less than the means. Their sequence is that of ``sequences``, with two guards. Chunk means are skewed, so
-if X only seems worse it is because chunks that are rare and hard for Y have not come yet; so X must be above
-Y's upper bound on a log scale, x̄ > ȳ · exp(h / ȳ), which is never less than ȳ + h. And the deviation of a
-difference of flips is at least that of independent positions at the limit of the flip rate.
+far less than the means. Their sequence is that of ``sequences``, x̄ - ȳ ± h, with two guards. Chunk means are
+skewed, so that where X only seems worse, chunks that are rare and hard for Y have not come yet: what is Y's
+of h, at most g = s_Y h / s, counts on a log scale, and x̄ - ȳ must be above h + ȳ (exp(g / ȳ) - 1 - g / ȳ),
+which is never less than h. And the deviation of a difference of flips is at least that of independent
+positions at the limit of the flip rate.
 
-**Guarantee.** With N settings, each of the 4 N sequences of the settings is at α/(8 N). Of the other α/2 each
-setting but the cheapest has the same share, divided among its comparisons with those that take no more, by
-1/k with the k-th nearest in memory (which does most of the dropping), half for KL and half for flips; a
-comparison is two-sided. That is fixed before the first chunk. So by the union bound *all* sequences hold at
-all looks together with probability 1 - α, and while they hold nothing that leaves is not bad or not worse,
-and no verdict or order that is called settled is another: not at most α for each setting, but for all of
-them, whenever one looks and however long each stays. It supposes what the sequences suppose.
+**Guarantee.** With probability 1 - α *nothing* that leaves is not bad, not worse, or of another verdict or
+order than was settled: not with α for each setting but for all of them together, whenever one looks and
+however long each stays. Each of the N settings gets α/(2 N), split as in ``Split.of_verdict``, whose proof
+also covers the levels of "no better": where X's verdict is better than Y's after all, either the upper bound
+of the one number that makes Y's verdict has failed, or a lower bound of X at the limit of X's verdict. Of the
+other α/2 each setting but the cheapest has the same share, divided among its comparisons with those that take
+no more, by 1/k with the k-th nearest in memory (which does most of the dropping), half for KL and half for
+flips; a comparison is two-sided. All that is fixed before the first chunk. It supposes what the sequences
+suppose.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from mqf_tui.reports.schema import VERDICTS
 from mqf_tui.reports.text import kv_format_words
 
 BAD = "surely bad"
-SETTLED = "settled"  # said of those that are still in when the race is over
+SETTLED = "settled"
 COMPARED = [KL, FLIPS]
 
 
@@ -57,20 +60,24 @@ class Race:
         self._bytes = np.asarray(kv_bytes, np.float64)
         self.alpha = alpha
         n = len(self._settings)
-        self._split = Split.even(alpha / (8 * n))
+        self._split = Split.of_verdict(alpha / (2 * n))
         self._shares = shares([one.kernel for one in settings], self._bytes, alpha / 2)
         self._own, self._pairs = Moments((n, 4)), Moments((n, n, len(COMPARED)))
         self._n_positions = np.zeros(n, np.int64)
         self._in = np.zeros(n, np.bool_)
+        self._settled = set[int]()
 
     def add(self, chunk: Mapping[int, Positions]) -> None:
         """Take in a whole chunk of each setting that is still in, by its index."""
-        rows = np.zeros((len(self._settings), 4))
-        self._in = np.zeros(len(rows), np.bool_)
-        for i, positions in chunk.items():
-            rows[i] = chunk_means(positions, self._policy)
-            self._in[i] = True
-            self._n_positions[i] += len(positions)
+        means = {i: chunk_means(positions, self._policy) for i, positions in chunk.items()}
+        self.add_means(means, {i: len(positions) for i, positions in chunk.items()})
+
+    def add_means(self, means: Mapping[int, NDArray[np.float64]], n_positions: Mapping[int, int]) -> None:
+        """The same from a chunk's four means (4,) of each setting (``sequences.chunk_means``)."""
+        rows, self._in = np.zeros((len(self._settings), 4)), np.zeros(len(self._settings), np.bool_)
+        for i, row in means.items():
+            rows[i], self._in[i] = row, True
+            self._n_positions[i] += n_positions[i]
         self._own.add(rows, self._in[:, None])
         both = self._in[:, None] & self._in[None, :]
         compared = rows[:, COMPARED]
@@ -78,17 +85,16 @@ class Race:
             self._pairs.add(compared[:, None] - compared[None, :], both[..., None])
 
     def out(self) -> Mapping[int, str]:
-        """Those of the last chunk that should leave now, and why; all of them when the race is over."""
+        """Those of the last chunk that should leave now, and why."""
         if not self._in.any() or self._own.n[self._in].min() < LEAST_CHUNKS:
             return {}
         least, most = self._levels()
         worse = self._higher[..., KL] & self._no_better(least, most) & self._takes_no_less
-        found = {int(i): self._why(int(i), least, worse[i]) for i in np.flatnonzero(self._in)}
-        leaving = {i: why for i, why in found.items() if why}
-        left = [i for i in found if i not in leaving]
-        if self._decided(left, least, most):
-            leaving |= dict.fromkeys(left, SETTLED)
-        return leaving
+        present = [int(i) for i in np.flatnonzero(self._in)]
+        leaving = {i: why for i in present if (why := self._why(i, least, worse[i]))}
+        decided = self._decided([i for i in present if i not in leaving], least, most)
+        self._settled = (self._settled - set(present)) | set(decided)
+        return leaving | dict.fromkeys(decided, SETTLED)
 
     def _levels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The best and worst level that each setting's mean KL, flips and p99 may have (N, 3)."""
@@ -113,8 +119,9 @@ class Race:
         share = self._shares[..., None] / len(COMPARED)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             half = half_width(np.maximum(n, 1), deviation, np.where(share > 0, share, 0.5))
-            other = self._own.means[None, :, KL]
-            half[..., 0] = other * np.expm1(half[..., 0] / other)
+            other, own = self._own.means[None, :, KL], self._own.deviations[None, :, KL]
+            of_other = half[..., 0] * np.minimum(own / deviation[..., 0], 1.0) / other
+            half[..., 0] += other * (np.expm1(of_other) - of_other)
             return (difference > half) & (share > 0) & np.isfinite(difference)
 
     def _no_better(self, least: NDArray[np.int64], most: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -133,18 +140,20 @@ class Race:
         best = int(min(than, key=lambda j: self._own.means[j, KL]))
         return f"surely worse than {words(self._settings[best])}, which takes no more memory"
 
-    def _decided(self, left: Sequence[int], least: NDArray[np.int64], most: NDArray[np.int64]) -> bool:
-        """Whether there is nothing to be learnt of these any more."""
-        if any(least[i].max() != most[i].max() for i in left):
-            return False
+    def _decided(self, left: Sequence[int], least: NDArray[np.int64], most: NDArray[np.int64]) -> list[int]:
+        """Those of which there is nothing to be learnt any more."""
         higher = self._higher[..., KL]
-        return all(higher[i, j] or higher[j, i] for i, j in self._neighbours(left))
+        known = {i for i in left if least[i].max() == most[i].max()}
+        for i, j in self._neighbours([*left, *self._settled.difference(left)]):
+            if not (higher[i, j] or higher[j, i]):
+                known -= {i, j}
+        return sorted(known)
 
     def _neighbours(self, left: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Pairs that are next to each other in memory, of those that can be compared."""
         for kernel in {self._settings[i].kernel for i in left}:
             alike = [i for i in left if self._settings[i].kernel == kernel]
-            alike.sort(key=lambda i: self._bytes[i])
+            alike.sort(key=lambda i: (self._bytes[i], i))
             yield from pairwise(alike)
 
 

@@ -109,11 +109,6 @@ class Split:
     upper: tuple[float, float]
 
     @classmethod
-    def even(cls, alpha: float) -> Split:
-        """Every sequence at ``alpha``."""
-        return cls((alpha, alpha), (alpha, alpha))
-
-    @classmethod
     def of_verdict(cls, alpha: float) -> Split:
         """At all looks together the true verdict is among the possible ones with probability 1 - ``alpha``.
 

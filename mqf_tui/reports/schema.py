@@ -240,10 +240,10 @@ class Stopping(Part):
 
     ``settled``: one verdict was left ("verdict", "race"), the wanted half-width, a share of mean KL, was
     reached ("precision"), or verdict and half-width ("both"). "race": it was one of several in a sweep, and
-    went on until it was out (``Report.dropped``) or nothing among them was undecided. The intervals of mean
-    KL and flips in such a report are confidence sequences at 1 - ``alpha`` both together, valid however often
-    one looked; there is none while they rule nothing out. So is the verdict at 1 - ``alpha``; there is no
-    confidence while more than one is left.
+    went on until it was out (``Report.dropped``) or its place among them was settled too. The intervals of
+    mean KL and flips in such a report are confidence sequences at 1 - ``alpha`` both together, valid however
+    often one looked; there is none while they rule nothing out. So is the verdict at 1 - ``alpha``; there is
+    no confidence while more than one is left.
     """
 
     rule: Literal["verdict", "precision", "both", "race"]

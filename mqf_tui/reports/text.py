@@ -196,7 +196,7 @@ def stopping_words(report: Report) -> str:
     if report.dropped:
         return f"left the race after {s.n_chunks} of {planned}: {inert(report.dropped)}"
     if s.rule == "race" and s.settled and s.n_chunks < report.n_chunks_planned:
-        return f"the race was decided after {s.n_chunks} of {planned}, when the verdict was settled"
+        return f"verdict and place in the race were settled after {s.n_chunks} of {planned}"
     word = "" if s.settled else " not"
     verdict = f"the verdict was{word} settled" if s.rule != "precision" else ""
     reached = " settled" if s.precision is None else f" known to within {100 * s.precision:.3g} %"
