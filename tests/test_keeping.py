@@ -575,7 +575,10 @@ def test_what_another_version_computed_otherwise_is_no_damage(capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     "more",
-    [[], ["--until-sure"], ["--precision", "40%"], ["--until-sure", "--precision", "99%"], ["--max-kl", "5"]],
+    [
+        *([], ["--until-sure"], ["--precision", "40%"], ["--until-sure", "--precision", "99%"]),
+        *(["--max-kl", "5"], ["--score-last", "9"]),
+    ],
 )
 def test_what_the_engine_measures_verifies(
     more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

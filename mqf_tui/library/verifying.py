@@ -124,6 +124,7 @@ def _contradictions(report: Report) -> Iterator[str]:
 
 
 def _recomputed(run: SavedRun, unchecked: list[str]) -> Iterator[str]:
+    from mqf_tui.fidelity.depth import LONG
     from mqf_tui.fidelity.statistics import summarise
 
     report, positions = run.report, _positions(run.folder)
@@ -132,12 +133,20 @@ def _recomputed(run: SavedRun, unchecked: list[str]) -> Iterator[str]:
         return
     if report.schema_version > SCHEMA_VERSION:
         unchecked.append("what a newer version measures")
-    summary = summarise(
-        positions, max(2, report.corpus.chunk_length), report.quantize_start, report.thresholds
-    )
+    length = max(2, report.corpus.chunk_length)
+    summary = summarise(positions, length, _first_scored(report, length), report.thresholds)
     expected = _expected(summary)
+    if report.schema_version < 3 and length > LONG:
+        unchecked.append("KL by depth (in other buckets)")
+        del expected["kl_by_depth"]
     _settle_intervals(expected, report, positions, unchecked)
     yield from _differing(report.model_dump(exclude_unset=True), expected, "")
+
+
+def _first_scored(report: Report, chunk_length: int) -> int:
+    """The first depth of a chunk that was scored."""
+    last = chunk_length - 1 - report.score_last if report.score_last else 0
+    return max(report.quantize_start, last)
 
 
 def _positions(folder: Path) -> Positions:
@@ -154,6 +163,7 @@ def _expected(summary: Summary) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kl": summary.kl.model_dump(),
         "kl_by_depth": [bucket.model_dump() for bucket in summary.by_depth],
+        "drift": summary.drift and summary.drift.model_dump(),
         "by_part": [part.model_dump() for part in summary.by_part],
         "by_entropy": [part.model_dump() for part in summary.by_entropy],
         "by_token_class": [part.model_dump() for part in summary.by_token_class],
