@@ -25,6 +25,7 @@ from mqf_tui.fidelity.stopping import LEAST_CHUNKS
 from mqf_tui.reports.text import duration, inert
 
 SECONDS_A_FRAME = 0.1
+MANY = 100_000  # positions of all settings: from here on not every row is counted anew in every frame
 
 
 class LiveScreen(BaseScreen):
@@ -54,7 +55,8 @@ class LiveScreen(BaseScreen):
         super().__init__()
         self._measurement = measurement
         self._drawn: tuple[int, bool, int] = (-1, False, 0)
-        self._row = 0
+        self._row, self._turn = 0, 0
+        self._numbers: dict[int, Running | None] = {}
         self._over = False
 
     def compose(self) -> ComposeResult:
@@ -95,7 +97,7 @@ class LiveScreen(BaseScreen):
         if (snapshot.version, snapshot.paused, self._row) == self._drawn:
             return
         self._drawn = snapshot.version, snapshot.paused, self._row
-        numbers = self._measurement.numbers(self._row)
+        numbers = self._count(snapshot)
         if snapshot.several and snapshot.plans:
             self._show_table(snapshot)
         if numbers is not None and snapshot.plans:
@@ -103,6 +105,15 @@ class LiveScreen(BaseScreen):
         self._show_status(snapshot, numbers)
         if not snapshot.running:
             self._ended(snapshot)
+
+    def _count(self, s: Snapshot) -> Running | None:
+        """The numbers of the chosen setting anew; of many positions, only one other's at a time."""
+        n = len(s.variants)
+        self._turn = (self._turn + 1) % n
+        anew = range(n) if s.n_positions < MANY or not s.running else {self._row, self._turn}
+        for variant in anew:
+            self._numbers[variant] = self._measurement.numbers(variant)
+        return self._numbers[self._row]
 
     def _heading(self, s: Snapshot) -> Text:
         """Model and settings; which layers are quantized, where it is not all of them."""
