@@ -309,3 +309,17 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
     argv = [sys.executable, "-W", "default", "-c", program, str(folder), str(tmp_path / "broken")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("device", [CPU, GPU], ids=["cpu", "accelerator"])
+def test_each_weight_is_looked_at_once(folder: Path, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    isnan = mx.isnan
+
+    def counting(array: mx.array) -> mx.array:
+        looked.append(array.size)
+        return isnan(array)
+
+    monkeypatch.setattr(mx, "isnan", counting)
+    model = loaded(folder, device)
+    assert sorted(looked) == sorted(array.size for array in flat(model).values())

@@ -77,9 +77,10 @@ def load_model(
     if part is not None:
         part(model)
     pieces = [*model.layers, model]
+    checked: set[int] = set()
     for index, piece in enumerate(pieces):
         mx.eval(piece.parameters())
-        _check_numbers(piece)
+        checked |= _check_numbers(piece, checked)
         yield Loaded(model, (index + 1) / len(pieces))
     mx.clear_cache()
 
@@ -125,11 +126,13 @@ def _for_cpu(model: Any) -> Any:
     return model
 
 
-def _check_numbers(piece: Any) -> None:
+def _check_numbers(piece: Any, checked: set[int]) -> set[int]:
+    """Look at the arrays whose ids are not in ``checked``; return theirs. Raises NotANumberError."""
     flat: Any = tree_flatten(piece.parameters())
-    bad = {name: mx.isnan(a).any() for name, a in flat if mx.issubdtype(a.dtype, mx.floating)}
+    new = {name: a for name, a in flat if id(a) not in checked and mx.issubdtype(a.dtype, mx.floating)}
+    bad = {name: mx.isnan(a).any() for name, a in new.items()}
     if not bad or not mx.stack(list(bad.values())).any().item():
-        return
+        return {id(a) for a in new.values()}
     name = next(name for name, found in bad.items() if found.item())
     raise NotANumberError(
         f"the weights hold not-a-number values (in {name}), so nothing can be computed with them; "
