@@ -64,6 +64,10 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
             return _measure(options, given)
         case "sweep":
             return _sweep(options, given)
+        case "sensitivity" | "tune":
+            from mqf_tui.console import tuning
+
+            return tuning.sensitivity(options) if options.command == "sensitivity" else tuning.tune(options)
         case "sweeps":
             from mqf_tui.console import sweeps
 

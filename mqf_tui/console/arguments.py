@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from mqf_tui import __version__
+from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.scale.options import add_scale
@@ -55,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     _add_sweep(
         commands.add_parser("sweep", help="several settings at once, and which to take", epilog=EXIT_CODES)
     )
+
+    add_sensitivity(
+        commands.add_parser("sensitivity", help="which layers, keys or values hurt most", epilog=EXIT_CODES)
+    )
+    add_tune(commands.add_parser("tune", help="a setting of its own for each layer", epilog=EXIT_CODES))
 
     demo = commands.add_parser("demo", help="measure the bundled demo model", epilog=EXIT_CODES)
     demo.add_argument("--kv-bits", type=int, default=4, metavar="N", help="bits (default: 4)")

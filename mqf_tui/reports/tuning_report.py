@@ -31,7 +31,7 @@ def to_json(tuning: Tuning) -> str:
 
 
 def _blocks(tuning: Tuning) -> Iterator[str]:
-    yield f"### {title(tuning.model)}: a recipe of {said(goal_words(tuning))}"
+    yield f"### {title(tuning.model)}: a recipe for {said(goal_words(tuning))}"
     yield f"**{said(tuning.answer[:1].upper() + tuning.answer[1:])}**"
     yield (
         f"Measured as a whole over {counted(tuning.n_positions, 'position')} in "
