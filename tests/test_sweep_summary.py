@@ -199,6 +199,15 @@ def test_warnings_are_said_once_with_the_settings_that_have_them() -> None:
 def test_another_cache_is_no_doubt_within_a_sweep() -> None:
     subjects = [subject("8g64", 0.0004, cache="one"), subject("k8v4g64", 0.002, cache="another")]
     assert not any("compare like with like" in warning for warning in summary(subjects).ranking.warnings)
+    mixed = [*subjects, subject("4g64", 0.02, kernel="emulated")]
+    (doubt,) = [w for w in summary(mixed).ranking.warnings if "compare like with like" in w]
+    assert "differs between the runs: cache;" in doubt
+
+
+def test_a_setting_that_is_hardly_surely_good_is_not_praised() -> None:
+    unsure = {"good": 0.4, "marginal": 0.6, "bad": 0.0, "replicates": 1000}
+    report = summary([subject("8g64", 0.0004, confidence=unsure)])
+    assert report.answer.endswith("smaller than fp16, good by these figures, but only 40 % sure.")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +345,7 @@ def test_other_recipes_are_no_controls() -> None:
     [
         ((0.0121, 0.0123, (-0.0001, 0.0005), 0.2), "+0.000200 (-0.000100 to 0.000500), is within the error"),
         ((0.0123, 0.0121, (-0.0003, -0.0001), 0.001), "the kernel makes -0.000200 (-0.000300 to -0.000100)"),
-        ((0.0121, 0.0123, None, None), "the kernel makes +0.000200, of which no error is known"),
+        ((0.0121, 0.0123, None, None), "the kernel adds +0.000200, of which no error is known"),
     ],
 )
 def test_what_the_kernel_does_in_words(d: tuple[float, float, Any, float | None], said: str) -> None:

@@ -65,11 +65,11 @@ def words(d: Difference) -> str:
     if d.value == 0 and d.ci in (None, (0.0, 0.0)):
         return f"{parts}; the kernel adds nothing"
     if d.p is None:
-        return f"{parts}; the kernel makes {_signed(d.value)}, of which no error is known"
+        return f"{parts}; the kernel adds {_signed(d.value)}, of which no error is known"
     ends = between(d.ci, kl)
     error = f" ({ends})" if ends else ""
     if not d.beyond_error:
-        return f"{parts}; what the kernel makes, {_signed(d.value)}{error}, is within the error"
+        return f"{parts}; what the kernel adds, {_signed(d.value)}{error}, is within the error"
     if d.value > 0:
         return f"{parts}; the kernel adds {kl(d.value)}{error}"
     return (

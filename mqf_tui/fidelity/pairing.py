@@ -158,7 +158,7 @@ def differences(first: Report, second: Report) -> Iterator[str]:
         ("joining of the text", a.corpus.join, b.corpus.join),
         ("normalization", a.corpus.normalization, b.corpus.normalization),
         ("scored of each chunk", _scored(a, b), _scored(b, a)),
-        ("cache", a.cache, b.cache),
+        ("cache", *_caches(a, b)),
         ("compute", a.compute, b.compute),
         ("device", a.device, b.device),
         ("tool", a.origin.tool if a.origin else "mqf-tui", b.origin.tool if b.origin else "mqf-tui"),
@@ -182,6 +182,11 @@ def mode_word(report: Report) -> str:
     if report.quantize_start:
         return f"deployment from position {report.quantize_start}"
     return report.mode or ""
+
+
+def _caches(a: Report, b: Report) -> tuple[str, str]:
+    """How attention read the caches where both know it: their classes are part of the setting."""
+    return (a.kernel, b.kernel) if a.kernel and b.kernel else (a.cache, b.cache)
 
 
 def _corpora(a: Report, b: Report) -> tuple[str, str]:

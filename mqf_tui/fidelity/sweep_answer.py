@@ -12,6 +12,7 @@ from mqf_tui.reports.sweep_rows import name
 from mqf_tui.reports.text import counted, kl, likely
 
 MOST_NAMED = 3
+HALF = 0.5  # less sure than that, it is rather something else
 
 
 def answer(ranking: Ranking, limits: Limits, budget: str = "", smallest: Side | None = None) -> str:
@@ -106,7 +107,10 @@ def _choice_words(ranking: Ranking, choice: Choice, still: str = "") -> str:
     sure = _sure(choice.sure, choice.settled)
     if not still:
         return f"{name(choice.setting)} ({', '.join(filter(None, (smaller, sure)))})"
-    return f"{name(choice.setting)}: {smaller + ', ' if smaller else ''}still {still} ({sure})"
+    words = f"{name(choice.setting)}: {smaller + ', ' if smaller else ''}"
+    if choice.sure is not None and choice.sure < HALF and choice.settled is not False:
+        return f"{words}{still} by these figures, but only {sure} sure"
+    return f"{words}still {still} ({sure})"
 
 
 def _sure(sure: float | None, settled: bool | None) -> str:

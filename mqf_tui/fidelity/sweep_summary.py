@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from mqf_tui.fidelity.choosing import Limits
@@ -52,16 +51,12 @@ def sweep_summary(
     found = controls(subjects)
     twins = {control.control_run: control.run for control in found}
     bytes_of = kv_bytes(kv_basis(subject.report for subject in subjects))
-    # The cache is part of what a sweep varies, so that it differs is no doubt about the comparison.
-    ranked = [
-        replace(s, report=s.report.model_copy(update={"cache": ""})) for s in subjects if s.run not in twins
-    ]
+    ranked = [subject for subject in subjects if subject.run not in twins]
     ranking = rank(ranked, limits)
     variants = _variants(subjects, ranking, twins, bytes_of)
     first = subjects[0].report
     partial = ended.stopped or ended.error is not None or any(s.report.partial for s in subjects)
-    sides = [side(s, bytes_of) for s in subjects if s.run not in twins]
-    smallest = min(sides, key=_by_bytes, default=None)
+    smallest = min((side(s, bytes_of) for s in ranked), key=_by_bytes, default=None)
     return SweepReport(
         sweep_id=ended.sweep_id,
         created=created or datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -88,7 +83,7 @@ def sweep_summary(
         thresholds=ranking.thresholds or first.thresholds,
         ranking=ranking,
         variants=variants,
-        grids=grids([_measured(s, bytes_of) for s in subjects if s.run not in twins]),
+        grids=grids([_measured(s, bytes_of) for s in ranked]),
         controls=found,
         sensitivity=sensitivity,
         warnings=[*warnings, *_warnings(subjects, variants), *_of_kernels(found)],

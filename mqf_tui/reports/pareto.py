@@ -26,7 +26,11 @@ _ROOM_FOR_EACH = 26.0  # px of width for each name, if all are to be shown
 
 def pareto(report: SweepReport, width: float) -> Chart:
     """Each setting as a point: its sign is the verdict, the line is the frontier, a ring the answer."""
-    points = [v for v, _ in ordered(report) if v.kv_bytes is not None and not math.isnan(v.kl.value)]
+    points = [
+        v
+        for v, _ in ordered(report)
+        if v.control_of is None and v.kv_bytes is not None and not math.isnan(v.kl.value)
+    ]
     heading = "Mean KL against KV bytes per token"
     if not points:
         said = "the KV bytes of these settings are not known"
@@ -203,7 +207,7 @@ def _points(report: SweepReport, points: Sequence[SweepVariant], plot: _Plot) ->
     chosen = report.ranking.choice.run if report.ranking.choice else None
     for v in points:
         x, y = plot.x(v.kv_bytes or 0.0), plot.y(v.kl.value)
-        if v.run == chosen and v.control_of is None:
+        if v.run == chosen:
             yield element("circle", cx=x, cy=y, r=11, class_="mark")
         words = f"{inert(v.setting)}: {kl(v.kl.value)} nats, {v.kv_bytes:,.0f} bytes, {v.verdict}"
         yield sign(v.verdict, x, y, element("title", words))

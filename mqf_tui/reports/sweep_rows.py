@@ -113,8 +113,11 @@ def name(setting: str) -> str:
 
 def heading(report: SweepReport) -> str:
     """``6 settings in one sweep``, or what else was asked."""
-    n = counted(len(report.variants), "setting")
-    return "Layer by layer" if report.sensitivity is not None else f"{n} in one sweep"
+    if report.sensitivity is not None:
+        return "Layer by layer"
+    n_controls = sum(v.control_of is not None for v in report.variants)
+    controls = f" and {counted(n_controls, 'control')}" if n_controls else ""
+    return f"{counted(len(report.variants) - n_controls, 'setting')}{controls} in one sweep"
 
 
 def material(report: SweepReport) -> Iterator[str]:
