@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mqf_tui.reports.html_tables import provenance
 from mqf_tui.reports.rows import between, bounds, figures
-from mqf_tui.reports.schema import Group, KVBytes, Report, Versions
-from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, point_range, points, size
+from mqf_tui.reports.schema import Group, KVBytes, Report
+from mqf_tui.reports.text import UNKNOWN, counted, inert, kl, percent, point_range, points, size
 
 Row = tuple[str, ...]
 GROUPS: Row = ("", "n", "KL mean", "95 %", "flips", "95 %")
@@ -75,17 +76,15 @@ def _by(groups: Iterable[tuple[str, Group]]) -> tuple[Row, ...]:
 
 
 def _provenance(r: Report) -> Iterator[Row]:
-    for name, parts in (
-        ("imported", _origin(r)),
-        ("model", _model(r)),
-        ("KV cache", _kv(r.kv_bytes_per_token) if r.kv_bytes_per_token else ()),
-        ("scored", _scored(r)),
-        ("corpus", _corpus(r)),
-        ("device", (r.device, f"{size(r.memory_bytes)} of memory" if r.memory_bytes else "", r.compute)),
-        ("versions", _versions(r.versions)),
-        ("made", (r.created,)),
-        ("again", (r.command,)),
-    ):
+    yield from _said(("imported", _origin(r)))
+    yield from provenance(r)
+    kv = _kv(r.kv_bytes_per_token) if r.kv_bytes_per_token else ()
+    yield from _said(("KV cache", kv), ("scored", _scored(r)), ("again", (r.command,)))
+
+
+def _said(*rows: tuple[str, Iterable[str]]) -> Iterator[Row]:
+    """Those that have something to say."""
+    for name, parts in rows:
         words = ", ".join(inert(part) for part in parts if part)
         if words:
             yield name, words
@@ -98,57 +97,12 @@ def _origin(r: Report) -> Iterator[str]:
         yield r.origin.file
 
 
-def _model(r: Report) -> Iterator[str]:
-    yield r.model
-    yield f"against {r.variant_model}" if r.variant_model else ""
-    yield r.architecture
-    yield r.weights
-    for name, value in (
-        ("revision", r.model_revision),
-        ("hash", r.model_hash),
-        ("config", r.config_hash),
-        ("weights", r.weights_hash),
-    ):
-        yield f"{name} {value}" if value else ""
-    yield f"{size(r.weights_bytes)} of weights" if r.weights_bytes else ""
-    yield f"{size(r.variant_weights_bytes)} as variant" if r.variant_weights_bytes else ""
-
-
 def _scored(r: Report) -> Iterator[str]:
     yield counted(r.n_positions, "position") if r.n_positions else ""
     if r.n_chunks:
         planned = f" of {r.n_chunks_planned:,}" if r.n_chunks_planned > r.n_chunks else ""
         yield counted(r.n_chunks, "chunk") + (f"{planned} planned" if planned else "")
-    yield duration(r.seconds) if r.seconds else ""
-    yield f"{r.positions_per_second:,.0f} positions/s" if r.positions_per_second else ""
-    yield f"peak {size(r.peak_memory_bytes)}" if r.peak_memory_bytes else ""
-
-
-def _corpus(r: Report) -> Iterator[str]:
-    c = r.corpus
-    yield " ".join(word for word in (c.name, c.version, c.split) if word)
-    yield f"chunks of {c.chunk_length:,} tokens" if c.chunk_length else ""
-    for name, value in (
-        ("text", c.content_hash),
-        ("tokens", c.token_hash),
-        ("BOS", c.bos_policy),
-        ("last chunk", c.final_chunk_policy),
-        ("join", c.join),
-    ):
-        yield f"{name} {value}" if value else ""
-
-
-def _versions(v: Versions) -> Iterator[str]:
-    for name, value in (
-        ("mqf-tui", v.mqf_tui),
-        ("mlx", v.mlx),
-        ("mlx-lm", v.mlx_lm),
-        ("Python", v.python),
-        ("NumPy", v.numpy),
-        ("transformers", v.transformers),
-    ):
-        yield f"{name} {value}" if value else ""
-    yield v.system
+    yield f"{counted(r.score_last, 'position')} of each" if r.score_last else ""
 
 
 def _kv(kv: KVBytes) -> Iterator[str]:
