@@ -46,7 +46,7 @@ def launch_line(fleet: Fleet, address: str, key: str, folder: Path) -> list[str]
     else:
         words += ["--hostfile", str(_hostfile(fleet, folder))]
     if fleet.backend != "mpi":
-        port = fleet.starting_port or (_free_ports(len(fleet)) if fleet.is_local else None)
+        port = fleet.starting_port or (free_ports(len(fleet)) if fleet.is_local else None)
         words += ["--starting-port", str(port)] if port is not None else []
     for name, value in {KEY: key, **_threads(fleet)}.items():
         words += ["--env", f"{name}={value}"]
@@ -176,8 +176,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _free_ports(n: int) -> int:
-    """The first of ``n`` ports in a row on which nobody listens."""
+def free_ports(n: int) -> int:
+    """The first of ``n`` ports in a row on which nobody listens; raises HostError."""
     for _ in range(100):
         first = random.randrange(*PORTS)
         with contextlib.ExitStack() as held:

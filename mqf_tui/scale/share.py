@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import Event, Loading, Plan, StepScored
 from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import SweepSettings
@@ -100,10 +101,16 @@ class Share(RunningSweep):
         return self._all_kinds or super()._kinds(model)
 
     def _try(self, model: Any, recipe: Recipe, kernel: Kernel) -> None:
-        super()._try(model, self._own_layers(recipe), kernel)
+        if self._own is None:
+            super()._try(model, recipe, kernel)
+        else:
+            from mqf_tui.fidelity.caches import check_cache
+
+            check_cache(model, self._own_layers(recipe), kernel, self.facts.vocab_size)
 
     def _own_layers(self, recipe: Recipe) -> Recipe:
-        return recipe if self._own is None else Recipe(recipe.layers[self._own])
+        # The last entry of a stage's caches is no layer's: see splitting.Relay.
+        return recipe if self._own is None else Recipe((*recipe.layers[self._own], LayerQuantizers()))
 
     def _replayer(self, model: Any, plans: Sequence[Plan]) -> Replay | None:
         # Ranks that share a model must run the same passes, whatever each finds out about its share.

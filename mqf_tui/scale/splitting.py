@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import mlx.core as mx
+from mlx_lm.models.cache import KVCache
+
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import UnsupportedModelError, brief
 from mqf_tui.fidelity.facts import ModelFacts
@@ -29,6 +32,7 @@ def load_split(
                 model.shard(group)
             else:
                 model.model.pipeline(group)
+                _relayed(model)
         except (ValueError, TypeError, AttributeError, IndexError) as error:
             raise UnsupportedModelError(
                 f"mlx-lm cannot split {facts.name} over {group.size()} ranks ({brief(error)}); "
@@ -36,6 +40,36 @@ def load_split(
             ) from error
 
     yield from load_model(facts, device, trust_remote_code=trust_remote_code, part=part, n_parts=group.size())
+
+
+class Relay:
+    """The last entry of a stage's caches, to which mlx-lm ties that the stage has sent its rows on.
+
+    It ties that to the keys of whatever cache is last, which not every cache of a measurement has.
+    """
+
+    def __init__(self) -> None:
+        self.sent = mx.zeros(1)
+
+    @property
+    def keys(self) -> mx.array:
+        """An array for mlx-lm to tie to."""
+        return mx.zeros(1)
+
+    @keys.setter
+    def keys(self, tied: mx.array) -> None:
+        self.sent = tied
+
+    @property
+    def state(self) -> list[mx.array]:
+        """What must be computed for the rows to be sent."""
+        return [self.sent]
+
+
+def _relayed(model: Any) -> None:
+    make = getattr(model, "make_cache", None)
+    n = len(model.layers)
+    model.make_cache = lambda: [*(make() if make else (KVCache() for _ in range(n))), Relay()]
 
 
 def check_split(model: Any, facts: ModelFacts, split: Split, n: int) -> None:
