@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy import stats
 
 from mqf_tui.fidelity.depth import FIRST, LONG, depth_edges, drift
 from mqf_tui.fidelity.statistics import summarise
+from mqf_tui.reports.depth_curve import depth_curve
 from mqf_tui.reports.schema import Drift
 from mqf_tui.reports.setting_words import drift_words
 from tests import makers
@@ -211,3 +213,47 @@ def test_a_summary_knows_its_drift() -> None:
     found = summarise(replace(made, kl=kl.astype(np.float32)), 5000).drift
     assert found is not None
     assert found.start == 2048
+
+
+# --- drawn
+
+
+def drawn(length: int, first: int = 0, **changes: Any) -> tuple[ET.Element, list[float]]:
+    """The depth curve of a made report, and the places of its points."""
+    made = makers.positions(3, length - 1)
+    found = summarise(made.where(made.depth >= first), length, first)
+    buckets = [bucket.model_dump() for bucket in found.by_depth]
+    chart = depth_curve(makers.report(kl_by_depth=buckets, **changes), 832.0)
+    root = ET.fromstring(chart.inline("wide"))
+    return root, [float(node.attrib["cx"]) for node in root.iter("circle")]
+
+
+def test_buckets_that_double_are_drawn_equally_wide() -> None:
+    root, places = drawn(8192)
+    assert len(places) == 7
+    assert np.ptp(np.diff(places)) < 0.05
+    ticks = {node.text: float(node.attrib["x"]) for node in root.iter("text") if node.text}
+    apart = ticks["4,096"] - ticks["2,048"]
+    assert ticks["256"] - ticks["128"] == pytest.approx(apart, abs=0.05)
+    assert ticks["128"] - ticks["0"] == pytest.approx(apart, abs=0.05)
+    _, places = drawn(131072 // 4, 1024)
+    assert np.ptp(np.diff(places)) < 0.05
+
+
+def test_a_short_window_has_an_axis_in_equal_steps() -> None:
+    root, places = drawn(LONG)
+    assert len(places) == 8
+    assert np.ptp(np.diff(places)) < 0.2
+    ticks = {node.text: float(node.attrib["x"]) for node in root.iter("text") if node.text}
+    assert ticks["1,024"] - ticks["512"] == pytest.approx(ticks["3,583"] - ticks["3,071"], abs=0.3)
+
+
+def test_the_onset_is_drawn_where_it_is() -> None:
+    drift = {"known": True, "first": 0, "end": 128, "start": 2048, "times": 2.0}
+    root, _ = drawn(8192, drift=drift)
+    ticks = {node.text: float(node.attrib["x"]) for node in root.iter("text") if node.text}
+    (line,) = [node for node in root.iter("line") if "dotted" in node.attrib["class"]]
+    assert float(line.attrib["x1"]) == pytest.approx(ticks["2,048"], abs=0.01)
+    assert "dotted: drifts from 2,048 on" in "".join(root.itertext())
+    root, _ = drawn(8192, drift={"known": True, "first": 0, "end": 128})
+    assert not [node for node in root.iter("line") if "dotted" in node.attrib["class"]]
