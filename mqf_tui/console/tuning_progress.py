@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mqf_tui.fidelity.events import Event, Loading, Started, StepScored
+from mqf_tui.fidelity.events import Estimated, Event, Loading, Started, StepScored
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.sensitivity import Sensed
@@ -44,6 +44,11 @@ class TuningProgress:
                 sys.stderr.write(f"{what}: {counted(n, 'setting')}\n")
             case Loading(what=what, share=share):
                 self._line(what + (f" {share:.0%}" if share is not None else " …"))
+            case Estimated(memory=memory, time=expected) if self._on or memory.advice:
+                from mqf_tui.fidelity.timing import estimate_words
+
+                self._line("")
+                sys.stderr.write(f"{estimate_words(memory, expected)}\n")
             case Started(plans=plans):
                 self._planned, self._scored = sum(plan.n_positions for plan in plans), 0
             case StepScored(positions=positions, seconds=seconds):
