@@ -17,13 +17,13 @@ positions at the limit of the flip rate.
 
 **Guarantee.** With probability 1 - α *nothing* that leaves is not bad, not worse, or of another verdict or
 order than was settled: not with α for each setting but for all of them together, whenever one looks and
-however long each stays. Each of the N settings gets α/(2 N), split as in ``Split.of_verdict``, whose proof
-also covers the levels of "no better": where X's verdict is better than Y's after all, either the upper bound
-of the one number that makes Y's verdict has failed, or a lower bound of X at the limit of X's verdict. Of the
-other α/2 each setting but the cheapest has the same share, divided among its comparisons with those that take
-no more, by 1/k with the k-th nearest in memory (which does most of the dropping), half for KL and half for
-flips; a comparison is two-sided. All that is fixed before the first chunk. It supposes what the sequences
-suppose.
+however long each stays. Each of the N settings gets α/(2 N), split as in ``Split.of_verdict``, more than
+usual to what shows that it is bad. Its proof also covers the levels of "no better": where X's verdict is
+better than Y's after all, either the upper bound of the one number that makes Y's verdict has failed, or a
+lower bound of X at the limit of X's verdict. Of the other α/2 each setting but the cheapest has the same
+share, divided among its comparisons with those that take no more, by 1/k with the k-th nearest in memory
+(which does most of the dropping), half for KL and half for flips; a comparison is two-sided. All that is
+fixed before the first chunk. It supposes what the sequences suppose.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Race:
         self._bytes = np.asarray(kv_bytes, np.float64)
         self.alpha = alpha
         n = len(self._settings)
-        self._split = Split.of_verdict(alpha / (2 * n))
+        self._split = Split.of_verdict(alpha / (2 * n), bad=1 / 4)
         self._shares = shares([one.kernel for one in settings], self._bytes, alpha / 2)
         self._own, self._pairs = Moments((n, 4)), Moments((n, n, len(COMPARED)))
         self._n_positions = np.zeros(n, np.int64)

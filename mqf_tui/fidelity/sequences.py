@@ -109,8 +109,11 @@ class Split:
     upper: tuple[float, float]
 
     @classmethod
-    def of_verdict(cls, alpha: float) -> Split:
+    def of_verdict(cls, alpha: float, bad: float = 1 / 6) -> Split:
         """At all looks together the true verdict is among the possible ones with probability 1 - ``alpha``.
+
+        ``bad``: the share of α, under 1/3, of each lower bound that can show something bad; the more it has,
+        the less has what can show something good.
 
         A verdict is the worst of three levels (KL, flips, p99), so that a better one than the true one is
         claimed only where the upper bound of *the one* number that makes the verdict fails: no union over
@@ -119,12 +122,14 @@ class Split:
 
         - if it is good, where one of three lower bounds passes the most that is good: 3 · α/3;
         - if it is marginal, where one upper bound falls under that or one of three lower bounds passes the
-          most that is marginal: α/2 + 3 · α/6;
-        - if it is bad, where one upper bound falls under the most that is marginal: α/2.
+          most that is marginal: (1 - 3 ``bad``) · α + 3 ``bad`` · α;
+        - if it is bad, where one upper bound falls under the most that is marginal: (1 - 3 ``bad``) · α.
 
-        (The last could have α; with α/2 no settled verdict lies outside an interval at α/2.)
+        (The last could have α; with α/2, as with a ``bad`` of 1/6, no settled verdict contradicts an interval
+        at α/2.)
         """
-        return cls((alpha / 3, alpha / 6), (alpha / 2, alpha / 2))
+        good = (1 - 3 * bad) * alpha
+        return cls((alpha / 3, bad * alpha), (good, good))
 
 
 def component_levels(
