@@ -27,6 +27,7 @@ from mqf_tui.reports.sweep_report import CSV_COLUMNS, FORMATS, from_json, render
 from mqf_tui.reports.sweep_schema import SweepReport
 from mqf_tui.reports.text import kl
 from tests import browser, github, made_sweeps, test_pictures
+from tests.conftest import ROOT
 from tests.hostile import HOSTILE
 from tests.made_sweeps import subject, summary
 
@@ -409,3 +410,9 @@ def test_a_browser_runs_and_loads_nothing(full: SweepReport, tmp_path: Path) -> 
     assert "owned</title>" not in dom.replace("&lt;/title&gt;", "")
     assert asked == []
     assert Counter(re.findall(r"<([a-z]+)[\s>]", dom)) == Counter(re.findall(r"<([a-z]+)[\s>]", text))
+
+
+def test_the_columns_are_documented() -> None:
+    text = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    (columns,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert tuple(columns.split()) == CSV_COLUMNS
