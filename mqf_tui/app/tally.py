@@ -106,7 +106,7 @@ class Tally:
     @classmethod
     def of_plan(cls, plan: Plan, *, race: bool = False) -> Tally:
         """A tally of what is planned. In a race one looks after every chunk, as where it may stop early."""
-        rule = Sureness.of(plan.settings) or (Sureness(plan.settings.policy) if race else None)
+        rule = Sureness.of(plan.settings, race=race)
         return cls(plan.n_positions, plan.settings.policy, rule)
 
     def add(self, positions: Positions) -> None:
