@@ -27,6 +27,7 @@ from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
 from mqf_tui.reports.rows import bounds
 from mqf_tui.reports.schema import Report
+from mqf_tui.reports.setting_words import notes
 from mqf_tui.reports.text import inert, stopping_words, verdict_words
 
 
@@ -131,6 +132,8 @@ class ResultScreen(BaseScreen):
             f"thresholds {policy_words(r.thresholds)}",
             *([perplexities] if perplexities else []),
             *([stopped] if stopped else []),
+            *notes(r),
+            *([f"of sweep {inert(r.sweep_id)}"] if r.sweep_id else []),
             *([f"note: {inert(self._run.note)}"] if self._run and self._run.note else []),
             *([f"tags: {inert(' '.join(self._run.tags))}"] if self._run and self._run.tags else []),
         )
