@@ -20,7 +20,7 @@ from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.sensitivity import Alone, Sensed, sense
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.shapes import CacheLayer
-from mqf_tui.fidelity.tuning import Tuned, TuneSettings, tune
+from mqf_tui.fidelity.tuning import Stage, Tuned, TuneSettings, tune
 from mqf_tui.fidelity.tuning_table import Table, kl_at
 from mqf_tui.reports.schema import Estimate
 from mqf_tui.reports.sensitivity_schema import CacheSide, LayerCost, Sensitivity
@@ -90,6 +90,24 @@ def test_a_layer_alone_is_measured_as_its_own_run_would(facts: ModelFacts) -> No
         assert isinstance(own, Finished)
         assert cost.kl.value == own.report.kl.mean
         assert cost.kl.ci == (own.report.kl.ci_low, own.report.kl.ci_high)
+
+
+def test_layers_before_the_one_alone_are_not_run_again(
+    facts: ModelFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_lm.models.llama import TransformerBlock
+
+    run, lengths = TransformerBlock.__call__, list[int]()
+
+    def counted(self: Any, x: Any, *args: Any, **options: Any) -> Any:
+        lengths.append(x.shape[1])
+        return run(self, x, *args, **options)
+
+    monkeypatch.setattr(TransformerBlock, "__call__", counted)
+    *_, last = sense(_base(max_chunks=2), facts, Control(), [Quantizer(4, 32)])
+    assert isinstance(last, Sensed)
+    # In each chunk's one step: the reference's 4 layers, and twice 4 + 3 + 2 + 1 (not 4 · 4).
+    assert lengths.count(47) == 2 * (4 + 2 * (4 + 3 + 2 + 1))
 
 
 def test_keys_and_values_as_one(facts: ModelFacts) -> None:
@@ -243,6 +261,18 @@ def test_a_prediction_that_is_too_low_is_stepped_back_from(
     assert tuned.report.kl.mean <= 0.003
     assert sum(not one.within for one in tuned.tuning.tried) >= 2
     assert any("alone predicted" in warning for warning in tuned.tuning.warnings)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_tuning_that_is_stopped_ends(facts: ModelFacts, stage: int) -> None:
+    control, seen = Control(), []
+    for event in tune(TuneSettings(_base(), max_kv_bytes=330, sensed_chunks=1), facts, control):
+        seen.append(event)
+        stages = [e for e in seen if isinstance(e, Stage)]
+        if isinstance(event, StepScored) and len(stages) == stage + 1:
+            control.stop()
+    assert isinstance(seen[-1], Stopped)
+    assert not any(isinstance(event, Tuned) for event in seen)
 
 
 def test_goals_that_cannot_be(facts: ModelFacts) -> None:
