@@ -319,7 +319,11 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
         "does not know the architecture 'quantum_llama'; upgrade mlx-lm",
     ),
     "no architecture": (lambda p: p.kv(model=p.config(model_type="")), 2, "names no model_type"),
-    "sliding window": (lambda p: p.kv(model=p.config(model_type="gemma3_text")), 2, "cannot quantize"),
+    "weights of another architecture": (
+        lambda p: p.kv(model=p.config(model_type="gemma3_text")),
+        2,
+        "do not fit",
+    ),
     "no KV cache": (lambda p: p.kv(model=p.config(model_type="mamba")), 2, "choose|cannot quantize"),
     "head of 48": (lambda p: p.kv(model=p.config(head_dim=48)), 2, "head size of 48 is not divisible"),
     "weights of another shape": (

@@ -175,7 +175,7 @@ def test_the_report_names_what_was_measured(stress: Measured, tiny: Path) -> Non
 
     report = stress.report
     assert (report.model, report.architecture, report.weights) == ("tiny-llama", "llama", "float32")
-    assert (report.kv_bits, report.kv_group_size, report.schema_version) == (3, 32, 2)
+    assert (report.kv_bits, report.kv_group_size, report.schema_version) == (3, 32, 3)
     assert (report.versions.mlx, report.versions.mlx_lm) == (version("mlx"), version("mlx-lm"))
     # Keys and values, 2 layers, 1 head of 64; float32, or 3 bits and two float32 a group of 32.
     kv = report.kv_bytes_per_token
@@ -202,7 +202,7 @@ def test_nothing_is_saved(stress: Measured, tiny: Path, notes: Path, data_home: 
 
 def test_a_stop_gives_a_partial_report(stress: Measured, tiny: Path, notes: Path) -> None:
     control = Control()
-    settings = KVSettings(str(tiny), 3, 32, 0, LENGTH, CHUNKS, str(notes))
+    settings = KVSettings(str(tiny), 3, 32, chunk_length=LENGTH, max_chunks=CHUNKS, corpus=str(notes))
     events: list[Event] = []
     for event in engine_api.events(settings, control):
         events.append(event)

@@ -268,10 +268,10 @@ def test_our_own_reports(name: str) -> None:
 def test_a_report_of_the_future(tmp_path: Path) -> None:
     path = tmp_path / "future.json"
     path.write_text(
-        json.dumps(makers.report_data(schema_version=3, energy={"joules": 5}, verdict="marginal"))
+        json.dumps(makers.report_data(schema_version=4, energy={"joules": 5}, verdict="marginal"))
     )
     r = one(path)
-    assert r.schema_version == 3
+    assert r.schema_version == 4
     assert r.model_dump()["energy"] == {"joules": 5}
 
 
