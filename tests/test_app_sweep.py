@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from textual.widgets import DataTable
+from textual.widgets import DataTable, Digits
 
+from mqf_tui.app.app import MqfTuiApp
+from mqf_tui.app.bridge import Bridge
 from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.screens.live import LiveScreen
 from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.screens.sweep import SweepScreen
+from mqf_tui.app.widgets.kl_plots import Histogram
 from mqf_tui.app.widgets.variant_table import VariantTable, bar, scale
 from mqf_tui.fidelity.errors import NotANumberError, OutOfMemoryError
-from mqf_tui.fidelity.events import Dropped, Failed, Finished, Plan, Started, StepScored, Stopped, Swept
+from mqf_tui.fidelity.events import (
+    Dropped,
+    Event,
+    Failed,
+    Finished,
+    Plan,
+    Started,
+    StepScored,
+    Stopped,
+    Swept,
+)
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.spreading import spread
@@ -160,6 +175,38 @@ def test_a_sweep_that_cannot_be_saved_is_told_and_shown(data_home: Path) -> None
     assert list_sweeps() == []
 
 
+def test_a_mistake_of_ours_ends_one_measurement_and_not_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Iterator[Event]:
+        yield Started(tuple(plan(one) for one in SWEEP.variants))
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("mqf_tui.app.bridge.api.sweep_events", broken)
+    bridge = Bridge()
+    try:
+        for _ in range(2):
+            measurement = bridge.start(SWEEP)
+            for _ in range(400):
+                if not measurement.snapshot().running:
+                    break
+                time.sleep(0.05)
+            s = measurement.snapshot()
+            assert (s.state, s.exit_code) == ("failed", 1)
+            assert s.problem == "RuntimeError: oops; please report this."
+    finally:
+        bridge.close()
+
+
+def test_several_settings_get_an_id_and_one_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqf_tui.app.bridge.api.sweep_events", lambda *_: iter(()))
+    bridge = Bridge()
+    try:
+        assert bridge.start(SWEEP.first).snapshot().settings.sweep_id == ""
+        assert bridge.start(replace(SWEEP, sweep_id="")).snapshot().settings.sweep_id
+        assert bridge.start(SWEEP).snapshot().settings.sweep_id == "s1"
+    finally:
+        bridge.close()
+
+
 def test_bars_are_as_long_as_they_say() -> None:
     for share in (0.0, 0.01, 0.5, 0.99, 1.0):
         eighths = sum(8 if c == "█" else " ▏▎▍▌▋▊▉".index(c) for c in bar(share, 20))
@@ -172,7 +219,7 @@ def test_bars_are_as_long_as_they_say() -> None:
     assert scale([-9.0])[0] == -6
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)], ids=str)
 async def test_rows_are_chosen_and_marked(size: tuple[int, int]) -> None:
     measurement = begun(replace(SWEEP, race=True))
     measurement.take(Dropped(1, 0, "surely worse than k8v4g64, which takes no more memory"))
@@ -186,9 +233,10 @@ async def test_rows_are_chosen_and_marked(size: tuple[int, int]) -> None:
             numbers = measurement.numbers(i)
             assert numbers is not None
             assert f"{numbers.numbers.kl_mean:.3g}" in line
-            assert f"{100 * numbers.numbers.flip_rate:.2f} %" in line
-            assert "144 B" in line
-            assert "█" in line
+            if size[0] > 60:
+                assert f"{100 * numbers.numbers.flip_rate:.2f} %" in line
+                assert "144 B" in line
+                assert "█" in line
         assert "3 KV-cache settings, stress, race" in shown
         assert "381/635 positions" in shown
         table = app.screen.query_one(VariantTable)
@@ -201,9 +249,7 @@ async def test_rows_are_chosen_and_marked(size: tuple[int, int]) -> None:
         measurement.take(Swept("s1", 1, 3, 1.0, stopped=True))
 
 
-def digits(app) -> list[str]:
-    from textual.widgets import Digits
-
+def digits(app: MqfTuiApp) -> list[str]:
     return [one.value for one in app.screen.query(Digits)]
 
 
@@ -236,6 +282,7 @@ async def test_from_the_set_up_to_the_answer_and_back() -> None:
         await until(pilot, lambda: isinstance(app.screen, ResultScreen) and app.screen.is_mounted)
         await pilot.pause(0.2)
         assert best.id in text_of(app, "#judging")
+        await until(pilot, lambda: "1e" in app.screen.query_one(Histogram).render().plain)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, SweepScreen))
         await pilot.press("r")
