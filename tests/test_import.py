@@ -521,7 +521,7 @@ def test_a_newer_schema_is_told_of_once(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     (run,) = taken(path)
     assert run.report.warnings == [
-        "a newer version wrote this (schema 99, here 2): what is new in it was kept and not checked",
+        "a newer version wrote this (schema 99, here 3): what is new in it was kept and not checked",
         "mqf-tui itself judged this 'good'; by policy kv-1 it is marginal",
         "its confidence did not fit its figures and verdict and was left out",
     ]
