@@ -108,14 +108,27 @@ def cache_name(recipe: Recipe, kernel: Kernel) -> str:
     return " and ".join(name for kind, name in names.items() if kind in kinds)
 
 
-def check_cache(model: Any, recipe: Recipe, kernel: Kernel, vocab_size: int) -> None:
-    """Score a few tokens with tiny caches; raise UnsupportedModelError where that cannot work."""
+def check_cache(
+    model: Any, recipe: Recipe, kernel: Kernel, vocab_size: int, *, deployment: bool | None = None
+) -> None:
+    """Score a few tokens with tiny caches; raise UnsupportedModelError where that cannot work.
+
+    ``deployment``: whether the caches will be converted from a filled one, or be empty at first; None: both.
+    Each pass reads all weights, so no more are made than this model needs.
+    """
     tokens = mx.arange(4)[None] % vocab_size
+    # Latents and states are attended to in another way one by one.
+    pieces = [tokens] if set(layer_kinds(model)) == {"full"} else [tokens, tokens[:, :1]]
     try:
-        cache = reference_cache(model)
-        mx.eval(model(tokens, cache=cache))
-        for tried in (variant_cache(model, recipe, kernel), converted(cache, recipe, kernel)):
-            for piece in (tokens, tokens[:, :1]):  # latents are attended to in another way one by one
+        tries: list[Cache] = []
+        if deployment is not True:
+            tries.append(variant_cache(model, recipe, kernel))
+        if deployment is not False:
+            cache = reference_cache(model)
+            mx.eval(model(tokens, cache=cache))
+            tries.append(converted(cache, recipe, kernel))
+        for tried in tries:
+            for piece in pieces:
                 mx.eval(model(piece, cache=tried))
     except (ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedModelError(_refusal(recipe, kernel, error)) from error
