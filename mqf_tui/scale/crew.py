@@ -258,7 +258,8 @@ class Crew:
     def _failed(self, rank: int, fields: Mapping[str, Any], starting: bool) -> None:
         kind, words = str(fields["kind"]), str(fields["words"])
         name = self.fleet.name(rank)
-        if kind == OutOfMemoryError.__name__ and not starting:
+        others = len(self._alive) > 1 and self.fleet.split == "chunks"
+        if kind == OutOfMemoryError.__name__ and others and not starting:
             self._gone(rank, f"{name} has run out of memory", starting)
             return
         found = {"HostError": HostError}.get(kind) or getattr(errors, kind, MeasurementError)
