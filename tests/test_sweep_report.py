@@ -147,6 +147,11 @@ def test_json_keeps_what_a_newer_version_wrote(six: SweepReport) -> None:
     assert json.loads(render_sweep("json", from_json(json.dumps(data)))) == data
 
 
+def test_csv_marks_the_answer(six: SweepReport) -> None:
+    rows = list(csv.DictReader(io.StringIO(render_sweep("csv", six)), strict=True))
+    assert [row["run"] for row in rows if row["chosen"] == "1"] == ["run-6g64"]
+
+
 def test_csv_has_the_numbers_as_they_are(full: SweepReport) -> None:
     rows = list(csv.DictReader(io.StringIO(render_sweep("csv", full), newline=""), strict=True))
     assert tuple(rows[0]) == CSV_COLUMNS
@@ -162,7 +167,7 @@ def test_csv_has_the_numbers_as_they_are(full: SweepReport) -> None:
         step = v.next_cheaper
         assert row["next_cheaper"] == (step.run if step else "")
         assert row["next_cheaper_kl"] == (str(step.difference.value) if step else "")
-    assert sum(int(row["chosen"]) for row in rows) == 1
+    assert sum(int(row["chosen"]) for row in rows) == 0  # the question was about layers
     assert [row["control_of"] for row in rows if row["control_of"]] == ["run-4g64"]
 
 
@@ -324,7 +329,7 @@ def test_the_page_has_everything(full: SweepReport, six: SweepReport) -> None:
     assert "mqf-tui sweep org/tiny-llama" in page.text
     assert sum(tag == "svg" for tag, _ in page.elements) == 2
     page = test_pictures.Page(render_sweep("html", full))
-    assert sum(tag == "svg" for tag, _ in page.elements) == 6
+    assert sum(tag == "svg" for tag, _ in page.elements) == 4  # layers and grid
     for words in (
         "the kernel",
         "surely bad",
@@ -336,8 +341,8 @@ def test_the_page_has_everything(full: SweepReport, six: SweepReport) -> None:
     assert page.tables() == 3
 
 
-def test_no_class_of_the_page_is_without_a_rule(full: SweepReport) -> None:
-    text = render_sweep("html", full)
+def test_no_class_of_the_page_is_without_a_rule(full: SweepReport, six: SweepReport) -> None:
+    text = render_sweep("html", full) + render_sweep("html", six)
     style = re.search("<style>(.*)</style>", text, re.DOTALL)[1]  # type: ignore[index]
     used = {word for found in re.findall(r'class="([^"]+)"', text) for word in found.split()}
     assert {word for word in used if f".{word}" not in style} <= {"c"}
@@ -385,16 +390,14 @@ def test_hostile_names_change_nothing_but_the_words(full: SweepReport) -> None:
     allowed = {"th.align", "td.align", "code.class", "pre.lang"}
     assert {attribute for attribute, _ in bad.attributes} <= allowed
     assert not bad.tags & {"a", "img", "script"}
-    shapes = [
-        Counter((tag, tuple(sorted(attributes))) for tag, attributes in page.elements if tag != "text")
-        for page in (
-            test_pictures.Page(render_sweep("html", named(full, word))) for word in (HOSTILE, "name")
+    for report in (full, full.model_copy(update={"sensitivity": None})):
+        pages = [test_pictures.Page(render_sweep("html", named(report, word))) for word in (HOSTILE, "name")]
+        # Names of settings may find room in the picture or not; all else stays as it is.
+        one, other = (
+            Counter((tag, tuple(sorted(a))) for tag, a in page.elements if tag not in ("text", "line"))
+            for page in pages
         )
-    ]
-    # Names of settings may find room in the picture or not; all else stays as it is.
-    assert {k: v for k, v in shapes[0].items() if k[0] != "line"} == {
-        k: v for k, v in shapes[1].items() if k[0] != "line"
-    }
+        assert one == other
     rows = list(csv.reader(io.StringIO(render_sweep("csv", named(full, "=evil")), newline=""), strict=True))
     assert {len(row) for row in rows} == {len(CSV_COLUMNS)}
     assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row)
@@ -403,7 +406,8 @@ def test_hostile_names_change_nothing_but_the_words(full: SweepReport) -> None:
 def test_a_browser_runs_and_loads_nothing(full: SweepReport, tmp_path: Path) -> None:
     with browser.listening() as (address, asked):
         word = test_pictures.HOSTILE.replace("ADDRESS", address)
-        text = render_sweep("html", named(full, word)).replace("Content-Security-Policy", "nothing")
+        report = named(full, word).model_copy(update={"sensitivity": None})
+        text = render_sweep("html", report).replace("Content-Security-Policy", "nothing")
         page = tmp_path / "page.html"
         page.write_text(text, "utf-8")
         dom = browser.opened(page, tmp_path / "profile")

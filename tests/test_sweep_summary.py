@@ -70,10 +70,17 @@ def test_a_budget_that_nothing_keeps_to_names_the_smallest() -> None:
     assert not report.ranking.rows
 
 
+def test_a_budget_that_no_good_setting_keeps_to() -> None:
+    report = summary(made.six(), limits=Limits(max_kv_bytes=made.bytes_of("4g32")))
+    assert report.answer.startswith(
+        "no setting that keeps to 7,200 bytes of KV cache per token is good; the closest is 4-bit, group 32: "
+        "marginal (99 %), mean KL 0.0200 nats, 3.2× smaller"
+    )
+
+
 def test_a_budget_that_one_setting_keeps_to() -> None:
-    report = summary(made.six(), limits=Limits(max_kv_bytes=made.bytes_of("4g64")))
-    assert report.answer.startswith("use 4-bit, group 64, the only setting that keeps to ")
-    assert report.answer.endswith("none of these is good.")
+    report = summary(made.six()[2:4], limits=Limits(max_kv_bytes=made.bytes_of("6g64")))
+    assert report.answer.startswith("use 6-bit, group 64, the only setting that keeps to 9,360 bytes of KV ")
 
 
 def test_a_tie_is_said_to_be_one() -> None:

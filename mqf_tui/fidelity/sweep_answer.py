@@ -21,10 +21,10 @@ def answer(ranking: Ranking, limits: Limits, budget: str = "", smallest: Side | 
     within = budget or _limit_words(limits)
     if not ranking.rows:
         return _nothing_fits(ranking, within, smallest)
-    if within and (budget or limits.max_kv_bytes is not None):
-        return _best_within(ranking, within)
     if ranking.choice is None:
         return _none_passes(ranking, within)
+    if within and (budget or limits.max_kv_bytes is not None):
+        return _best_within(ranking, ranking.choice, within)
     least = _least(ranking)
     words = f"use {_choice_words(ranking, ranking.choice, least)}"
     if ranking.surer is not None:
@@ -54,7 +54,7 @@ def _side(cost: LayerCost) -> str:
     return "keys and values" if cost.side == "both" else f"the {cost.side}"
 
 
-def _best_within(ranking: Ranking, within: str) -> str:
+def _best_within(ranking: Ranking, choice: Choice, within: str) -> str:
     """With a budget: the best that fits, of those that tie the cheapest, and the cheapest that is good."""
     rows = ranking.rows
     best = [row for row in rows if row.rank_first == 1]
@@ -65,10 +65,8 @@ def _best_within(ranking: Ranking, within: str) -> str:
         f"use {name(side.setting)}, the {which} to {within}: mean KL {kl(side.kl_mean)} nats, "
         f"{_verdict(side)}{_smaller_row(ranking, row)}{_tie_words(ranking, row)}"
     )
-    if ranking.choice is None:
-        return f"{words}; none of these is {_least(ranking)}."
-    if ranking.choice.run != side.run:
-        words += f"; the cheapest that is still {_least(ranking)} is {_choice_words(ranking, ranking.choice)}"
+    if choice.run != side.run:
+        words += f"; the cheapest that is still {_least(ranking)} is {_choice_words(ranking, choice)}"
     return words + "."
 
 

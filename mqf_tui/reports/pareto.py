@@ -12,7 +12,7 @@ from mqf_tui.reports.chart_labels import HEIGHT, SIZE, Box, placed
 from mqf_tui.reports.chart_parts import Chart, frame, label, line, rect
 from mqf_tui.reports.markup import Markup, element, text_width, together
 from mqf_tui.reports.schema import Bounds, Verdict
-from mqf_tui.reports.sweep_rows import ordered
+from mqf_tui.reports.sweep_rows import chosen_run, ordered
 from mqf_tui.reports.sweep_schema import SweepReport, SweepVariant
 from mqf_tui.reports.text import inert, kl
 
@@ -38,7 +38,7 @@ def pareto(report: SweepReport, width: float) -> Chart:
     plot = _plot_of(report, points, width)
     named = list(_labels(report, points, plot))
     said = "● good ▲ marginal ■ bad; line: frontier"
-    said += "; ring: the answer" if report.ranking.choice else ""
+    said += "; ring: the answer" if chosen_run(report) else ""
     if width > _NARROW:
         said += "; bars: 95 % intervals"
         said += "; the table has the names that found no room" if len(named) < len(points) else ""
@@ -204,7 +204,7 @@ def _bars(points: Sequence[SweepVariant], plot: _Plot) -> Iterator[Markup]:
 
 
 def _points(report: SweepReport, points: Sequence[SweepVariant], plot: _Plot) -> Iterator[Markup]:
-    chosen = report.ranking.choice.run if report.ranking.choice else None
+    chosen = chosen_run(report)
     for v in points:
         x, y = plot.x(v.kv_bytes or 0.0), plot.y(v.kl.value)
         if v.run == chosen:
@@ -225,7 +225,7 @@ def sign(verdict: Verdict, x: float, y: float, tip: Markup | None = None) -> Mar
 
 def _labels(report: SweepReport, points: Sequence[SweepVariant], plot: _Plot) -> Iterator[tuple[Markup, ...]]:
     """The names, those on the frontier first, so that they get the best places; of many only these."""
-    chosen = report.ranking.choice.run if report.ranking.choice else None
+    chosen = chosen_run(report)
     first = sorted(points, key=lambda v: not (v.on_frontier or v.run == chosen))
     if len(first) > (plot.right - plot.left) / _ROOM_FOR_EACH:
         first = [v for v in first if v.on_frontier or v.run == chosen]

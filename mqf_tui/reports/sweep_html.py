@@ -95,7 +95,8 @@ def _blocks(report: SweepReport) -> Iterator[Markup]:
         )
     if report.sensitivity is not None:
         yield from _layers(report)
-    yield _both(pareto(report, _WIDE), pareto(report, _NARROW))
+    else:
+        yield _both(pareto(report, _WIDE), pareto(report, _NARROW))
     for grid in report.grids:
         yield _both(grid_picture(grid, _WIDE), grid_picture(grid, _NARROW))
     if report.controls:

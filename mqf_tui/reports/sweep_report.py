@@ -15,6 +15,7 @@ from mqf_tui.reports.schema import Bounds, Thresholds
 from mqf_tui.reports.sweep_rows import (
     HEAD,
     HOW,
+    chosen_run,
     doubts,
     heading,
     material,
@@ -79,7 +80,7 @@ def to_csv(report: SweepReport) -> str:
 
 
 def _csv_rows(report: SweepReport) -> Iterator[list[object]]:
-    chosen = report.ranking.choice.run if report.ranking.choice else None
+    chosen = chosen_run(report)
     left_out = {out.run: out.why for out in report.ranking.left_out}
     for v, row in ordered(report):
         step, side = v.next_cheaper, row.side if row else None
@@ -189,7 +190,7 @@ def _layers(report: SweepReport) -> Iterator[str]:
         f"{counted(found.n_positions, 'position')}."
     )
     worst = sorted(found.layers, key=lambda cost: -cost.kl.value)[:5]
-    listed = [f"{c.layer} {c.side} {spread(c.kl.value, c.kl.ci, kl)}" for c in worst]
+    listed = [f"layer {c.layer} {c.side} {spread(c.kl.value, c.kl.ci, kl)}" for c in worst]
     yield f"What hurts most: {'; '.join(listed)}."
     body = [list(map(said, row)) for row in sensitivity_rows(report)]
     whole = table(["layer", *sides, "bytes saved per token"], body, "r" * (1 + len(sides)) + "l")

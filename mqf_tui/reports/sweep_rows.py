@@ -56,7 +56,7 @@ def ordered(report: SweepReport) -> Iterator[tuple[SweepVariant, Row | None]]:
 
 def rows(report: SweepReport) -> Iterator[SettingRow]:
     """The table of all settings."""
-    chosen = report.ranking.choice.run if report.ranking.choice else None
+    chosen = chosen_run(report)
     left_out = {out.run: out.why for out in report.ranking.left_out}
     basis = {row.side.run: row.kv.reference for row in report.ranking.rows if row.kv}
     reference = next(iter(basis.values()), None)
@@ -81,6 +81,12 @@ def rows(report: SweepReport) -> Iterator[SettingRow]:
             positions=f"{v.n_positions:,}",
             run=inert(v.run),
         )
+
+
+def chosen_run(report: SweepReport) -> str | None:
+    """The run of the setting to take; None where nothing is good, or that was not the question."""
+    choice = report.ranking.choice
+    return choice.run if choice is not None and report.sensitivity is None else None
 
 
 def _frontier(v: SweepVariant, row: Row | None, chosen: bool) -> str:
