@@ -194,6 +194,15 @@ def test_it_is_put_in_place_for_one_model_and_taken_away() -> None:
     assert base.scaled_dot_product_attention is not attention.scaled_dot_product_attention
 
 
+def test_it_stays_until_the_last_model_is_done() -> None:
+    first, second = (attention.installed(build(PLAIN["llama"])) for _ in range(2))
+    with first:
+        second.__enter__()
+    assert llama.scaled_dot_product_attention is attention.scaled_dot_product_attention
+    second.__exit__(None, None, None)
+    assert llama.scaled_dot_product_attention is base.scaled_dot_product_attention
+
+
 def test_inherited_methods_are_reached() -> None:
     """A part's class may live in another module than the attention that it inherits."""
     model = build(PLAIN["llama"])

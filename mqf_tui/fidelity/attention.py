@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FunctionType
@@ -101,23 +102,33 @@ _OURS: tuple[tuple[str, Any, Any], ...] = (
 )
 
 
+# How many hold each name of each namespace in place.
+_holders: Counter[tuple[int, str]] = Counter()
+
+
 @contextmanager
 def installed(model: Any) -> Generator[None]:
-    """Within it, ``model`` computes with this module's functions; mlx-lm is as it was afterwards."""
+    """Within it, ``model`` computes with this module's functions; mlx-lm is as it was afterwards.
+
+    Models of one architecture share a module: it stays changed until the last of them is done.
+    """
     # mlx-lm's modules import both by name, so each has its own reference to them.
     places = [
         (names, name, stock, ours)
         for names in _globals(model)
         for name, stock, ours in _OURS
-        if names.get(name) is stock
+        if names.get(name) in (stock, ours)
     ]
     for names, name, _, ours in places:
+        _holders[id(names), name] += 1
         names[name] = ours
     try:
         yield
     finally:
         for names, name, stock, _ in places:
-            names[name] = stock
+            _holders[id(names), name] -= 1
+            if not _holders[id(names), name]:
+                names[name] = stock
 
 
 def _globals(model: Any) -> list[dict[str, Any]]:
