@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from mqf_tui import measure_kv_fidelity
 from mqf_tui.fidelity.depth import FIRST, LONG, depth_edges, drift
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.reports.depth_curve import depth_curve
+from mqf_tui.reports.markdown import to_markdown
 from mqf_tui.reports.schema import Drift
 from mqf_tui.reports.setting_words import drift_words
 from tests import makers
@@ -257,3 +260,21 @@ def test_the_onset_is_drawn_where_it_is() -> None:
     assert "dotted: drifts from 2,048 on" in "".join(root.itertext())
     root, _ = drawn(8192, drift={"known": True, "first": 0, "end": 128})
     assert not [node for node in root.iter("line") if "dotted" in node.attrib["class"]]
+
+
+@pytest.mark.slow
+def test_a_measured_long_window_says_where_it_drifts(tmp_path: Path) -> None:
+    folder = makers.model_folder(tmp_path / "tiny-llama")
+    makers.rewrite_config(folder, max_position_embeddings=8192)
+    notes = makers.text_file(tmp_path / "notes.txt", 12_000)
+    report = measure_kv_fidelity(folder, kv_bits=2, chunk_length=4200, max_chunks=2, corpus=notes)
+    assert [b.start for b in report.kl_by_depth] == [0, 128, 256, 512, 1024, 2048]
+    assert report.drift is not None
+    assert report.drift.known
+    assert "rift" in to_markdown(report)
+    last = measure_kv_fidelity(
+        folder, kv_bits=2, chunk_length=4200, max_chunks=2, corpus=notes, score_last=100
+    )
+    assert last.drift is None
+    assert last.n_positions == 200
+    assert (last.kl_by_depth[0].start, last.kl_by_depth[-1].end) == (4099, 4199)
