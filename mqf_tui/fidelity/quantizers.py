@@ -81,6 +81,16 @@ class LayerQuantizers:
         return self.keys is None and self.values is None
 
     @property
+    def layout(self) -> tuple[object, ...]:
+        """What decides which cache holds it, and whether it can: all but the width of a number.
+
+        Whether both sides are alike, and of each its group, its format and whether whole words are filled.
+        """
+        sides = (self.keys, self.values)
+        parts = (None if q is None else (q.group_size, q.mode, 32 % q.bits == 0) for q in sides)
+        return (self.keys == self.values, *parts)
+
+    @property
     def word(self) -> str:
         """``4g64``, ``k8v4g64``, ``k8g64v4g32``, ``mxfp4``, ``k16v4g64``, ``16``: what ``parsed`` reads."""
         k, v = self.keys, self.values

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.prefixes import Prefix, Sharing
-    from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers
+    from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.racing import Race
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.replaying import Replay
@@ -68,7 +68,7 @@ class RunningSweep:
         self.seconds = 0.0
         self.reference_passes = self.variant_passes = 0
         self._race: Race | None = None
-        self._tried: set[tuple[Kernel, LayerKind, LayerQuantizers]] = set()
+        self._tried: set[Any] = set()  # what was tried: kernel, kind of layer, layout
         self._replay: Replay | None = None
         self._per_pass = len(settings.variants)
         self._step = STEP
@@ -175,14 +175,14 @@ class RunningSweep:
     def _try(self, model: Any, recipe: Recipe, kernel: Kernel) -> None:
         from mqf_tui.fidelity.caches import check_cache
 
-        # Layers of a kind are alike, and a sweep may quantize each of many layers alone.
+        # Layers of a kind are alike, a sweep may quantize each of many layers alone, and each try reads all
+        # weights: how many bits a number has makes no difference to whether it works.
         pairs = zip(self._kinds(model), recipe.layers, strict=True)
-        wanted: set[tuple[Kernel, LayerKind, LayerQuantizers]] = {
-            (kernel, kind, layer) for kind, layer in pairs if not layer.full
-        }
+        wanted: set[Any] = {(kernel, kind, layer.layout) for kind, layer in pairs if not layer.full}
         new = wanted - self._tried
         if new:
-            check_cache(model, recipe, kernel, self.facts.vocab_size)
+            converts = self.settings.first.quantize_start > 0
+            check_cache(model, recipe, kernel, self.facts.vocab_size, deployment=converts)
             self._tried |= new
 
     def _replayer(self, model: Any, plans: Sequence[Plan]) -> Replay | None:
