@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from mqf_tui.fidelity import metal_reduction
+
 # Logits that NumPy reduces at a time: what comes between then stays in the cache, and in memory that the
 # process has already. The whole step at once takes nearly twice as long (see benchmarks/README.md).
 BLOCK = 2**20
@@ -55,7 +57,7 @@ class ReferenceStep:
 
     ``targets`` (T,) are the ids of the text's own next tokens. On a CPU the reductions are NumPy's, over the
     same memory: MLX's exponential is not vectorized there and takes twenty times as long (see
-    benchmarks/README.md).
+    benchmarks/README.md). On Metal they are one kernel, see ``metal_reduction``.
     """
 
     def __init__(self, logits: mx.array, targets: mx.array) -> None:
@@ -67,6 +69,8 @@ class ReferenceStep:
 
     def compare(self, quant: mx.array) -> StepMetrics:
         """The metrics of a variant's logits of shape (T, V)."""
+        if metal_reduction.trusted():
+            return metal_reduction.compare(self._r, quant.astype(mx.float32), self._targets)
         return self._compared(self._blocks, quant, ruled_out=False)
 
     def masked(self, quant: mx.array) -> tuple[Any, Any]:
