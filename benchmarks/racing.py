@@ -126,10 +126,10 @@ def compare(runs: list[Run]) -> None:
 
 def simulate(n_runs: int) -> None:
     """Print how often one leaves wrongly, what a race saves, and how often the winners are the same."""
-    from tests.simulated_sweep import SMOLLM2
+    from tests.simulated_sweep import SMOLLM2, SMOLLM2_HEAVY
     from tests.test_racing import HARD
 
-    for name, sweep in {"SmolLM2": SMOLLM2, **HARD}.items():
+    for name, sweep in {"SmolLM2": SMOLLM2, "SmolLM2, heavy": SMOLLM2_HEAVY, **HARD}.items():
         for n_chunks in (40, 100):
             n, wrong, used, same, over = len(sweep.shapes), 0, 0, 0, 0
             for run in sweep.runs(n_runs, n_chunks, seed=5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy import optimize, stats
 
 from mqf_tui.api import sweep_events
-from mqf_tui.fidelity.events import ChunkFinished, Dropped, Finished
+from mqf_tui.fidelity.events import ChunkFinished, Dropped, Finished, Swept
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.racing import BAD, SETTLED, Race, shares, words
 from mqf_tui.fidelity.recipes import Recipe
@@ -20,7 +21,7 @@ from mqf_tui.fidelity.stopping import ALPHA, LEAST_CHUNKS
 from mqf_tui.reports.text import stopping_words
 from tests import makers
 from tests.simulated import BITS_2, BITS_8, HEAVY, Shape
-from tests.simulated_sweep import Shared, Sweep, truth
+from tests.simulated_sweep import DEARER, SMOLLM2, Shared, Sweep, truth
 from tests.test_stopping import chunk_of, martingale
 
 LENGTH = 200
@@ -261,6 +262,20 @@ def test_the_intervals_of_what_left_bear_being_looked_at(raced: dict[int, list[A
     assert raced[2][-1].report.confidence is not None
 
 
+@pytest.mark.slow
+def test_smollm2_loses_2_bits_after_a_round_and_goes_on_with_the_rest(smollm2: Path) -> None:
+    """At the end of the first round of the five parts; from then on there is one pass less."""
+    base = KVSettings(str(smollm2), chunk_length=64, max_chunks=15)
+    variants = tuple(replace(base, kv_bits=bits) for bits in (8, 2))
+    *events, swept = sweep_events(SweepSettings(variants, race=True))
+    assert isinstance(swept, Swept)
+    assert [event for event in events if isinstance(event, Dropped)] == [Dropped(1, 4, BAD)]
+    assert (swept.reference_passes, swept.variant_passes) == (15, 15 + 5)
+    reports = {event.variant: event.report for event in events if isinstance(event, Finished)}
+    assert [reports[i].n_positions for i in (0, 1)] == [15 * 63, 5 * 63]
+    assert reports[1].verdict == "bad"
+
+
 @pytest.mark.parametrize(
     ("dropped", "settled", "n", "said"),
     [
@@ -284,7 +299,6 @@ def shape(kl: float, flips: float, of: Shape = BITS_8) -> Shape:
 
 
 TWINS = (8.0,) * 6
-DEARER = (9.0, 8.5, 7.0, 6.5, 5.0, 4.5)
 # Truths that are hard to keep in: nothing is bad, and nothing is worse than another, or hardly anything.
 HARD = {
     "equal": Sweep((shape(0.02, 0.03),) * 6, TWINS, ALIKE),
@@ -308,6 +322,17 @@ def test_what_is_neither_bad_nor_worse_hardly_ever_leaves() -> None:
     sweep = HARD["equal, short chunks"]
     assert truth(sweep.shapes[0]) == 1
     assert wrong_share(sweep, 40, 40) <= ALPHA
+
+
+def test_a_sweep_like_smollm2s_saves_positions_and_no_winner() -> None:
+    everything = dict.fromkeys(range(6), 40)
+    for run in SMOLLM2.runs(12, 40, 2):
+        raced = SMOLLM2.race(run, every=5)
+        assert not SMOLLM2.wrong(raced)
+        assert {raced.why[4], raced.why[5]} == {BAD}
+        assert sum(raced.after.values()) < 0.8 * sum(everything.values())
+        for least in (0, 1):
+            assert SMOLLM2.winner(run, raced.after, least) == SMOLLM2.winner(run, everything, least)
 
 
 def test_looking_at_usual_intervals_would_drop_what_is_no_worse() -> None:
