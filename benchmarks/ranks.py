@@ -107,7 +107,8 @@ def main() -> None:
         whole.append(one.whole / several.whole)
         print(
             f"  1 rank {one.scoring:.2f} s, {options.ranks} ranks {several.scoring:.2f} s: "
-            f"{scoring[-1]:.2f} times (whole: {one.whole:.2f} s, {several.whole:.2f} s: {whole[-1]:.2f} times); "
+            f"{scoring[-1]:.2f} times "
+            f"(whole: {one.whole:.2f} s, {several.whole:.2f} s: {whole[-1]:.2f} times); "
             f"{'the same' if same else 'OTHER'} numbers; "
             f"others took {one.others:.0%} and {several.others:.0%}"
         )

@@ -169,30 +169,56 @@ def test_a_sweep_whose_ranks_all_die_is_resumed(
     assert whole["n_chunks"] == 100
 
 
-def test_a_rank_with_other_weights_is_named(tmp_path: Path) -> None:
+# What makes rank 2 differ, as another host would: another model in the same place, another version, and
+# something that keeps it from starting at all.
+ODD = {
+    "find = models.find_model; models.find_model = lambda name: find(name + '-other')": (
+        "rank 2 has other weights for this model than the others"
+    ),
+    "messages.software = lambda: {**software(), 'mlx': '0.1'}": "rank 2 has mlx 0.1 and this process ",
+    "sys.exit('no such thing here')": (
+        "rank 2 died (exit code 1) before the sweep began (the last that was said: no such thing here)"
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_rank_that_differs_is_named(odd: str, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model")
-    model_folder(tmp_path / "other" / "model", scale={"lm_head": 3.0})
-    # An interpreter that finds another model on rank 1, as another host would.
+    model_folder(tmp_path / "model-other", scale={"lm_head": 3.0})
+    code = f"""
+import os, runpy, sys
+from mqf_tui.library import models
+from mqf_tui.scale import messages
+software = messages.software
+if os.environ["MLX_RANK"] == "2":
+    {odd}
+sys.argv = ["rank", sys.argv[-1]]
+runpy.run_module({RANK!r}, run_name="__main__")
+"""
+    (tmp_path / "rank.py").write_text(code)
     python = tmp_path / "python"
-    code = (
-        "import os, runpy, sys; from mqf_tui.library import models; find = models.find_model\n"
-        f"models.find_model = lambda name: find({str(tmp_path / 'other' / 'model')!r}"
-        " if os.environ['MLX_RANK'] == '1' else name)\n"
-        f"sys.argv = ['rank', sys.argv[-1]]; runpy.run_module({RANK!r}, run_name='__main__')"
-    )
-    (tmp_path / "other.py").write_text(code)
-    python.write_text(f'#!/bin/bash\nexec {sys.executable} {tmp_path / "other.py"} "$@"\n')
+    python.write_text(f'#!/bin/bash\nexec {sys.executable} {tmp_path / "rank.py"} "$@"\n')
     python.chmod(0o755)
     asked = SweepSettings(
         (KVSettings(str(folder), kv_bits=4, chunk_length=32, corpus=str(text_file(tmp_path / "text"))),)
     )
-    *_, failed, swept = api.sweep_events(asked, fleet=fleet_of(ranks=2, python=str(python)))
+    *_, failed, swept = api.sweep_events(asked, fleet=fleet_of(ranks=3, python=str(python)))
     assert isinstance(failed, Failed)
     assert isinstance(swept, Swept)
     assert swept.error is failed.error
+    assert str(failed.error).startswith(ODD[odd])
+    assert not ranks_of(os.getpid())
+
+
+def test_ranks_that_cannot_be_started_are_said(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho there is no Python here >&2; exit 127\n")
+    python.chmod(0o755)
+    *_, failed, _swept = api.sweep_events(settings(4), fleet=fleet_of(ranks=2, python=str(python)))
+    assert isinstance(failed, Failed)
     assert failed.error.exit_code == 2
-    assert "has other weights for this model than the others" in str(failed.error)
-    assert str(failed.error).startswith("rank ")
+    assert "could not be started (the last that was said: there is no Python here)" in str(failed.error)
 
 
 @pytest.mark.slow

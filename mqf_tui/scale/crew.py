@@ -198,7 +198,7 @@ class Crew:
             case "failed":
                 self._failed(rank, message.fields, starting)
             case "loading":
-                self._shares[rank] = float(message.fields["share"] or 0.0)
+                self._shares[rank] = float(message.fields["share"])
             case "step":
                 fields = message.fields
                 positions = unpacked(message.payload, self._part_names)
@@ -252,6 +252,9 @@ class Crew:
             why = self._launcher.death(rank) or ""
             if not why and self._launcher.wait(0.05):
                 break
+        first = self._launcher.first_death
+        if starting and first is not None:  # which made the launcher end the others
+            rank, why = first
         what = f"{self.fleet.name(rank)} died ({why or 'its connection ended'})"
         self._gone(rank, what, starting)
 

@@ -131,7 +131,7 @@ def own_address(fleet: Fleet) -> str:
     if other is None:
         return LOCAL
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with socket.socket(_family(other), socket.SOCK_DGRAM) as probe:
             probe.connect((other, 9))  # nothing is sent
             return str(probe.getsockname()[0])
     except OSError as error:
@@ -168,13 +168,16 @@ def _address(name: str) -> str:
 
 
 def _is_ours(ip: str) -> bool:
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
+        with socket.socket(_family(ip), socket.SOCK_STREAM) as probe:
             probe.bind((ip, 0))
     except OSError:
         return False
     return True
+
+
+def _family(ip: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
 def _from_file(path: Path) -> tuple[Host, ...]:

@@ -90,6 +90,11 @@ class Launcher:
         """How a rank died, in words, as far as the launcher has told."""
         return self._deaths.get(rank)
 
+    @property
+    def first_death(self) -> tuple[int, str] | None:
+        """The rank that died of itself, and how; the launcher ends the others."""
+        return next(((rank, why) for rank, why in self._deaths.items() if "SIGTERM" not in why), None)
+
     def last_words(self) -> str | None:
         """The last that any rank said of itself."""
         return next((line for line in reversed(self._lines) if not ENDED.search(line)), None)

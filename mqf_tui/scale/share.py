@@ -71,7 +71,7 @@ class Share(RunningSweep):
             except StopIteration as ended:
                 model = ended.value
                 break
-            if isinstance(event, Loading):
+            if isinstance(event, Loading) and event.share is not None:
                 self._line.send("loading", share=event.share)
         with self._attending(model):
             self._begin(model, device, self._text)

@@ -84,8 +84,11 @@ class DealtSweep(RunningSweep):
     def _estimated(self, device: Device) -> Estimated:
         from mqf_tui.fidelity.planning import plan_memory
 
-        # What does not fit here may fit there; each rank looks for itself.
-        return Estimated(plan_memory(self.facts, self.settings, device))
+        # What one rank needs. Each looks for itself whether it has that: other machines are not known here.
+        fleet, limit = self._crew.fleet, self.settings.memory_limit or device.memory_bytes
+        limit = limit // len(fleet) if fleet.is_local and fleet.split == "chunks" else 0
+        device = replace(device, memory_bytes=limit)
+        return Estimated(plan_memory(self.facts, replace(self.settings, memory_limit=None), device))
 
     def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
         self._cut = yield from super()._chunks(corpus)
