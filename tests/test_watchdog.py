@@ -10,9 +10,12 @@ import mlx.core as mx
 import psutil
 import pytest
 
+from mqf_tui.api import events
 from mqf_tui.cli import main
 from mqf_tui.fidelity import memory, watchdog
 from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError
+from mqf_tui.fidelity.events import Failed
+from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.watchdog import Reading, Watchdog
 from mqf_tui.library.runs import list_runs
 from tests.makers import environment
@@ -232,3 +235,19 @@ def test_the_command_line_ends_with_3_and_saves_a_partial_run(
     (run,) = list_runs()
     assert run.report.partial
     assert 0 < run.report.n_positions <= 3 * 128
+
+
+def test_memory_is_looked_at_in_the_part_that_is_not_scored_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    def read() -> Reading:
+        nonlocal looked
+        looked += 1
+        return Reading(GB, 0, PLENTY if looked < 6 else 0)
+
+    monkeypatch.setattr(watchdog, "read_memory", read)
+    last = list(events(KVSettings("demo", chunk_length=2048, max_chunks=1, score_last=16)))[-1]
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, OutOfMemoryError)
+    assert last.report is None  # that was before the first position that is scored
+    assert looked < 10

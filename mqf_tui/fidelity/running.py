@@ -231,7 +231,7 @@ class RunningSweep:
             if self._race is not None:
                 self._race.add({i: Positions.concatenate(pieces) for i, pieces in scored.items()})
             if round_ends(chunks.part, index):
-                yield from self._leaving(index)
+                yield from self._leaving(index, last=index == order[-1])
             if not any(one.active for one in self.measured):
                 return
 
@@ -289,6 +289,7 @@ class RunningSweep:
                 replay=self._replay,
                 prefix=self._prefixes.get(shared.source.get(index, -1)),
                 keep=shared.keep.get(index, 0),
+                watch=self._watchdog.check if self._watchdog else None,
             )
             yield from self._group(scorer, group, index)
             if self.control.stopped:
@@ -306,8 +307,6 @@ class RunningSweep:
         scored = iter(scorer)
         while True:
             self.control.wait()
-            if self._watchdog is not None:
-                self._watchdog.check()
             began, waited = time.perf_counter(), self.control.waited
             found = next(scored, None)
             self.seconds += time.perf_counter() - began - (self.control.waited - waited)
@@ -328,7 +327,7 @@ class RunningSweep:
                 caches = scorer.reference, scorer.whole_cache(place)
                 one.bytes_measured = bytes_per_token(caches[0]), bytes_per_token(caches[1])
 
-    def _leaving(self, index: int) -> Iterator[Event]:
+    def _leaving(self, index: int, *, last: bool) -> Iterator[Event]:
         """Variants that are settled, or out of the race, after a whole round of the corpus's parts."""
         for i, one in enumerate(self.measured):
             rule = one.sureness if one.plan.settings.stops_early else None
@@ -336,7 +335,7 @@ class RunningSweep:
                 one.settled = True
                 if len(self.measured) > 1:
                     yield Dropped(i, index, "settled")
-        if self._race is None:
+        if self._race is None or last:  # who has come to the end has not left
             return
         from mqf_tui.fidelity.racing import SETTLED
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -79,8 +79,9 @@ class ChunkScorer:
 
     ``replay``: repeats the reference's layers before a variant's first quantized one instead of computing
     them again. ``prefix``: what another chunk that begins alike has left, to go on from; ``keep``: the
-    position at which to leave the like behind, in ``left`` (0: nowhere). ``seconds``: time spent on each
-    variant, and ``reference_seconds`` that on the reference.
+    position at which to leave the like behind, in ``left`` (0: nowhere). ``watch`` is called before every
+    pass, scored or not, and may raise. ``seconds``: time spent on each variant, and ``reference_seconds``
+    that on the reference.
     """
 
     def __init__(
@@ -96,12 +97,13 @@ class ChunkScorer:
         replay: Replay | None = None,
         prefix: Prefix | None = None,
         keep: int = 0,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.text, self.variants, self.control = model, text, variants, control
         self.quantize_start, self.first_scored = quantize_start, max(first_scored, quantize_start)
         self.step_size = step_size
         self.replay = replay
-        self.prefix, self.keep = prefix, keep
+        self.prefix, self.keep, self.watch = prefix, keep, watch
         self.left: Prefix | None = None
         self.reference: Cache = [copied(c) for c in prefix.reference] if prefix else reference_cache(model)
         self.caches: list[Cache] = []
@@ -144,6 +146,8 @@ class ChunkScorer:
     def _held(self) -> bool:
         """Wait out a pause; whether a stop was asked for."""
         self.control.wait()
+        if self.watch is not None:
+            self.watch()
         return self.control.stopped
 
     def _steps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
