@@ -251,7 +251,7 @@ def measure_kv_sweep(
             case Failed(error=error):
                 raise error
             case Finished(report=report, positions=positions):
-                name = f"{report.short_setting} {report.kernel}"
+                name = f"{report.short_setting} {len(subjects) + 1}"
                 subjects.append(Subject(name, report, lambda found=positions: found))
             case Swept():
                 found = sweep_summary(subjects, ended=event, limits=Limits(max_kv_bytes_per_token))

@@ -155,6 +155,7 @@ def test_metrics_use_a_trusted_kernel(kernel: Any, monkeypatch: pytest.MonkeyPat
         return kernel(*given)
 
     monkeypatch.setattr(metal_reduction, "trusted", lambda: True)
+    monkeypatch.setattr(metrics.mx, "default_device", lambda: mx.gpu)
     monkeypatch.setattr(metal_reduction, "run_kernel", counted)
     for one, other in zip(metrics.position_metrics(*arrays), portable, strict=True):
         np.testing.assert_allclose(np.array(one), np.array(other), rtol=1e-4, atol=1e-6)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
+    Estimated,
     Event,
     Failed,
     Finished,
@@ -21,9 +22,11 @@ from mqf_tui.fidelity.events import (
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.reports.text import counted, size
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.choosing import Limits
+    from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.library.spool import Spool
     from mqf_tui.reports.schema import Report
     from mqf_tui.reports.sweep_schema import SweepReport
@@ -39,6 +42,7 @@ class Delivery:
         self.saved: list[str] = []
         self.ended: Swept | None = None
         self.plans: tuple[Plan, ...] = ()
+        self._memory = ""
         self._active = set(range(len(settings.variants)))
         self._at = -1
         self._chunk: dict[int, list[Positions]] = {}
@@ -61,10 +65,13 @@ class Delivery:
             limits=limits,
             budget=budget,
             command=command,
+            memory=self._memory,
         )
 
     def _take(self, event: Event) -> None:
         match event:
+            case Estimated(memory=memory):
+                self._memory = memory_words(memory)
             case Started(plans=plans):
                 self.plans = plans
                 if self.spool is not None:
@@ -112,12 +119,25 @@ class Delivery:
 
             run_id = save_run(report, positions).id
             self.saved.append(f"{report.short_setting}: {run_id}")
-        self.subjects.append(Subject(run_id or unsaved_name(report), report, lambda: positions))
+        names = [subject.run for subject in self.subjects]
+        self.subjects.append(Subject(run_id or unsaved_name(report, names), report, lambda: positions))
 
 
-def unsaved_name(report: Report) -> str:
-    """What stands for a run's id where it was not saved; the two kernels of a control are told apart."""
-    return f"{report.short_setting} {report.kernel}" if report.kernel else report.short_setting
+def unsaved_name(report: Report, taken: Sequence[str]) -> str:
+    """What stands for a run's id where it was not saved: like no other of the sweep."""
+    name = report.short_setting
+    while name in taken:
+        name += "'"
+    return name
+
+
+def memory_words(plan: MemoryPlan) -> str:
+    """The plan for memory in a sentence of the report."""
+    beside = plan.variants_per_pass
+    return (
+        f"planned for {size(plan.need_bytes)} of memory: {counted(beside, 'setting')} beside a pass of the "
+        f"reference, {plan.step} positions a step"
+    )
 
 
 def _identity(plans: tuple[Plan, ...]) -> dict[str, str]:

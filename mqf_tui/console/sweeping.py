@@ -142,6 +142,8 @@ def _swept(
         spool.remove()
     elif spool is not None and delivery.subjects:
         sys.stderr.write(f"to go on with this sweep: mqf-tui sweep --resume {spool.sweep_id}\n")
+    elif spool is not None and not spool.known(len(settings.variants)):
+        spool.remove()
     if ended.error is not None:
         raise ended.error
     if ended.stopped:
@@ -172,8 +174,16 @@ def budget_words(options: argparse.Namespace) -> str:
 
 
 def command_words(arguments: Sequence[str]) -> str:
-    """The command as it was given; files and folders by their last part only."""
-    named = (Path(word).name if os.path.exists(os.path.expanduser(word)) else word for word in arguments)
+    """The command as it was given, without its output; files and folders by their last part only."""
+    kept = list(arguments)
+    while "--output" in kept:
+        place = kept.index("--output")
+        del kept[place : place + 2]
+    named = (
+        Path(word).name if os.path.exists(os.path.expanduser(word)) else word
+        for word in kept
+        if not word.startswith("--output=")
+    )
     return shlex.join(["mqf-tui", *named])
 
 
