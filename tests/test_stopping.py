@@ -16,7 +16,16 @@ from mqf_tui.api import events
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import ChunkFinished, Finished, Stopped
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.sequences import PRIOR, Split, half_width, kl_bounds, possible_levels, rate_bounds
+from mqf_tui.fidelity.sequences import (
+    PRIOR,
+    Moments,
+    Split,
+    component_levels,
+    half_width,
+    kl_bounds,
+    possible_levels,
+    rate_bounds,
+)
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.stopping import ALPHA, LEAST_CHUNKS, Sureness
 from mqf_tui.fidelity.verdict import KV_POLICY, levels
@@ -96,6 +105,52 @@ def test_bounds_bear_the_ends() -> None:
     low, high = rate_bounds(100, 0.0, 0.0, 0.05, 0.01, 511)
     assert float(low) == 0.0
     assert float(high) == pytest.approx(float(half_width(100, np.sqrt(0.01 * 0.99 / 511), 0.05)))
+
+
+def test_moments_are_those_of_the_rows_that_each_stream_had() -> None:
+    rng = np.random.default_rng(6)
+    rows, there = rng.lognormal(-3, 1, (40, 3, 2)), rng.random((40, 3)) < [0.2, 0.6, 1.0]
+    rows[7, 1, 0], there[7, 1] = np.inf, True
+    moments = Moments((3, 2))
+    for row, present in zip(rows, there, strict=True):
+        moments.add(row, present[:, None])
+    for i in range(3):
+        had = rows[there[:, i], i]
+        assert moments.n[i].tolist() == [len(had)] * 2
+        np.testing.assert_allclose(moments.means[i], had.mean(axis=0))
+        for column in range(2):
+            finite = np.isfinite(had[:, column]).all()
+            expected = np.std(had[:, column], ddof=1) if finite else np.inf
+            assert moments.deviations[i, column] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bad", [1 / 6, 1 / 4])
+def test_alpha_is_enough_for_each_verdict_that_may_be_true(bad: float) -> None:
+    """The union over all sequences whose failure rules it out: three lower bounds and the upper one of the
+    number that makes the verdict."""
+    split = Split.of_verdict(0.05, bad)
+    good, marginal, worst = 3 * split.lower[0], split.upper[0] + 3 * split.lower[1], split.upper[1]
+    assert max(good, marginal, worst) == pytest.approx(0.05)
+    assert split.lower[1] <= split.lower[0]
+
+
+def test_the_worst_of_the_three_numbers_makes_the_verdict() -> None:
+    """By hand, from chunks without variation: bounds are the means, but for the floor of a rate."""
+    split = Split.of_verdict(ALPHA)
+    cases = {
+        (0.001, 0.0, 0.0, 0.0): [0, 0, 0],
+        (0.05, 0.0, 0.0, 0.0): [1, 0, 0],
+        (0.5, 0.03, 0.0, 0.0): [2, 1, 0],
+        (0.001, 0.2, 0.05, 0.0): [0, 2, 1],
+        (0.001, 0.0, 0.05, 0.03): [0, 0, 2],
+    }
+    for means, expected in cases.items():
+        found = np.array(means)
+        least, most = component_levels(2000, found, 1e-9 * found, 511, KV_POLICY, split)
+        assert least.tolist() == most.tolist() == expected
+        assert [int(k) for k in possible_levels(2000, found, 1e-9 * found, 511, KV_POLICY, split)] == [
+            max(expected)
+        ] * 2
 
 
 # The rule on positions
