@@ -32,6 +32,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/summarising.py
 	$(BIN)/python benchmarks/stopping.py
+	$(BIN)/python benchmarks/racing.py
 	$(BIN)/python benchmarks/first_number.py
 	$(BIN)/python benchmarks/sweep.py
 
