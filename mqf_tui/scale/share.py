@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import Event, Loading, Plan, StepScored
 from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.prefixes import Sharing
 from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.running import RunningSweep
@@ -52,6 +53,7 @@ class Share(RunningSweep):
         self._split: Split = split
         self._ranks, self._speaks, self._beside = group, speaks, beside
         self._own: slice | None = None  # the cache layers that a stage of a pipeline holds
+        self._all_sharing = Sharing()
         self._all_kinds: tuple[LayerKind, ...] = ()  # the kinds of all layers of a pipeline
 
     def work(self, inbox: queue.SimpleQueue[Message]) -> None:
@@ -78,6 +80,7 @@ class Share(RunningSweep):
             self._line.send("ready", plans=[plan_to_json(one.plan) for one in self.measured])
             for one in self.measured:
                 one.plan = replace(one.plan, recipe=self._own_layers(one.plan.recipe))
+            self._all_sharing = self._shared(self._text, range(len(self._text.tokens)))
             while (message := inbox.get()).word == "score":
                 self._dealt(model, message.fields["chunk"], message.fields["variants"])
 
@@ -96,6 +99,21 @@ class Share(RunningSweep):
         if self._split == "pipeline":
             self._own = slice(model.model.start_idx, model.model.end_idx)
         return model
+
+    def _sharing_of(self, chunk: int) -> int:
+        """Let a chunk use, or leave, what it shares with others; the first of them, which names the group.
+
+        The first that this rank gets leaves its prefix to the others, whichever they are.
+        """
+        whole = self._all_sharing
+        for done in [group for group in self._prefixes if whole.last[group] < chunk]:
+            del self._prefixes[done]
+        group = whole.source.get(chunk, chunk)
+        if group in self._prefixes:
+            self._sharing = Sharing(source={chunk: group})
+        else:
+            self._sharing = Sharing(keep={chunk: whole.keep[group]} if group in whole.keep else {})
+        return group
 
     def _kinds(self, model: Any) -> tuple[LayerKind, ...]:
         return self._all_kinds or super()._kinds(model)
@@ -121,6 +139,7 @@ class Share(RunningSweep):
             one.dropped = None if i in variants else ELSEWHERE
             one.seconds = 0.0
             one.pieces.clear()
+        group = self._sharing_of(chunk)
         for event in self._chunk(model, self._text, chunk):
             if self._speaks and isinstance(event, StepScored):
                 self._line.send(
@@ -128,6 +147,8 @@ class Share(RunningSweep):
                 )
         if self.control.stopped:
             return
+        if chunk in self._prefixes:
+            self._prefixes[group] = self._prefixes.pop(chunk)
         import mlx.core as mx
 
         took = {i: (one.seconds, one.bytes_measured) for i, one in enumerate(self.measured) if one.active}
