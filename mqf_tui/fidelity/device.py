@@ -19,6 +19,8 @@ BLAS_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so")
 MEMORY_KEYS = ("max_recommended_working_set_size", "free_memory", "total_memory", "memory_size")
 ALL_MEMORY_KEYS = ("memory_size", "total_memory")
 
+LEAST_KEPT = 64 * 2**20  # bytes
+
 # "Virtual CPU" names a product; CPU elsewhere in a CPU's name says nothing.
 NOISE = re.compile(
     r"\((?:R|TM|C)\)|[®™©]|@ *[\d.]+ *[GM]Hz|\b(?:\d+-Core )?Processor\b|(?<!Virtual )\bCPU\b", re.IGNORECASE
@@ -104,6 +106,21 @@ def reset_peak_memory() -> None:
     import mlx.core as mx
 
     mx.reset_peak_memory()
+
+
+def keep_for_reuse(step_bytes: float) -> None:
+    """Let MLX keep what two steps free, for the next ones, and no more: old caches must not pile up."""
+    import mlx.core as mx
+
+    mx.set_cache_limit(int(2 * step_bytes) + LEAST_KEPT)
+
+
+def release() -> None:
+    """Give back what MLX keeps for use again, once a measurement is over."""
+    if "mlx.core" in sys.modules:
+        import mlx.core as mx
+
+        mx.clear_cache()
 
 
 def accelerator_info() -> dict[str, str | int]:

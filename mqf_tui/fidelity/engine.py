@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.device import release
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError, OutOfMemoryError
 from mqf_tui.fidelity.events import Event, Swept
 from mqf_tui.fidelity.facts import ModelFacts
@@ -80,6 +81,8 @@ def guarded(running: RunningSweep) -> Iterator[Event]:
         )
         failure.__cause__ = error
         yield from running.failed(failure)
+    finally:
+        release()
 
 
 def _out_of_memory() -> OutOfMemoryError:

@@ -105,6 +105,7 @@ class RunningSweep:
 
     def _estimated(self, device: Device) -> Estimated:
         """How to go through memory; raises OutOfMemoryError where no way fits."""
+        from mqf_tui.fidelity.device import keep_for_reuse
         from mqf_tui.fidelity.planning import plan_memory
         from mqf_tui.fidelity.timing import expected_time
         from mqf_tui.fidelity.watchdog import Watchdog
@@ -113,6 +114,7 @@ class RunningSweep:
         if not plan.fits:
             raise OutOfMemoryError(plan.advice or "this does not fit into memory; use shorter chunks.")
         self._per_pass, self._step = plan.variants_per_pass, plan.step
+        keep_for_reuse(plan.step_bytes)
         self._watchdog = Watchdog(self.settings.memory_limit, plan.step_bytes)
         return Estimated(plan, expected_time(self.facts, self.settings, plan, device, self.past))
 
