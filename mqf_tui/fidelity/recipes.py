@@ -205,7 +205,7 @@ def _every(kinds: Sequence[LayerKind], main: LayerQuantizers, bounded: bool, emu
             "this model keeps recurrent states only, so it has no KV cache to quantize; choose a transformer."
         )
     if not emulated and chosen != {"full"}:
-        counts = Counter(kind for kind in kinds if kind in chosen - {"full"})
+        counts: Counter[LayerKind] = Counter(kind for kind in kinds if kind in chosen and kind != "full")
         named = " and ".join(f"{n} {KIND_WORDS[kind]}" for kind, n in counts.items())
         noun = "layer" if sum(counts.values()) == 1 else "layers"
         only = f"--layers {FULL_ATTENTION}, or " if "full" in kinds else ""
