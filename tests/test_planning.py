@@ -86,7 +86,7 @@ def test_peak_against_a_real_run_of_the_demo(
 @pytest.mark.smollm
 def test_peak_against_a_real_run_of_smollm2(smollm2: Path) -> None:
     facts = read_facts(smollm2)
-    asked = settings("4g64", model=str(smollm2), max_chunks=1, chunk_length=129)
+    asked = settings("4g64", model=str(smollm2), max_chunks=1, chunk_length=193)
     expected = plan_memory(facts, asked, device.prepare())
     assert taken(asked, facts) == pytest.approx(expected.peak_bytes, rel=0.1)
 
@@ -168,6 +168,10 @@ def test_the_users_own_limit_goes_before_what_is_free() -> None:
     found = plan(asked, GPU)
     assert found.limit_bytes == 8 * GB
     assert not found.fits
+    assert found.advice is not None
+    assert "the limit is 8.0 GB" in found.advice
+    more = plan(replace(asked, memory_limit=900 * GB), GPU, 16 * GB)
+    assert more.limit_bytes == 16 * GB
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from mqf_tui.api import events
 from mqf_tui.cli import main
-from mqf_tui.fidelity import memory, watchdog
+from mqf_tui.fidelity import device, memory, watchdog
 from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError
 from mqf_tui.fidelity.events import Failed
 from mqf_tui.fidelity.settings import KVSettings
@@ -94,6 +94,28 @@ def test_real_readings_count_this_process() -> None:
     assert after.used - before.used > 150 * MB or mx.default_device() != mx.cpu
     assert 0 < after.free < psutil.virtual_memory().total
     del ballast
+
+
+class Accelerator:
+    """MLX's answers on a machine with one, and the machine's own free memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int, *, metal: bool) -> None:
+        monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
+        monkeypatch.setattr(mx, "get_active_memory", lambda: 5 * GB)
+        monkeypatch.setattr(mx, "get_cache_memory", lambda: GB)
+        monkeypatch.setattr(mx.metal, "is_available", lambda: metal)
+        monkeypatch.setattr(device, "prepare", lambda: device.Device("GPU", False, None, 48 * GB))
+        monkeypatch.setattr(memory, "free_memory", lambda: free)
+
+
+@pytest.mark.parametrize(
+    ("free", "metal", "left"), [(10 * GB, True, 10 * GB), (60 * GB, True, 42 * GB), (10 * GB, False, 42 * GB)]
+)
+def test_readings_of_an_accelerator(
+    monkeypatch: pytest.MonkeyPatch, free: int, metal: bool, left: int
+) -> None:
+    Accelerator(monkeypatch, free, metal=metal)
+    assert watchdog.read_memory() == Reading(6 * GB, GB, left)
 
 
 def test_release_gives_mlx_buffers_back() -> None:
@@ -217,7 +239,7 @@ def test_a_plan_that_cannot_fit_loads_nothing(tmp_path: Path) -> None:
         timeout=250,
     )
     assert done.returncode == 3
-    assert "100 MB are free" in done.stderr
+    assert "the limit is 100 MB" in done.stderr
     assert "weights" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -21,6 +21,7 @@ ROWS = 5  # rows of a layer's width that one forward pass holds at a time
 # Sets of a step's logits: the reference's and a variant's of the step whose numbers are still taken, and
 # those of the pass that has begun, in its batch and out of it.
 CPU_LOGITS = 5
+ONE_STEP = 2  # of those are not there where one step of one variant is all that there is
 ACCELERATOR_LOGITS = 7  # half of those in 16 bits; exponentials and differences in float32
 BLOCK = 2**20  # logits that NumPy reduces at a time (metrics.py), in so many arrays:
 BLOCK_ARRAYS = 6
@@ -79,8 +80,8 @@ def plan_memory(
 ) -> MemoryPlan:
     """The plan with as many variants beside one reference pass as fit, and at least one.
 
-    ``limit``: the sweep's own where it has one, else what the device has free. Whatever does not fit is in
-    the plan's ``advice``; nothing is raised.
+    The limit is what the device has free, or the sweep's own where that is less. Whatever does not fit is
+    in the plan's ``advice``; nothing is raised.
     """
     shape = shape or read_shape(facts)
     ask = _Asked(facts, shape, sweep, device, n_chunks or sweep.first.max_chunks or 1)
@@ -149,7 +150,12 @@ class _Asked:
 
     @property
     def limit(self) -> int:
-        return self.sweep.memory_limit or self.device.memory_bytes
+        return min(filter(None, (self.sweep.memory_limit, self.device.memory_bytes)), default=0)
+
+    @property
+    def limit_words(self) -> str:
+        own = self.limit == self.sweep.memory_limit
+        return f"the limit is {size(self.limit)}" if own else f"{size(self.limit)} are free"
 
     def plan(self, together: int) -> MemoryPlan:
         first, cpu = self.sweep.first, self.device.is_cpu
@@ -190,9 +196,10 @@ class _Asked:
         """What a step needs for a while: its logits, or a layer's work beside the reference's logits."""
         cpu, shape = self.device.is_cpu, self.shape
         bytes_each = number_bytes(self.facts, cpu)
-        scored = min(step, self.sweep.first.chunk_length - 1 - self.sweep.first.first_scored)
-        one_set = scored * shape.vocab_size * 4
-        logits = (CPU_LOGITS if cpu else ACCELERATOR_LOGITS) * one_set
+        scored = self.sweep.first.chunk_length - 1 - self.sweep.first.first_scored
+        single = scored <= step and len(self.sweep.variants) == 1
+        one_set = min(step, scored) * shape.vocab_size * 4
+        logits = one_set * ((CPU_LOGITS if cpu else ACCELERATOR_LOGITS) - single * ONE_STEP)
         layer = self._layer(step)
         rows: dict[str, float] = {"a layer's rows": ROWS * step * shape.inner * bytes_each}
         if one_set + sum(layer.values()) > logits:
@@ -251,8 +258,7 @@ def _shared(plan: MemoryPlan) -> str:
 
 def _smaller(ask: _Asked, plan: MemoryPlan) -> str:
     """What would fit, where not even one variant does."""
-    need, free = size(plan.need_bytes), size(plan.limit_bytes)
-    short = f"{plan.chunk_length:,} tokens need about {need} here and {free} are free"
+    short = f"{plan.chunk_length:,} tokens need about {size(plan.need_bytes)} here and {ask.limit_words}"
     length = 1 << (plan.chunk_length - 1).bit_length() - 1
     while length >= MIN_CHUNK_LENGTH:
         if _shorter(ask, length).plan(1).fits:
