@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mqf_tui.fidelity import architectures
+from mqf_tui.fidelity import architectures, recipes
 from mqf_tui.fidelity.errors import (
     BadSettingError,
     BrokenWeightsError,
@@ -18,7 +18,7 @@ from mqf_tui.fidelity.errors import (
 )
 from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_config, read_weights, revision
 from mqf_tui.fidelity.quantizers import LayerQuantizers
-from mqf_tui.fidelity.recipes import BOUNDED, LayerKind, Recipe
+from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
 from mqf_tui.reports.schema import KVBytes
 
@@ -165,13 +165,8 @@ def recipe_bytes_per_token(
     and biases of affine groups. Where a model's layers differ in heads it is only as good as its
     configuration's one figure for all.
     """
-    total = 0.0
-    for layer, kind in zip(recipe.layers, kinds, strict=True):
-        if kind not in BOUNDED:
-            for quantizer, dim in ((layer.keys, facts.head_dim), (layer.values, facts.v_head_dim)):
-                one = number_bytes if quantizer is None else quantizer.bytes_per_value(number_bytes)
-                total += facts.n_kv_heads * dim * one
-    return total
+    dims = facts.n_kv_heads, facts.head_dim, facts.v_head_dim
+    return recipes.kv_bytes_per_token(recipe, *dims, number_bytes, kinds)
 
 
 def kv_bytes(facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int) -> KVBytes:
