@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqf_tui import api
-from mqf_tui.fidelity import engine, running
+from mqf_tui.fidelity import running
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.doubts import BUSY, ENOUGH_CHUNKS, carrying_half, doubts
 from mqf_tui.fidelity.events import Finished, Plan

@@ -105,7 +105,7 @@ class LayerQuantizers:
         return f"k{_side(k)}{_group(k)}v{_side(v)}{_group(v)}"
 
 
-FORMAT = r"(\d+|mxfp4|mxfp8|nvfp4)(?:g(\d+))?"
+FORMAT = r"(\d{1,4}|mxfp4|mxfp8|nvfp4)(?:g(\d{1,4}))?"
 _BOTH = re.compile(rf"(?:kv)?{FORMAT}")
 _APART = re.compile(rf"k{FORMAT}v{FORMAT}")
 
