@@ -246,6 +246,8 @@ async def test_rows_are_chosen_and_marked(size: tuple[int, int]) -> None:
         second = measurement.numbers(1)
         assert second is not None
         await until(pilot, lambda: f"{100 * second.numbers.flip_rate:.2f}%" in digits(app))
+        measurement.take(Dropped(2, 0, "settled"))
+        await until(pilot, lambda: "k8v4g64 ✓" in screen_text(app))
         measurement.take(Swept("s1", 1, 3, 1.0, stopped=True))
 
 
@@ -306,7 +308,7 @@ async def test_a_stopped_sweep_keeps_partial_runs() -> None:
         await pilot.press("n", "s")
         await until(pilot, lambda: isinstance(app.screen, SweepScreen) and app.screen.is_mounted)
         await pilot.pause(0.2)
-        assert "partial: it was stopped on request" in screen_text(app)
+        assert "PARTIAL: it was stopped on request" in screen_text(app)
     assert len(list_runs()) == 3
     assert all(run.report.partial for run in list_runs())
     [sweep_id] = list_sweeps()

@@ -13,6 +13,8 @@ from mqf_tui.reports.sweep_schema import SweepReport
 
 State = Literal["loading", "scoring", "finished", "stopped", "failed"]
 
+SETTLED = "settled"  # the engine's word for it, see events.Dropped
+
 
 @dataclass(frozen=True)
 class VariantState:
@@ -28,6 +30,11 @@ class VariantState:
     report: Report | None = None
     saved: SavedRun | None = None
     problem: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is out because nothing more has to be known of it."""
+        return self.out == SETTLED
 
 
 @dataclass(frozen=True)

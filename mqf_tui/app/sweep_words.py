@@ -106,12 +106,10 @@ def _name(report: SweepReport, run: str, otherwise: str) -> str:
 def origin_words(report: SweepReport) -> str:
     """How it was made, in a line or two."""
     p, n = report.passes, len(report.variants)
-    lines = [
+    lines = (
         f"{counted(n, 'setting')} on {inert(report.corpus.name)}, chunks of {report.chunk_length:,} tokens: "
         f"{p.reference:,} passes of the reference and {p.variants:,} of variants in "
         f"{duration(report.seconds)}",
         f"sweep {inert(report.sweep_id)}",
-    ]
-    if report.partial:
-        lines.insert(0, f"partial: {inert(report.ended)}" if report.ended else "partial")
+    )
     return "\n".join(lines)

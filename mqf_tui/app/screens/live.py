@@ -40,8 +40,7 @@ class LiveScreen(BaseScreen):
         "stops when sure, the intervals of mean KL and flips are wider: they hold however often one looks."
         "\n\n"
         "Of several settings each has a row; the bars are mean KL on a log scale. ↑ and ↓ choose the one "
-        "that the numbers and plots below are of. ✓: only this verdict is left; ✕: the sweep goes on "
-        "without it.\n\n"
+        "that the numbers and plots below are of. ✓: settled; ✕: out, the sweep goes on without it.\n\n"
         "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -132,7 +131,9 @@ class LiveScreen(BaseScreen):
         chosen = s.variants[self._row]
         colours = self.app.theme_variables
         text = Text(short_setting(chosen.settings), style=f"bold {colours['primary']}")
-        if chosen.out or chosen.problem:
+        if chosen.settled:
+            text.append("  settled", style=colours["success"])
+        elif chosen.out or chosen.problem:
             text.append(f"  out: {inert(chosen.out or chosen.problem or '')}", style=colours["warning"])
         self.query_one("#chosen", Static).update(text)
 

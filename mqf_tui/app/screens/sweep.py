@@ -76,7 +76,11 @@ class SweepScreen(BaseScreen):
         r = self._report
         text = Text(inert(r.answer[:1].upper() + r.answer[1:]), style="bold")
         mode = f"deployment from {r.quantize_start}" if r.quantize_start else "stress"
-        text.append(f"\n{inert(r.model)}, KV cache, {mode}", style=self.app.theme_variables["secondary"])
+        colours = self.app.theme_variables
+        text.append(f"\n{inert(r.model)}, KV cache, {mode}", style=colours["secondary"])
+        if r.partial:
+            why = f": {inert(r.ended)}" if r.ended else ""
+            text.append(f"  PARTIAL{why}", style=f"bold {colours['warning']}")
         return text
 
     def _notes(self) -> Text:

@@ -16,7 +16,7 @@ from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
 from mqf_tui.app.row_words import kl_words, short_words
 from mqf_tui.app.snapshots import VariantState
 from mqf_tui.app.tally import Running
-from mqf_tui.app.widgets.kl_plots import power, zone
+from mqf_tui.app.widgets.kl_plots import power
 from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.words import state_words
 from mqf_tui.fidelity.events import Plan
@@ -116,8 +116,9 @@ class VariantTable(DataTable[Text]):
     def _cells(self, v: Variant) -> dict[str, Text]:
         colours = self.app.theme_variables
         quiet = colours["secondary"] if v.state.out else ""
+        mark = " ✓" if v.state.settled else " ✕" if v.state.out or v.state.problem else ""
         row = {
-            "setting": Text(v.setting + (" ✕" if v.state.out else ""), style=quiet),
+            "setting": Text(v.setting + mark, style=quiet),
             "KV/token": Text(size(v.plan.kv_bytes.variant_16bit or v.plan.kv_bytes.variant), style=quiet),
             "positions": Text(f"{v.state.n_positions:,}", style=quiet),
             BAR: Text(),
@@ -134,10 +135,10 @@ class VariantTable(DataTable[Text]):
         }
 
     def _bar(self, v: Variant, low: int, high: int, width: int) -> Text:
-        if v.log_kl is None:
+        if v.log_kl is None or v.numbers is None:
             return Text()
         share = min(1.0, max(0.0, (v.log_kl - low) / (high - low)))
-        colour = self.app.theme_variables[zone(v.log_kl, v.plan.settings.policy)]
+        colour = self.app.theme_variables[COLOURS[v.numbers.verdict]]
         return Text(bar(share, width, ascii_only=self._ascii_only), style=colour)
 
     @property
