@@ -252,6 +252,8 @@ class Crew:
             why = self._launcher.death(rank) or ""
             if not why and self._launcher.wait(0.05):
                 break
+        if why == "exit code 255" and not self.fleet.hosts[rank].is_here:  # ssh says no more
+            why = "killed, or its connection ended"
         first = self._launcher.first_death
         if starting and first is not None:  # which made the launcher end the others
             rank, why = first

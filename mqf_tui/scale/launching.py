@@ -33,7 +33,7 @@ PIPES_FULL = 200_000  # bytes; a pipe holds 65,536
 ENDED = re.compile(r"Node with rank (\d+) (was killed|exited with code (-?\d+))")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 TAIL = 40  # lines of what the ranks said that are kept
-PORTS = (20_000, 60_000)
+PORTS = (20_000, 32_000)  # below those that Linux and macOS give to connections
 
 
 def launch_line(fleet: Fleet, address: str, key: str, folder: Path) -> list[str]:

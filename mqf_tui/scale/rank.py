@@ -97,7 +97,10 @@ def _joined(backend: str, n: int, digest: str) -> tuple[Any, bool]:
         try:
             group = mx.distributed.init(strict=True, backend=backend.removesuffix("-ring"))
         except RuntimeError as error:
-            raise HostError(f"MLX's {backend} could not be formed ({brief(error)})") from error
+            raise HostError(
+                f"MLX's {backend} could not be formed ({brief(error)}); see that all hosts reach each other, "
+                "or choose other ports with --starting-port."
+            ) from error
         own = mx.array(list(hashlib.sha256(digest.encode()).digest()), mx.uint8).astype(mx.uint32)
         gathered = mx.distributed.all_gather(own[None], group=group, stream=mx.cpu)
         same = bool((gathered == own).all().item())
