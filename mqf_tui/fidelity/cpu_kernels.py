@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1 << 21  # scores held at a time: 8 MiB
+# Weights below exp(-64) of a row's largest are taken for that: however many, they change no bit of a float32
+# sum, and what is smaller yet becomes subnormal, which processors multiply many times slower.
+LEAST = np.float32(-64)
 
 _Floats = NDArray[np.float32]
 _Block = tuple[slice, slice, slice]  # groups, query heads of each, positions
@@ -145,6 +148,7 @@ def _weigh(scores: _Floats, sinks: _Floats | None) -> _Floats:
     # What is not a number stays so, and is found in the logits.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         scores -= largest
+        np.maximum(scores, LEAST, out=scores)
         np.exp(scores, out=scores)
         total = scores.sum(-1, keepdims=True)
         return total if sinks is None else total + np.exp(sinks - largest)
