@@ -4,8 +4,8 @@
 
 Steps: one step of 128 tokens behind 384 and behind 3,968, with MLX's functions and with ours, for the
 reference and for 4-bit caches of both kernels; the pairs alternate, the ratio is the median. Parts: what each
-kernel takes of one layer's step. Agreement: KL at each position of a chunk of 512, with each kernel. ``--cpu-time``
-counts processor time instead of the clock's, for a machine that has other work (set OPENBLAS_NUM_THREADS=1,
+kernel takes of one layer's step. Agreement: KL at each position of a chunk of 512, with each kernel.
+``--cpu-time`` counts processor time instead of the clock's, for a machine that has other work (set OPENBLAS_NUM_THREADS=1,
 because BLAS threads that wait take processor time too).
 """
 
