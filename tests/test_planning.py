@@ -163,6 +163,16 @@ def test_weights_that_do_not_fit_are_said_to_be_it() -> None:
     assert "chunk-length" not in found.advice
 
 
+def test_processes_that_share_a_model_hold_a_share_each() -> None:
+    asked, where = settings("4g64", "8g64", chunk_length=32768), replace(GPU, memory_bytes=64 * GB)
+    whole = plan(asked, GPU)
+    shared = plan_memory(LLAMA, asked, where, shape=SHAPE, n_parts=4)
+    held = ("weights", "the reference's cache", "the variants' caches")
+    assert sum(parts(shared)[name] for name in held) == sum(parts(whole)[name] for name in held) / 4
+    assert shared.step_bytes == whole.step_bytes
+    assert shared.step == whole.step
+
+
 def test_the_users_own_limit_goes_before_what_is_free() -> None:
     asked = replace(settings("4g64", chunk_length=32768), memory_limit=8 * GB)
     found = plan(asked, GPU)

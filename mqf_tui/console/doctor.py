@@ -32,6 +32,7 @@ def run() -> int:
     from mqf_tui.fidelity.verdict import KV_POLICY
     from mqf_tui.library.runs import data_dir
     from mqf_tui.library.settings import settings_file, user_policy
+    from mqf_tui.library.tokens import cache_dir
     from mqf_tui.reports.text import size
 
     device = devices.prepare()
@@ -48,6 +49,7 @@ def run() -> int:
         ("system", f"{platform.platform()}, Python {platform.python_version()}"),
         *((name, _version(name)) for name in PACKAGES),
         ("runs", str(data_dir() / "runs")),
+        ("tokenised texts", str(cache_dir() / "tokens")),
         ("settings", f"{file}{'' if file.exists() else ' (not there: defaults)'}"),
         ("verdict", policy),
         ("hub cache", _hub_cache()),

@@ -77,14 +77,16 @@ def plan_memory(
     *,
     shape: Shape | None = None,
     n_chunks: int | None = None,
+    n_parts: int = 1,
 ) -> MemoryPlan:
     """The plan with as many variants beside one reference pass as fit, and at least one.
 
-    The limit is what the device has free, or the sweep's own where that is less. Whatever does not fit is
-    in the plan's ``advice``; nothing is raised.
+    The limit is what the device has free, or the sweep's own where that is less. ``n_parts``: processes
+    that share weights and caches among them; the plan is for one of them. Whatever does not fit is in the
+    plan's ``advice``; nothing is raised.
     """
     shape = shape or read_shape(facts)
-    ask = _Asked(facts, shape, sweep, device, n_chunks or sweep.first.max_chunks or 1)
+    ask = _Asked(facts, shape, sweep, device, n_chunks or sweep.first.max_chunks or 1, n_parts)
     n = len(sweep.variants)
     plans = (ask.plan(m) for m in range(n, 0, -1))
     best = next((plan for plan in plans if plan.fits), None)
@@ -147,6 +149,7 @@ class _Asked:
     sweep: SweepSettings
     device: Device
     n_chunks: int
+    n_parts: int
 
     @property
     def limit(self) -> int:
@@ -181,11 +184,12 @@ class _Asked:
         cpu, tokens = self.device.is_cpu, self._tokens()
         bytes_each = number_bytes(self.facts, cpu)
         variants = sorted((self._cache(v, tokens, bytes_each) for v in self.sweep.variants), reverse=True)
-        return {
+        whole = {
             "weights": weights_bytes(self.facts, cpu),
             "the reference's cache": self.shape.cache_bytes(tokens, bytes_each),
             "the variants' caches": sum(variants[:together]),
         }
+        return {name: size_bytes / self.n_parts for name, size_bytes in whole.items()}
 
     def _cache(self, settings: KVSettings, tokens: int, bytes_each: int) -> float:
         if kernel_of(settings, self.device.is_cpu) == "emulated":
@@ -264,7 +268,7 @@ def _smaller(ask: _Asked, plan: MemoryPlan) -> str:
         if _shorter(ask, length).plan(1).fits:
             return f"{short}; --chunk-length {length} fits."
         length //= 2
-    weights = size(weights_bytes(ask.facts, ask.device.is_cpu))
+    weights = size(weights_bytes(ask.facts, ask.device.is_cpu) / ask.n_parts)
     return (
         f"{short}, of which the weights alone take {weights}; close other programs or take a smaller model."
     )

@@ -240,8 +240,8 @@ def estimate_words(plan: MemoryPlan, time: TimeEstimate | None = None) -> str:
     if time is not None:
         words += f" over {counted(time.n_chunks, 'chunk')} of {plan.chunk_length:,} tokens"
         low, high = duration(time.low), duration(time.high)
-        between = f"{low} to {high}, " if low != high else ""
-        words += f": about {duration(time.seconds)} ({between}{BASIS_WORDS[time.basis]})"
+        between = f"{low} to {high}, " if time.high >= 2 and low != high else ""
+        words += f": about {duration(max(1.0, time.seconds))} ({between}{BASIS_WORDS[time.basis]})"
     words += f"; about {size(plan.need_bytes)} of memory"
     words += f", {size(plan.limit_bytes)} free" if plan.limit_bytes else ""
     return words + (f"\n{plan.advice}" if plan.advice else "")
