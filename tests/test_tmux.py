@@ -115,7 +115,7 @@ def test_stopping_when_sure(start, data_home: Path) -> None:
     assert run.report.n_chunks < run.report.n_chunks_planned
     assert f"stopped after {run.report.n_chunks} of {run.report.n_chunks_planned} chunks" in shown
     terminal.keys("End")
-    terminal.wait("Where it comes from", "--until-sure")
+    terminal.wait("again", "--until-sure")
     terminal.keys("q")
     terminal.wait("EXIT=0")
 

@@ -14,6 +14,7 @@ from mqf_tui.app.widgets.plot import Plot
 from mqf_tui.fidelity.verdict import KV_POLICY
 from mqf_tui.reports.schema import DepthBucket, Thresholds
 
+MOST_TICKS = 8  # of depths that find room beside each other
 ZONES = ("success", "warning", "error")
 
 
@@ -26,6 +27,11 @@ def zone(log_kl: float, limits: Thresholds) -> str:
 def power(exponent: int) -> str:
     """A power of ten as a tick's label."""
     return {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100"}.get(exponent, f"1e{exponent}")
+
+
+def depth_word(depth: int) -> str:
+    """A depth as a tick's label: ``512``, ``64k``."""
+    return f"{depth // 1024}k" if depth >= 4096 and depth % 1024 == 0 else str(depth)
 
 
 class Histogram(Plot):
@@ -125,7 +131,7 @@ class Trace(LogSeries):
 
 
 class Depth(LogSeries):
-    """Mean KL by depth: eight equal parts of the chunk."""
+    """Mean KL by depth in the chunk: equal parts of it, or, in long windows, parts that double."""
 
     BORDER_TITLE = "KL by depth in the chunk"
 
@@ -146,6 +152,8 @@ class Depth(LogSeries):
             bar = [place], [floor], [value]
             figure.draw(figure.bar(*bar, width=0.7, marker=self.marker("█", zone(value, self._limits))))
         figure.ruler("x").lim(0.4, len(buckets) + 0.6)
-        figure.ruler("x").ticks(list(range(1, len(buckets) + 1)), [str(b.start) for b in buckets])
+        every = 1 if len(buckets) <= MOST_TICKS else 2
+        places = list(range(1, len(buckets) + 1, every))
+        figure.ruler("x").ticks(places, [depth_word(b.start) for b in buckets[::every]])
         self.log_axis(figure, logs)
         return True
