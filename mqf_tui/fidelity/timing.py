@@ -100,9 +100,10 @@ def expected_time(
     chunks = likely_chunks(facts, sweep.first)
     if chunks is None:
         return None
-    known = any(run.model_hash == facts.content_hash for run in past)
-    flops = None if known else measured_flops()
-    return estimate_time(facts, sweep, plan, chunks, device.is_cpu, runs=past, measured_flops=flops)
+    found = estimate_time(facts, sweep, plan, chunks, device.is_cpu, runs=past)
+    if found.basis == "runs":
+        return found
+    return estimate_time(facts, sweep, plan, chunks, device.is_cpu, measured_flops=measured_flops())
 
 
 def likely_chunks(facts: ModelFacts, settings: KVSettings) -> int | None:
