@@ -20,6 +20,11 @@ from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.timing import measured_flops
 from mqf_tui.library.spool import new_sweep_id
 
+# While nothing else is to be done, the device's speed is looked at so many times: the app itself is in the
+# way when it starts, and another program may be at any time.
+LOOKS = 6
+SECONDS_TO_LOOK = 0.3
+
 
 class Bridge:
     """The long-lived MLX thread. ``close`` must be called before the process ends: MLX aborts otherwise."""
@@ -55,8 +60,17 @@ class Bridge:
         self._thread.join()
 
     def _work(self) -> None:
-        self._look()
-        while (job := self._jobs.get()) is not None:
+        looks, wait = 0, 0.0
+        while True:
+            try:
+                job = self._jobs.get(timeout=wait if looks < LOOKS else None)
+            except queue.Empty:
+                looks, wait = looks + 1, SECONDS_TO_LOOK
+                self._look()
+                self.looked = looks >= LOOKS
+                continue
+            if job is None:
+                break
             try:
                 for event in api.sweep_events(job.snapshot().settings, job.control):
                     job.take(event)
@@ -68,9 +82,8 @@ class Bridge:
     def _look(self) -> None:
         """What the device is and how fast, for estimates. What is wrong with it, a measurement will say."""
         with suppress(Exception):
-            self.device = devices.prepare()
-            self.flops = measured_flops()
-        self.looked = True
+            self.device = self.device or devices.prepare()
+            self.flops = max(self.flops or 0.0, measured_flops())
 
 
 def _leave_mlx() -> None:

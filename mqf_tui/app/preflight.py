@@ -23,11 +23,13 @@ SURELY = 0.8  # of the corpus' likely length: so many chunks it will have
 
 @dataclass(frozen=True)
 class Preflight:
-    """``time`` None where the number of chunks is not known before the text is read; ``memory`` None where
-    the device is not known yet. ``kv_bytes``: of one token in a 16-bit model, in full and for each setting.
+    """``n_positions`` and ``time`` are None where the number of chunks is not known before the text is read,
+    ``time`` and ``memory`` while the device is not known. ``kv_bytes``: of one token in a 16-bit model, in
+    full and for each setting. ``sure``: the text surely has so many chunks.
     """
 
     sweep: SweepSettings
+    n_positions: int | None
     time: TimeEstimate | None
     memory: MemoryPlan | None
     kv_bytes: tuple[float, tuple[float, ...]]
@@ -37,12 +39,12 @@ class Preflight:
     @property
     def positions(self) -> str:
         """How many positions, as far as that is known."""
-        if self.time is None:
+        if self.n_positions is None:
             return "as many positions as the text has"
         early = self.sweep.first.stops_early or self.sweep.first.corpus != "builtin"
         about = "up to " if early else "" if self.sure else "about "
         each = " each" if len(self.sweep.variants) > 1 else ""
-        return f"{about}{counted(self.time.n_positions, 'position')}{each}"
+        return f"{about}{counted(self.n_positions, 'position')}{each}"
 
     @property
     def cost(self) -> str:
@@ -103,6 +105,7 @@ def preflight(
     full = Recipe(tuple(replace(layer, keys=None, values=None) for layer in recipes[0].layers))
     return Preflight(
         sweep,
+        None if chunks is None else chunks * (first.chunk_length - 1 - first.first_scored),
         time,
         memory,
         (

@@ -30,7 +30,7 @@ from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun, check_writable, list_runs
 from mqf_tui.reports.text import inert
 
-SECONDS_TO_LOOK = 0.1
+SECONDS_TO_LOOK = 0.5
 
 
 class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -105,6 +105,13 @@ class SetupScreen(BaseScreen):
         self.query_one("#bits").focus()
         self._show_estimate()
         self._read_runs()
+        self._look = self.set_interval(SECONDS_TO_LOOK, self._look_again)
+
+    def _look_again(self) -> None:
+        """The device's speed becomes known by and by."""
+        if self.mqf.bridge.looked:
+            self._look.stop()
+        self._show_estimate()
 
     @work(thread=True)
     def _read_runs(self) -> None:
@@ -131,8 +138,6 @@ class SetupScreen(BaseScreen):
             words = Text(without_flags(str(error)), style=self.app.theme_variables["error"])
         else:
             words = self._words(found)
-            if found.memory is None and not bridge.looked:
-                self.set_timer(SECONDS_TO_LOOK, self._show_estimate)
         self.query_one("#race").display = len(self._variants()) > 1
         self.query_one("#estimate", Static).update(words)
 
