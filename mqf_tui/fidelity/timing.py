@@ -38,9 +38,9 @@ class Pace:
 
 
 # Two cores of a CPU with OpenBLAS; a laptop's GPU.
-CPU = Pace(flops=120e9, score=5e-9, element=15e-9, logit=6e-9, dequantized=1.5e-9)
+CPU = Pace(flops=100e9, score=5e-9, element=15e-9, logit=6e-9, dequantized=1.5e-9)
 ACCELERATOR = Pace(flops=3e12, score=1e-10, element=2e-11, logit=2e-11, dequantized=0.0)
-USEFUL = 0.6  # of what one large product reaches, in a model's many smaller ones
+USEFUL = 0.4  # of what one large product reaches, in a model's many smaller ones
 
 
 @dataclass(frozen=True)
