@@ -126,10 +126,12 @@ def compare(runs: list[Run]) -> None:
 
 def simulate(n_runs: int) -> None:
     """Print how often one leaves wrongly, what a race saves, and how often the winners are the same."""
-    from tests.simulated_sweep import SMOLLM2, SMOLLM2_HEAVY
-    from tests.test_racing import HARD
+    from tests.simulated_sweep import SMOLLM2, SMOLLM2_HEAVY, Sweep
+    from tests.test_racing import ALIKE, HARD, TWINS, shape
 
-    for name, sweep in {"SmolLM2": SMOLLM2, "SmolLM2, heavy": SMOLLM2_HEAVY, **HARD}.items():
+    worse = Sweep(tuple(shape(0.005 * 1.2**k, 0.03) for k in range(6)), TWINS, ALIKE)
+    sweeps = {"SmolLM2": SMOLLM2, "SmolLM2, heavy": SMOLLM2_HEAVY, "each 20 % worse": worse, **HARD}
+    for name, sweep in sweeps.items():
         for n_chunks in (40, 100):
             n, wrong, used, same, over = len(sweep.shapes), 0, 0, 0, 0
             for run in sweep.runs(n_runs, n_chunks, seed=5):
