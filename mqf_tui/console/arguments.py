@@ -105,7 +105,8 @@ def _add_sweep(sweep: argparse.ArgumentParser) -> None:
     sweep.add_argument(
         "--race",
         action="store_true",
-        help="drop settings on the way: surely bad, or surely worse than one that takes no more memory",
+        help="settings leave on the way: surely bad, surely worse than one that takes no more memory, or "
+        "settled",
     )
     sweep.add_argument(
         "--resume", metavar="SWEEP", help="go on with a sweep that broke off: its id, or 'last'"

@@ -192,7 +192,7 @@ SHARED = (
 class SweepSettings:
     """Variants that share one reference pass: they differ in what is quantized, and in nothing else.
 
-    ``race``: settings that are surely bad, or surely worse than one that costs no more, are dropped on the
+    ``race``: settings that are surely bad, surely worse than one that takes no more, or settled leave on the
     way. ``memory_limit``: bytes that may be used (None: what the machine has). ``sweep_id`` "" for a single
     measurement. Raises BadSettingError from ``check()``.
     """
