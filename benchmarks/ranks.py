@@ -5,6 +5,8 @@
 Both sides are sweeps through mlx.launch and MLX's ring, in alternating pairs; the ratio is the median over
 pairs. Scoring: from the first chunk dealt to the last one back. Whole: with starting, importing and loading.
 The positions of both sides are compared bit for bit. Others' share: of all processors' time while scoring.
+Where that is large the wall clock says little; "a core each" is what the processor time of all ranks allows
+if none had to wait.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 class Measured:
     scoring: float
     whole: float
+    processor: float
     others: float
     kl: list[Any]
 
@@ -53,7 +56,7 @@ def measured(settings: Any, n_ranks: int) -> Measured:
     # What the last step took is in both; reports are made afterwards.
     total = (ended - scoring) * (os.cpu_count() or 1)
     others = max(0.0, (after - before) - (mine - own)) / total
-    return Measured(ended - scoring, time.perf_counter() - began, others, kl)
+    return Measured(ended - scoring, time.perf_counter() - began, mine - own, others, kl)
 
 
 def busy() -> float:
@@ -99,22 +102,24 @@ def main() -> None:
         f"{options.model}: {len(variants)} settings, {options.chunks} chunks of {options.chunk_length} "
         f"tokens, one thread a rank, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
-    scoring, whole = [], []
+    scoring, whole, free = [], [], []
     for _ in range(options.pairs):
         one, several = measured(settings, 1), measured(settings, options.ranks)
         same = all(np.array_equal(a, b) for a, b in zip(one.kl, several.kl, strict=True))
         scoring.append(one.scoring / several.scoring)
         whole.append(one.whole / several.whole)
+        free.append(options.ranks * one.processor / several.processor)
         print(
             f"  1 rank {one.scoring:.2f} s, {options.ranks} ranks {several.scoring:.2f} s: "
             f"{scoring[-1]:.2f} times "
             f"(whole: {one.whole:.2f} s, {several.whole:.2f} s: {whole[-1]:.2f} times); "
+            f"processor {one.processor:.2f} s, {several.processor:.2f} s, a core each: {free[-1]:.2f} times; "
             f"{'the same' if same else 'OTHER'} numbers; "
             f"others took {one.others:.0%} and {several.others:.0%}"
         )
     print(
         f"scoring: {statistics.median(scoring):.2f} times ({min(scoring):.2f} to {max(scoring):.2f}); "
-        f"whole: {statistics.median(whole):.2f} times"
+        f"whole: {statistics.median(whole):.2f} times; a core each: {statistics.median(free):.2f} times"
     )
 
 

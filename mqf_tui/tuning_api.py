@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.tuning import Stage, Tuned, TuneSettings
     from mqf_tui.reports.sweep_schema import SweepReport
     from mqf_tui.reports.tuning_schema import Tuning
+    from mqf_tui.scale.crew import Notice
     from mqf_tui.scale.hosts import Fleet
 
 
@@ -30,6 +31,7 @@ def sensitivity_events(
     apart: bool = True,
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
+    notice: Notice | None = None,
     sweep_id: str = "",
 ) -> Iterator[Event | Sensed]:
     """Find the model and measure each layer alone (see ``fidelity.sensitivity.sense``); never raises."""
@@ -43,7 +45,7 @@ def sensitivity_events(
     except FidelityError as error:
         yield Failed(error)
         return
-    run = _runner(control, memory_limit, fleet)
+    run = _runner(control, memory_limit, fleet, notice)
     yield from sense(settings, facts, control, quantizers, apart=apart, run=run, sweep_id=sweep_id)
 
 
@@ -53,6 +55,7 @@ def tune_events(
     *,
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
+    notice: Notice | None = None,
 ) -> Iterator[Event | Stage | Sensed | Tuned]:
     """Find the model and a recipe for it (see ``fidelity.tuning.tune``); never raises."""
     control = control or Control()
@@ -65,7 +68,7 @@ def tune_events(
     except FidelityError as error:
         yield Failed(error)
         return
-    yield from tune(settings, facts, control, run=_runner(control, memory_limit, fleet))
+    yield from tune(settings, facts, control, run=_runner(control, memory_limit, fleet, notice))
 
 
 def measure_kv_sensitivity(
@@ -184,11 +187,13 @@ def sensitivity_report(sensed: Sensed, command: str = "") -> SweepReport:
     return sweep_summary(subjects, ended=sensed.ended, sensitivity=found, command=command)
 
 
-def _runner(control: Control, memory_limit: int | None, fleet: Fleet | None) -> Run:
+def _runner(
+    control: Control, memory_limit: int | None, fleet: Fleet | None, notice: Notice | None = None
+) -> Run:
     def run(sweep: SweepSettings) -> Iterator[Event]:
         from mqf_tui.api import sweep_events
 
-        return sweep_events(replace(sweep, memory_limit=memory_limit), control, fleet=fleet)
+        return sweep_events(replace(sweep, memory_limit=memory_limit), control, fleet=fleet, notice=notice)
 
     return run
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.console.measuring import check_output, interrupts
-from mqf_tui.console.output import say, sweep_format_of, write_file
+from mqf_tui.console.output import notice, say, sweep_format_of, write_file
 from mqf_tui.console.tuning_progress import TuningProgress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Failed, Stopped
 from mqf_tui.fidelity.settings import KVSettings
+from mqf_tui.scale.options import fleet_from
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.sensitivity import Sensed
@@ -46,6 +47,8 @@ def sensitivity(options: argparse.Namespace) -> int:
             control,
             apart=not options.together,
             memory_limit=options.memory_limit,
+            fleet=options.fleet,
+            notice=notice,
             sweep_id=new_sweep_id(),
         ),
         control,
@@ -72,7 +75,8 @@ def tune(options: argparse.Namespace) -> int:
     if not options.no_save:
         check_writable()
     control = Control()
-    last = _followed(tune_events(settings, control, memory_limit=options.memory_limit), control)
+    limit, fleet = options.memory_limit, options.fleet
+    last = _followed(tune_events(settings, control, memory_limit=limit, fleet=fleet, notice=notice), control)
     match last:
         case Tuned(tuning=tuning):
             _deliver_tuned(last, options)
@@ -121,7 +125,8 @@ def _base(options: argparse.Namespace) -> KVSettings:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    """Find out before the work whether its report can be written."""
+    """Find out before the work whether its report can be written, and who is to do it."""
+    options.fleet = fleet_from(options)
     if options.output == "-":
         options.output = None
     if options.output is not None:

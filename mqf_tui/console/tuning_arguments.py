@@ -6,6 +6,7 @@ import argparse
 
 from mqf_tui.console.variant_arguments import several, sized, whole
 from mqf_tui.fidelity.quantizers import KERNELS
+from mqf_tui.scale.options import add_scale
 
 MODEL = "a model folder, 'demo', or a name from the local hub cache"
 
@@ -82,6 +83,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="0: stress (default); N > 0: the first N positions in full precision",
     )
+    add_scale(command)
     command.add_argument(
         "--memory-limit", type=sized("memory"), metavar="SIZE", help="use at most so much memory, such as 8GB"
     )
