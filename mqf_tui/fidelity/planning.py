@@ -19,8 +19,8 @@ LEAST_STEP = 16
 COPIES = 2  # of a layer's cache while it grows: its old room and its new
 ROWS = 5  # rows of a layer's width that one forward pass holds at a time
 # Sets of a step's logits: the reference's and a variant's of the step whose numbers are still taken, and
-# those of the pass that has begun, in its batch and out of it.
-CPU_LOGITS = 5
+# those of the passes that have begun.
+CPU_LOGITS = 4
 ONE_STEP = 2  # of those are not there where one step of one variant is all that there is
 ACCELERATOR_LOGITS = 7  # half of those in 16 bits; exponentials and differences in float32
 BLOCK = 2**20  # logits that NumPy reduces at a time (metrics.py), in so many arrays:

@@ -218,14 +218,14 @@ class ChunkScorer:
     def _begun_reference(self, ids: mx.array, a: int, b: int) -> ReferenceStep:
         began = time.perf_counter()
         with self._recording():
-            logits = self.model(ids[None, a:b], cache=self.reference)[0]
+            logits = self.model(ids[None, a:b], cache=self.reference).squeeze(0)
         mx.async_eval(logits)
         self.reference_seconds += time.perf_counter() - began
         return ReferenceStep(logits, ids[a + 1 : b + 1])
 
     def _begun_variant(self, ids: mx.array, a: int, b: int, index: int, reference: ReferenceStep) -> _Pass:
         began = time.perf_counter()
-        logits = self._variant(ids[None, a:b], index)[0]
+        logits = self._variant(ids[None, a:b], index).squeeze(0)
         mx.async_eval(logits)
         self.seconds[index] += time.perf_counter() - began
         return _Pass(index, a, b, logits, reference)
