@@ -35,6 +35,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/racing.py
 	$(BIN)/python benchmarks/first_number.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/ranks.py
 
 build: $(VENV)/developer
 	rm -rf dist
