@@ -117,6 +117,16 @@ def test_an_unsettled_end() -> None:
     assert "did not settle both the verdict and mean KL to the precision asked for" in doubt
 
 
+def test_what_left_a_race_is_not_told_to_score_more_chunks() -> None:
+    raced = ANYTIME.model_copy(update={"rule": "race"})
+    (doubt,) = doubts(plan(30), EVEN, n_chunks=6, stopping=raced)
+    assert doubt.startswith("it left the race after 6 chunks with its verdict not settled")
+    assert "measure it alone" in doubt
+    assert doubts(plan(6, max_chunks=6), EVEN, n_chunks=6, stopping=raced) == doubts(
+        plan(6, max_chunks=6), EVEN, n_chunks=6, stopping=ANYTIME
+    )
+
+
 def test_few_chunks_that_settled_it_are_enough_for_what_it_looked_at() -> None:
     settled = ANYTIME.model_copy(update={"settled": True})
     (said,) = doubts(plan(60, until_sure=True), EVEN, n_chunks=6, stopping=settled)

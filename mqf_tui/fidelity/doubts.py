@@ -36,10 +36,10 @@ def doubts(
     whole = len(positions) >= n_chunks * plan.positions_per_chunk
     broken_off = [*_broken_off(plan, n_chunks, whole)] if partial else [*_unsettled(plan, n_chunks, stopping)]
     found = [*_infinite(positions.kl), *broken_off]
-    if stopping is None or not stopping.settled:
+    if stopping is not None and stopping.settled:
+        found += _early_stop(n_chunks) if n_chunks < ENOUGH_CHUNKS else ()
+    elif partial or not _left(plan, n_chunks, stopping):
         found += _few_chunks(plan, n_chunks)
-    elif n_chunks < ENOUGH_CHUNKS:
-        found += _early_stop(n_chunks)
     found += [*_heavy_tail(positions.kl), *_short_chunks(plan)]
     return [*found, *(_busy(load) if load else ())]
 
@@ -76,6 +76,12 @@ def _broken_off(plan: Plan, n_chunks: int, whole: bool) -> Iterator[str]:
 def _unsettled(plan: Plan, n_chunks: int, stopping: Stopping | None) -> Iterator[str]:
     if stopping is None or stopping.settled:
         return
+    if _left(plan, n_chunks, stopping):
+        yield (
+            f"it left the race after {counted(n_chunks, 'chunk')} with its verdict not settled, and "
+            "intervals other than those of mean KL and flips may be too narrow; measure it alone where it matters"
+        )
+        return
     wanted = {
         "verdict": "the verdict",
         "race": "the verdict",
@@ -83,6 +89,11 @@ def _unsettled(plan: Plan, n_chunks: int, stopping: Stopping | None) -> Iterator
         "both": "both the verdict and mean KL to the precision asked for",
     }[stopping.rule]
     yield f"{counted(n_chunks, 'chunk')} did not settle {wanted}; {_more(plan, 'more chunks')}"
+
+
+def _left(plan: Plan, n_chunks: int, stopping: Stopping | None) -> bool:
+    """Whether it left a race although its verdict was not settled, for it was worse than another."""
+    return stopping is not None and not stopping.settled and n_chunks < plan.n_chunks
 
 
 def _few_chunks(plan: Plan, n_chunks: int) -> Iterator[str]:
