@@ -79,7 +79,8 @@ def _unsettled(plan: Plan, n_chunks: int, stopping: Stopping | None) -> Iterator
     if _left(plan, n_chunks, stopping):
         yield (
             f"it left the race after {counted(n_chunks, 'chunk')} with its verdict not settled, and "
-            "intervals other than those of mean KL and flips may be too narrow; measure it alone where it matters"
+            "intervals other than those of mean KL and flips may be too narrow; measure it alone where it "
+            "matters"
         )
         return
     wanted = {
