@@ -174,3 +174,21 @@ async def test_latent_caches_are_emulated_from_the_start(tmp_path: Path) -> None
         screen.query_one("#layers", Choice).focus()
         await pilot.press("left")
         assert "no full-attention layers" in screen.query_one("#layers", Choice).options[0].refusal
+
+
+@pytest.mark.parametrize("config", [SPECIAL["llama sliding"], SPECIAL["llama4"]], ids=["sliding", "chunked"])
+async def test_no_words_are_cut_at_80_columns(tmp_path: Path, config: dict[str, Any]) -> None:
+    async with running((80, 24)) as (app, pilot):
+        await set_up(app, pilot, stub_folder(tmp_path / "mixed", config))
+        app.screen.query_one("#formats", MultiChoice).choose_all(("alike", "k8v4"))
+        for choice in app.screen.query(Choice):
+            choice.focus()
+            await pilot.pause()
+            for kept in (frozenset[int](), frozenset({0, 1})):
+                for place, option in enumerate(choice.options):
+                    if option.refusal is None:
+                        choice.chosen = place
+                        if isinstance(choice, MultiChoice):
+                            choice.kept = kept
+                        lines = [line.rstrip() for line in choice.render().plain.splitlines()]
+                        assert max(map(len, lines)) <= choice.content_size.width, lines

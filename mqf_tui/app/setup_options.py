@@ -50,14 +50,14 @@ def groups(facts: ModelFacts) -> list[Option]:
 def formats(facts: ModelFacts) -> list[Option]:
     """Keys and values alike, apart, or in a format of fixed bits and groups."""
     words = {
-        ALIKE: "keys and values with the bits and groups above",
-        "mxfp8": "8-bit floating point in groups of 32, whatever stands above",
-        "mxfp4": "4-bit floating point in groups of 32, whatever stands above",
-        "nvfp4": "4-bit floating point in groups of 16, whatever stands above",
+        ALIKE: "bits and groups above, for both",
+        "mxfp8": "8-bit floats in groups of 32",
+        "mxfp4": "4-bit floats in groups of 32",
+        "nvfp4": "4-bit floats in groups of 16",
     }
     found: list[Option] = []
     for name in (ALIKE, *APART, *FORMATS):
-        meaning = words.get(name) or f"{name[1]}-bit keys, {name[3]}-bit values, groups as above"
+        meaning = words.get(name) or f"{name[1]}-bit keys, {name[3]}-bit values"
         found.append(Option(name, name, meaning, _unfit(facts, name) if name in FORMATS else None))
     return found
 
@@ -85,7 +85,7 @@ def layers(kinds: Sequence[LayerKind]) -> list[Option]:
         Option(
             ALL,
             "all, emulated",
-            f"the {' and '.join(others)} ones too: what the quantizer would cost",
+            f"{' and '.join(others)} ones too: the quantizer alone",
             "recurrent states are never quantized" if recurrent else None,
         ),
     ]
@@ -99,8 +99,7 @@ def lengths(facts: ModelFacts) -> list[Option]:
         return f"longer than this model's context of {facts.context:,}" if too_long else None
 
     return [
-        Option(n, f"{n:,}", "tokens scored with one cache; damage may grow with depth", refusal(n))
-        for n in CHUNK_LENGTHS
+        Option(n, f"{n:,}", "tokens in one cache; depth may add damage", refusal(n)) for n in CHUNK_LENGTHS
     ]
 
 
@@ -124,19 +123,14 @@ def races() -> list[Option]:
     """Whether several settings race."""
     return [
         Option(0, "no", "every setting gets every chunk"),
-        Option(1, "yes", "settings that are surely bad, or surely worse for no fewer bytes, drop out"),
+        Option(1, "yes", "what is surely bad or surely worse drops out on the way"),
     ]
 
 
 def modes() -> list[Option]:
     """Stress and deployment."""
-    late = [
-        Option(
-            n, f"from {n}", f"deployment: the first {n} positions in full precision, then all is converted"
-        )
-        for n in STARTS
-    ]
-    return [Option(0, "stress", "quantized from the first token on; the hardest test"), *late]
+    late = [Option(n, f"from {n}", "deployment: full at first, then converted") for n in STARTS]
+    return [Option(0, "stress", "quantized from the first token on; hardest"), *late]
 
 
 def corpora() -> list[Option]:

@@ -93,7 +93,7 @@ class SetupScreen(BaseScreen):
             yield Choice("chunks", offered.chunks(), 10, own="a number", id="chunks")
             yield Choice("stop", offered.stops(), None, id="stop")
             yield Choice("race", offered.races(), 0, id="race")
-            yield Choice("mode", offered.modes(), 0, own="the first position to quantize", id="start")
+            yield Choice("mode", offered.modes(), 0, own="a start", id="start")
             yield Choice("corpus", offered.corpora(), "builtin", id="corpus")
             yield FileLine(placeholder="path of a UTF-8 text file", id="file")
         yield Static(id="estimate")

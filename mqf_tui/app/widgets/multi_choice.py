@@ -61,7 +61,7 @@ class MultiChoice(Choice):
         if not self.has_focus:
             return super().hint if len(self.values) == 1 else self._listed
         if not self.kept:
-            return f"{super().hint}; space keeps it, then choose others too"
+            return f"{super().hint}; space: keep it, add others"
         does = "takes it out" if self.chosen in self.kept else "adds it"
         return f"{super().hint}; space {does}"
 
