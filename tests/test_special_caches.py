@@ -40,10 +40,10 @@ WORDS = ("4g32", "k4v3g32", "mxfp4", "k16v4g32")
 SIZES = ((45,), (7,), (13, 1, 1, 9))  # of steps, over and over
 
 
-def made(name: str) -> Any:
+def made(config: dict[str, Any]) -> Any:
     """The model, with attention that is sharp enough for a coarse cache to show."""
     mx.random.seed(5)
-    model = build((SPECIAL | LATENT)[name])
+    model = build(config)
     for path, part in model.named_modules():
         if path.endswith(("q_proj", "k_proj", "q_b_proj", "kv_a_proj_with_mqa")):
             part.weight = part.weight * 3
@@ -90,7 +90,7 @@ def test_kinds_of_layers(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("word", WORDS)
 def test_emulated_equals_float64(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made(name)
+    model = made(SPECIAL[name])
     recipe = recipe_of(MODELS[name][1], word)
     full = recipe_of(MODELS[name][1], "16")
     caches.check_cache(model, recipe, "emulated", 96)
@@ -110,7 +110,7 @@ def test_emulated_equals_float64(name: str, word: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kernel", ["quantized", "dequantized"])
 def test_full_layers_alone_equal_float64(name: str, kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounded and recurrent layers keep their own caches; the others hold packed rows."""
-    model = made(name)
+    model = made(SPECIAL[name])
     recipe = recipe_of(MODELS[name][1], "k4v3g32", "full")
     full = recipe_of(MODELS[name][1], "16")
     if name == "gpt_oss" and kernel == "quantized":
@@ -141,7 +141,7 @@ def run_check(model: Any, recipe: Recipe, kernel: Any) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_deployment_equals_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made(name)
+    model = made(SPECIAL[name])
     recipe = recipe_of(MODELS[name][1], "4g32")
     full = recipe_of(MODELS[name][1], "16")
     runs, start = Runs(), 27
@@ -217,11 +217,16 @@ class Latents:
         return turned.reshape(x.shape)
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_latents_equal_float64(word: str) -> None:
-    config = LATENT["deepseek_v3"]
-    model = made("deepseek_v3")
+# Latents in a composite cache, beside the keys of an indexer that takes all tokens of so short a text.
+INDEXED = LATENT["deepseek_v3"] | {"model_type": "deepseek_v32", "index_n_heads": 4, "index_head_dim": 32}
+
+
+@pytest.mark.parametrize(("kind", "word"), [*(("latent", word) for word in WORDS), ("composite", "4g32")])
+def test_latents_equal_float64(kind: str, word: str) -> None:
+    config = LATENT["deepseek_v3"] if kind == "latent" else INDEXED
+    model = made(config)
     whole = Latents(model, config)
+    assert set(caches.layer_kinds(model)) == {kind}
     stress, deployment, start = Runs(), Runs(), 23
     recipe = Recipe.uniform(4, parsed(word))
     caches.check_cache(model, recipe, "emulated", 96)
@@ -242,14 +247,14 @@ def test_latents_equal_float64(word: str) -> None:
 
 def test_latents_are_refused_where_rows_stay_packed() -> None:
     with pytest.raises(UnsupportedModelError, match="--kernel emulated"):
-        run_check(made("deepseek_v3"), Recipe.uniform(4, parsed("4g32")), "quantized")
+        run_check(made(LATENT["deepseek_v3"]), Recipe.uniform(4, parsed("4g32")), "quantized")
 
 
 def test_rows_that_are_no_whole_groups_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match=r"keys .* rows of 32 .* group size that divides 32"):
-        run_check(made("deepseek_v3"), Recipe.uniform(4, parsed("4g64")), "emulated")
+        run_check(made(LATENT["deepseek_v3"]), Recipe.uniform(4, parsed("4g64")), "emulated")
     with pytest.raises(UnsupportedModelError, match=r"values .* rows of 32 .* group size that divides 32"):
-        run_check(made("deepseek_v3"), Recipe.uniform(4, parsed("k4g32v4g64")), "emulated")
+        run_check(made(LATENT["deepseek_v3"]), Recipe.uniform(4, parsed("k4g32v4g64")), "emulated")
 
 
 def test_an_emulated_cache_is_its_inner_cache_otherwise() -> None:
@@ -280,4 +285,4 @@ def test_parts_of_a_composite_without_rows_are_left_alone() -> None:
 
 def test_a_recurrent_state_is_no_layer_to_quantize() -> None:
     with pytest.raises(UnsupportedModelError, match="takes no keys and values"):
-        caches.variant_cache(made("qwen3_next"), Recipe.uniform(4, parsed("4g32")), "emulated")
+        caches.variant_cache(made(SPECIAL["qwen3_next"]), Recipe.uniform(4, parsed("4g32")), "emulated")
