@@ -28,6 +28,7 @@ from mqf_tui.fidelity.shapes import read_shape
 from mqf_tui.fidelity.spreading import spread
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun, check_writable, list_runs
+from mqf_tui.reports.setting_words import KERNELS
 from mqf_tui.reports.text import inert
 
 SECONDS_TO_LOOK = 0.5
@@ -152,6 +153,8 @@ class SetupScreen(BaseScreen):
         text.append(", ".join(["", found.cost]) if found.cost else "")
         if found.layers:
             text.append(f"\n{found.layers}")
+        if found.sweep.first.kernel == "emulated":
+            text.append(f"\n{KERNELS['emulated']}")
         if found.memory is not None and found.memory.advice:
             advice = without_flags(found.memory.advice)
             text.append(f"\n{advice}", style=self.app.theme_variables["warning"])
