@@ -54,6 +54,7 @@ def test_cpu_attention_equals_float64(
     kind: str, sinks: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_kernels, "BLOCK", block)
+    monkeypatch.setattr(cpu_kernels, "PIECE", block // 3)
     for batch, heads, groups, n, m in (
         (1, 6, 2, 17, 40),
         (1, 4, 4, 33, 33),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1 << 21  # scores held at a time: 8 MiB
+PIECE = 1 << 17  # scores that NumPy goes over at a time: they stay in the processor's cache
 # Weights below exp(-64) of a row's largest are taken for that: however many, they change no bit of a float32
 # sum, and what is smaller yet becomes subnormal, which processors multiply many times slower.
 LEAST = np.float32(-64)
@@ -142,13 +143,22 @@ def _hide(scores: _Floats, seen: NDArray[Any]) -> None:
 
 def _weigh(scores: _Floats, sinks: _Floats | None) -> _Floats:
     """Replace scores by their exponentials over the row's largest; return the rows' sums, (…, 1)."""
-    largest = scores.max(-1, keepdims=True)
-    if sinks is not None:
-        largest = np.maximum(largest, sinks)
+    m = scores.shape[-1]
+    total = np.empty((*scores.shape[:-1], 1), np.float32)
+    rows, sums = scores.reshape(-1, m), total.reshape(-1, 1)
+    extra = None if sinks is None else np.broadcast_to(sinks, total.shape).reshape(-1, 1)
+    some = max(1, PIECE // m)
     # What is not a number stays so, and is found in the logits.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        scores -= largest
-        np.maximum(scores, LEAST, out=scores)
-        np.exp(scores, out=scores)
-        total = scores.sum(-1, keepdims=True)
-        return total if sinks is None else total + np.exp(sinks - largest)
+        for a in range(0, len(rows), some):
+            piece = rows[a : a + some]
+            largest = piece.max(-1, keepdims=True)
+            if extra is not None:
+                np.maximum(largest, extra[a : a + some], out=largest)
+            piece -= largest
+            np.maximum(piece, LEAST, out=piece)
+            np.exp(piece, out=piece)
+            piece.sum(-1, keepdims=True, out=sums[a : a + some])
+            if extra is not None:
+                sums[a : a + some] += np.exp(extra[a : a + some] - largest)
+    return total
