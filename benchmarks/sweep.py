@@ -61,7 +61,7 @@ def swept(folder: str, chunks: int, length: int) -> tuple[float, list[dict[str, 
     ]
     words += ["--max-chunks", str(chunks), "--chunk-length", str(length), "--format", "json"]
     seconds, said = timed(words)
-    found = {v["word"]: v for v in json.loads(said)["variants"]}
+    found = {v["keys"]: v for v in json.loads(said)["variants"]}
     in_order = (found[f"{bits}g{group}"] for bits, group in SETTINGS)
     return seconds, [{"kl": v["kl"]["value"], "flips": v["flips"]["value"]} for v in in_order]
 
