@@ -272,6 +272,31 @@ def test_a_model_over_two_ranks_gives_what_one_gives(split: str, tmp_path: Path)
         assert other.positions.kl.max() > 1e-3
 
 
+@pytest.mark.slow
+def test_a_model_that_lost_a_share_ends_the_sweep(tmp_path: Path) -> None:
+    corpus = str(text_file(tmp_path / "text"))
+    one = KVSettings(str(split_model(tmp_path / "model")), kv_bits=4, chunk_length=64, corpus=corpus)
+    kept: list[int] = []
+    events: list[Event] = []
+    for event in api.sweep_events(
+        SweepSettings((one,)),
+        fleet=fleet_of(ranks=2, split="tensor"),
+        keep=lambda chunk, _positions: kept.append(chunk),
+    ):
+        if isinstance(event, ChunkFinished) and event.chunk == 1:
+            ranks_of(os.getpid())[1].kill()
+        events.append(event)
+    *_, failed, _swept = events
+    assert isinstance(failed, Failed)
+    assert str(failed.error).startswith("rank 1 died (killed by SIGKILL), and with it a share of the model")
+    assert failed.error.exit_code == 1
+    assert kept[:2] == [0, 1]
+    assert failed.report is not None
+    assert failed.report.partial
+    assert failed.report.n_chunks == len(kept)
+    assert not ranks_of(os.getpid())
+
+
 def split_model(folder: Path) -> Path:
     """A tiny Qwen2 of 4 heads and 2 layers, which mlx-lm can split in both ways."""
     import mlx.core as mx

@@ -35,6 +35,7 @@ START_SECONDS = 120.0  # for a host to log in and import
 LOOK_SECONDS = 0.1
 END_SECONDS, LOCAL_END_SECONDS = 3.0, 0.2  # in which ranks that were told to end do so
 DEATH_SECONDS = 2.0  # in which mlx.launch tells how a rank died
+PEER_LOST = "connection to a peer was lost"  # words of MLX's ring
 STAGES = ("hello", "facts", "joined", "ready")
 Notice = Callable[[str], None]
 Keep = Callable[[int, Mapping[int, Positions]], None]
@@ -263,6 +264,8 @@ class Crew:
     def _failed(self, rank: int, fields: Mapping[str, Any], starting: bool) -> None:
         kind, words = str(fields["kind"]), str(fields["words"])
         name = self.fleet.name(rank)
+        if PEER_LOST in words:
+            self._lost_beside(rank, starting)
         others = len(self._alive) > 1 and self.fleet.split == "chunks"
         if kind == OutOfMemoryError.__name__ and others and not starting:
             self._gone(rank, f"{name} has run out of memory", starting)
@@ -270,6 +273,15 @@ class Crew:
         found = {"HostError": HostError}.get(kind) or getattr(errors, kind, MeasurementError)
         good = isinstance(found, type) and issubclass(found, FidelityError)
         raise (found if good else MeasurementError)(f"{name}: {words}")
+
+    def _lost_beside(self, rank: int, starting: bool) -> None:
+        """A rank misses another one: that one is what there is to tell of, if it is reported now."""
+        assert self._desk is not None
+        until = time.monotonic() + DEATH_SECONDS
+        while time.monotonic() < until:
+            said = self._desk.hear(LOOK_SECONDS)
+            if said is not None and said.message.word == "lost" and said.rank in self._alive - {rank}:
+                self._lost(said.rank, said.message.fields["why"], starting)
 
     def _gone(self, rank: int, what: str, starting: bool) -> None:
         assert self._desk is not None
