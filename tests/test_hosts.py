@@ -73,13 +73,18 @@ def test_ranks_of_this_machine_are_started_without_ssh(tmp_path: Path) -> None:
     check_logins(fleet)
 
 
-def test_hosts_get_a_hostfile_with_addresses(tmp_path: Path) -> None:
+def test_hosts_get_a_hostfile_with_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = fleet_of(hosts=f"127.0.0.1,{socket.gethostbyname('localhost')}", ranks=2)
     assert own.is_local
     assert len(own) == 4
     away = Fleet((Host("mac1", "127.0.0.1", "10.0.0.1"), Host("mac2", "me@mac2", "10.0.0.2")), backend="mpi")
     assert not away.is_local
     assert away.name(1) == "rank 1 on mac2"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="no mpirun on this machine"):
+        launch_line(away, "10.0.0.1:7", "k", tmp_path)
+    (tmp_path / "mpirun").write_text("#!/bin/sh\n")
+    (tmp_path / "mpirun").chmod(0o755)
     line = launch_line(away, "10.0.0.1:7", "k", tmp_path)
     content = json.loads(Path(line[line.index("--hostfile") + 1]).read_text())
     assert content == [{"ssh": "127.0.0.1", "ips": ["10.0.0.1"]}, {"ssh": "me@mac2", "ips": ["10.0.0.2"]}]

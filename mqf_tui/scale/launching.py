@@ -37,8 +37,16 @@ PORTS = (20_000, 32_000)  # below those that Linux and macOS give to connections
 
 
 def launch_line(fleet: Fleet, address: str, key: str, folder: Path) -> list[str]:
-    """The command that starts the ranks, each of which connects to ``address``; may write a hostfile."""
+    """The command that starts the ranks, each of which connects to ``address``; may write a hostfile.
+
+    Raises HostError where something for it is not installed.
+    """
     words = [_launcher(), "--backend", fleet.backend]
+    if fleet.backend == "mpi" and which("mpirun") is None:
+        raise HostError(
+            "there is no mpirun on this machine, which the mpi backend needs; install Open MPI 5, or use "
+            "--backend ring."
+        )
     if fleet.hostfile is not None:
         words += ["--hostfile", str(fleet.hostfile.absolute())]
     elif fleet.is_local and fleet.backend != "mpi":
