@@ -38,7 +38,7 @@ from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.spreading import spread
 from mqf_tui.library.runs import list_runs
 from mqf_tui.library.sweeps import list_sweeps, load_sweep
-from mqf_tui.reports.schema import CorpusProvenance, KVBytes
+from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Layers, Stopping
 from tests import makers
 from tests.test_app import at_models, running, screen_text, text_of, until
 
@@ -340,3 +340,28 @@ async def test_a_run_of_a_sweep_that_is_gone_says_so() -> None:
         )
         await pilot.press("s")
         await until(pilot, lambda: any("there is no sweep" in note.message for note in app._notifications))
+
+
+async def test_the_list_of_runs_has_room_for_what_a_sweep_brings() -> None:
+    from mqf_tui.library.runs import save_run
+
+    stopping = Stopping(rule="verdict", settled=False, alpha=0.05, n_chunks=5, method="m")
+    layers = Layers(n_layers=30, n_quantized=12, words="12 of 30 layers quantized", recipe=[])
+    hard = {"stopping": stopping, "partial": True, "layers": layers, "kernel": "emulated"}
+    save_run(
+        makers.report(model="org/a-model-of-a-long-name-fp16", sweep_id="s1", **hard), makers.positions()
+    )
+    async with running((80, 24)) as (app, pilot):
+        await at_models(app, pilot)
+        await pilot.press("ctrl+r")
+        await until(
+            pilot,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 1,
+        )
+        await pilot.pause(0.2)
+        table = app.screen.query_one(DataTable)
+        assert table.virtual_size.width <= table.size.width
+        shown = screen_text(app)
+        assert "0.0234 ±15%" in shown
+        assert "◐ ≡" in shown
+        assert "4-bit g64 12 layers emulated" in " ".join(text_of(app, "#detail").split())

@@ -10,6 +10,8 @@ from mqf_tui.reports.rows import between, bounds, known
 from mqf_tui.reports.schema import Bounds, Report, Stopping
 from mqf_tui.reports.text import UNKNOWN, Judged, counted, inert, kl, likely, percent
 
+SHORTEST_SETTING = 14  # columns of a setting that a narrow table shows
+
 
 def short_words(judged: Judged, stopping: Stopping | None = None) -> str:
     """Verdict and how sure it is for a narrow column: ``good 98%``, ``good, not settled``."""
@@ -41,7 +43,8 @@ def detail_words(run: SavedRun) -> str:
     r = run.report
     p99 = between(r.kl.p99_ci, kl)
     figure = "" if r.kl.p99 is None else f"KL p99 {kl(r.kl.p99)}" + (f" ({p99})" if p99 else "")
-    parts = (inert(r.corpus.name), local_time(r.created), figure, inert(" ".join(run.tags)))
+    setting = r.short_setting if len(r.short_setting) > SHORTEST_SETTING else ""
+    parts = (setting, inert(r.corpus.name), local_time(r.created), figure, inert(" ".join(run.tags)))
     return "\n".join(" · ".join(part for part in line if part) for line in (parts, (*_signs(r), run.id)))
 
 

@@ -85,7 +85,7 @@ def _details(report: SweepReport, variant: SweepVariant) -> Iterator[str]:
         yield f"✕ dropped on the way: {inert(variant.dropped)}"
     if variant.control_of is not None:
         yield f"the control of {_name(report, variant.control_of, variant.control_of)}"
-    yield f"run {inert(variant.run)}"
+    yield f"run {inert(variant.run)}" if variant.run else ""
 
 
 def step_words(report: SweepReport, step: Step) -> str:

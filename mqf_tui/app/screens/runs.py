@@ -11,7 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
-from mqf_tui.app.row_words import detail_words, flip_words, kl_words, local_time, short_words
+from mqf_tui.app.row_words import (
+    SHORTEST_SETTING,
+    detail_words,
+    flip_words,
+    kl_words,
+    local_time,
+    short_words,
+)
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.screens.compare import CompareScreen
 from mqf_tui.app.screens.sweep import SweepScreen
@@ -140,6 +147,7 @@ class RunsScreen(BaseScreen):
         for row in cells.values():
             row.update({name: row[name + ERROR] for name in errors})
             row.update({name: Text(_short(row[name].plain, longest)) for name in NAMES})
+            row["setting"] = Text(_short(row["setting"].plain, max(longest, SHORTEST_SETTING)))
         return cells, shown
 
     def _cells(self, run: SavedRun) -> dict[str, Text]:
@@ -229,6 +237,7 @@ def _widths(widest: dict[str, int], errors: tuple[str, ...], longest: int) -> di
     """The width of each column, from the widest cell of each form; no tags, no column for them."""
     found = {name: widest[name + ERROR if name in errors else name] for name in COLUMNS}
     found.update({name: min(found[name], longest) for name in NAMES})
+    found["setting"] = min(found["setting"], max(longest, SHORTEST_SETTING))
     return {name: max(len(name), n) for name, n in found.items() if n or name != "tags"}
 
 

@@ -43,7 +43,7 @@ class SweepScreen(BaseScreen):
         super().__init__()
         self._report, self._runs, self._problem = report, runs, problem
         by_run = {v.run: v for v in report.variants}
-        ranked = [by_run[row.side.run] for row in report.ranking.rows]
+        ranked = [by_run[row.side.run] for row in report.ranking.rows if row.side.run in by_run]
         self._order = [*ranked, *(v for v in report.variants if v not in ranked)]
 
     def compose(self) -> ComposeResult:
