@@ -365,3 +365,22 @@ async def test_the_list_of_runs_has_room_for_what_a_sweep_brings() -> None:
         assert "0.0234 ±15%" in shown
         assert "◐ ≡" in shown
         assert "4-bit g64 12 layers emulated" in " ".join(text_of(app, "#detail").split())
+
+
+async def test_tiny_terminals_and_resizing() -> None:
+    measurement = begun()
+    async with running((40, 10)) as (app, pilot):
+        await app.push_screen(LiveScreen(measurement))
+        for size in ((20, 5), (200, 60), (40, 10)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause(0.3)
+        assert app.screen.query_one(DataTable).row_count == 3
+        for i in range(3):
+            measurement.take(Finished(report(i), makers.positions(seed=i), i))
+        measurement.take(Swept("s1", 2, 6, 9.0))
+        await until(pilot, lambda: isinstance(app.screen, SweepScreen) and app.screen.is_mounted)
+        for size in ((20, 5), (200, 60), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause(0.3)
+        assert app.screen.query_one(DataTable).row_count == 3
+        assert "mean KL" in screen_text(app)
