@@ -89,7 +89,7 @@ class Measurement:
         self._update(state="failed", doing="failed", problem=str(why), exit_code=why.exit_code)
 
     def _start(self, plans: tuple[Plan, ...]) -> None:
-        race = self._snapshot.settings.race
+        race = self._snapshot.settings.race and self._snapshot.several
         tallies = [Tally.of_plan(plan, race=race) for plan in plans]
         with self._lock:
             self._tallies = tallies
