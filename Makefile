@@ -33,6 +33,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/summarising.py
 	$(BIN)/python benchmarks/stopping.py
 	$(BIN)/python benchmarks/racing.py
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/first_number.py
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/ranks.py

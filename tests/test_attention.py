@@ -234,3 +234,14 @@ def test_the_format_of_a_full_layer_needs_no_products() -> None:
     _, add = mask_of("causal", 4, 6, 6)
     found = attention.scaled_dot_product_attention(q, *kept, cache, 0.125, "causal")
     assert_near(found, oracle.attention(float64(q), float64(k), float64(k), 0.125, add))
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_mask_that_names_not_every_key_is_left_to_mlx(columns: int) -> None:
+    mask = mx.zeros((1, 1, 3, columns))
+    queries, keys = mx.zeros((1, 4, 3, 8)), mx.zeros((1, 2, 7, 8))
+    assert not cpu_kernels.attends(queries, keys, keys, mask, None)
+    assert not cpu_kernels.attends(queries, keys, keys, mx.array(0.0), None)
+    assert cpu_kernels.attends(queries, keys, keys, mx.zeros((1, 1, 3, 7)), None) == (
+        mx.default_device() == mx.cpu
+    )

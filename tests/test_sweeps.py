@@ -14,9 +14,10 @@ import pytest
 
 import mqf_tui
 from mqf_tui import api, cli
+from mqf_tui.fidelity import verdict as policies
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.corpora import Chunks
-from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError
+from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError, SaveError
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
@@ -33,6 +34,7 @@ from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.spreading import spread, with_control
+from mqf_tui.fidelity.verdict import KV_POLICY
 from mqf_tui.library.runs import list_runs
 from mqf_tui.library.spool import Spool
 from mqf_tui.library.sweeps import list_sweeps, load_sweep
@@ -248,8 +250,6 @@ def test_the_command_saves_runs_and_a_report(capsys: pytest.CaptureFixture[str])
 def test_a_sweep_that_broke_off_goes_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sweep("--kv-bits", "8,2", "--no-save", "--format", "csv") == 0
-    expected = capsys.readouterr().out
     passes: list[int] = []
     chunk = RunningSweep._chunk
 
@@ -266,11 +266,61 @@ def test_a_sweep_that_broke_off_goes_on(
     assert f"--resume {spool.sweep_id}" in err
     assert sorted(spool.known(2)) == [0, 1]
     monkeypatch.setattr(RunningSweep, "_chunk", chunk)
-    assert cli.main(["sweep", "--resume", "last", "--format", "csv"]) in (0, 2)
-    capsys.readouterr()
-    assert cli.main(["sweep", "--resume", "last"]) in (0, 2)
+    assert cli.main(["sweep", "--resume", "last"]) == 0
     assert passes == [0, 1, 2]
-    del expected
+    with pytest.raises(SaveError, match="there is none"):
+        Spool.open("last")
+
+
+def test_a_disk_that_is_full_loses_no_report(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for the runs at the end, once for the chunks on the way."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise SaveError("the disk is full; make room there.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mqf_tui.library.runs.save_run", full)
+        assert sweep("--kv-bits", "8,2", "--format", "csv") == 2
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 3
+    assert "the disk is full" in err.splitlines()[-1]
+    assert "--resume" in err
+    monkeypatch.setattr(Spool, "add", full)
+    assert sweep("--kv-bits", "8,2", "--format", "csv") == 2
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 3
+    assert len(list_runs()) == 2
+
+
+def test_a_sweep_goes_on_only_with_what_it_began_with(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = RunningSweep._chunk
+
+    def breaking(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
+        if index == 2:
+            raise MemoryError
+        yield from chunk(self, model, chunks, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunningSweep, "_chunk", breaking)
+        assert sweep("--kv-bits", "8,2") == 3
+    with monkeypatch.context() as patched:
+        other = policies.limited(KV_POLICY, 0.5, None)
+        patched.setattr("mqf_tui.library.settings.user_policy", lambda: other)
+        assert cli.main(["sweep", "--resume", "last"]) == 2
+    assert "thresholds changed since" in capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(["sweep", "--resume", "last", "--format", "json"]) == 0
+    err = capsys.readouterr().err
+    assert "in the trash" in err
+    runs = list_runs()
+    assert [run.report.partial for run in runs] == [False, False]
+    for run in runs:
+        r = run.report
+        assert any("taken up again" in warning for warning in r.warnings)
+        assert r.positions_per_second == pytest.approx((r.n_positions - 2 * 127) / r.seconds)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.errors import FidelityError, SaveError
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
@@ -21,6 +21,7 @@ from mqf_tui.fidelity.events import (
 )
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.reports.text import counted, size
 
@@ -33,10 +34,16 @@ if TYPE_CHECKING:
 
 
 class Delivery:
-    """Takes a sweep's events in on their way to whoever draws them. ``spool`` None: nothing is saved."""
+    """Takes a sweep's events in on their way to whoever draws them.
 
-    def __init__(self, settings: SweepSettings, spool: Spool | None) -> None:
+    ``spool`` None: nothing is saved. ``keeps`` False: whole chunks come to ``keep`` from elsewhere. A full
+    disk ends no sweep: ``problem`` is the first thing that could not be written, for the end.
+    """
+
+    def __init__(self, settings: SweepSettings, spool: Spool | None, *, keeps: bool = True) -> None:
         self.settings, self.spool = settings, spool
+        self.problem: SaveError | None = None
+        self._keeps = keeps
         self.subjects: list[Subject] = []
         self.failures: list[tuple[str, FidelityError]] = []
         self.saved: list[str] = []
@@ -101,8 +108,17 @@ class Delivery:
     def _keep(self, chunk: int) -> None:
         whole = {i: Positions.concatenate(pieces) for i, pieces in self._chunk.items()}
         self._chunk, self._done = {}, set()
-        if self.spool is not None:
+        if self._keeps:
+            self.keep(chunk, whole)
+
+    def keep(self, chunk: int, whole: Mapping[int, Positions]) -> None:
+        """Put a whole chunk by, to resume from."""
+        if self.spool is None or self.problem is not None:
+            return
+        try:
             self.spool.add(chunk, whole)
+        except SaveError as error:
+            self.problem = error
 
     def _failed(
         self, error: FidelityError, report: Report | None, positions: Positions | None, variant: int
@@ -117,8 +133,11 @@ class Delivery:
         if self.spool is not None:
             from mqf_tui.library.runs import save_run
 
-            run_id = save_run(report, positions).id
-            self.saved.append(f"{report.short_setting}: {run_id}")
+            try:
+                run_id = save_run(report, positions).id
+                self.saved.append(f"{report.short_setting}: {run_id}")
+            except SaveError as error:
+                self.problem = self.problem or error
         names = [subject.run for subject in self.subjects]
         self.subjects.append(Subject(run_id or unsaved_name(report, names), report, lambda: positions))
 
@@ -143,9 +162,14 @@ def memory_words(plan: MemoryPlan) -> str:
 def _identity(plans: tuple[Plan, ...]) -> dict[str, str]:
     """What scored chunks belong to: they are of use only where all of this is the same."""
     first = plans[0]
+    v, settings = versions(), first.settings
     return {
         "model": f"{first.model} {first.model_hash}",
         "text": first.corpus.token_hash,
         "settings": " ".join(f"{plan.recipe.sets}/{plan.kernel}" for plan in plans),
-        "positions": str(first.positions_per_chunk),
+        "chunk length, start or last positions": f"{settings.chunk_length} {settings.first_scored} "
+        f"{settings.quantize_start}",
+        "thresholds": settings.policy.model_dump_json(),
+        "device": f"{first.device}, {first.compute}",
+        "versions": f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}",
     }

@@ -125,10 +125,10 @@ def _swept(
     from mqf_tui.console.delivering import Delivery
 
     control = Control()
-    delivery = Delivery(settings, spool)
+    delivery = Delivery(settings, spool, keeps=options.fleet is None)
     about = {"budget": budget_words(options), "command": command_words(arguments)}
     with SweepProgress(settings) as progress, interrupts(control):
-        for event in delivery.kept(_events(settings, control, spool, options)):
+        for event in delivery.kept(_events(settings, control, delivery, options)):
             progress.show(event)
     if delivery.saved:
         sys.stderr.write("saved as runs " + ", ".join(delivery.saved) + "\n")
@@ -138,8 +138,9 @@ def _swept(
     report = delivery.report(limits, **about) if delivery.subjects else None
     if report is not None:
         _deliver(report, options, saved=spool is not None)
-    if spool is not None and ended.error is None and not ended.stopped:
+    if spool is not None and ended.error is None and not ended.stopped and not delivery.problem:
         spool.remove()
+        _tidy(delivery)
     elif spool is not None and delivery.subjects:
         sys.stderr.write(f"to go on with this sweep: mqf-tui sweep --resume {spool.sweep_id}\n")
     elif spool is not None and not spool.known(len(settings.variants)):
@@ -150,6 +151,8 @@ def _swept(
         what = "what was scored is marked partial" if delivery.subjects else "nothing was scored yet"
         sys.stderr.write(f"mqf-tui: interrupted; {what}.\n")
         return INTERRUPTED
+    if delivery.problem is not None:
+        raise delivery.problem
     for setting, error in delivery.failures:
         sys.stderr.write(f"mqf-tui: {setting}: {error}\n")
     if delivery.failures:
@@ -188,13 +191,32 @@ def command_words(arguments: Sequence[str]) -> str:
 
 
 def _events(
-    settings: SweepSettings, control: Control, spool: Spool | None, options: argparse.Namespace
+    settings: SweepSettings, control: Control, delivery: Delivery, options: argparse.Namespace
 ) -> Iterator[Event]:
     from mqf_tui import api
 
-    known = spool.known(len(settings.variants)) if spool is not None else {}
-    keep = spool.add if spool is not None else None
-    return api.sweep_events(settings, control, known=known, fleet=options.fleet, keep=keep, notice=notice)
+    known = delivery.spool.known(len(settings.variants)) if delivery.spool is not None else {}
+    return api.sweep_events(
+        settings, control, known=known, fleet=options.fleet, keep=delivery.keep, notice=notice
+    )
+
+
+def _tidy(delivery: Delivery) -> None:
+    """Of a sweep that was taken up again, the partial runs of when it broke off are not needed any more."""
+    from mqf_tui.library.runs import list_runs
+    from mqf_tui.library.trash import delete_runs
+
+    whole = {s.report.short_setting for s in delivery.subjects if not s.report.partial}
+    gone = [
+        run.id
+        for run in list_runs()
+        if run.report.partial
+        and run.report.sweep_id == delivery.settings.sweep_id
+        and run.report.short_setting in whole
+    ]
+    if gone:
+        delete_runs(gone)
+        sys.stderr.write(f"in the trash, because they are whole now: {', '.join(gone)}\n")
 
 
 def _deliver(report: SweepReport, options: argparse.Namespace, *, saved: bool) -> None:

@@ -48,7 +48,8 @@ def attends(queries: Any, keys: Any, values: Any, mask: Any, sinks: Any) -> bool
     if not floats(queries, keys, values, *([] if sinks is None else [sinks])):
         return False
     if isinstance(mask, mx.array):
-        return mask.dtype in (mx.bool_, mx.float32) and mask.ndim <= 4
+        whole = mask.ndim and mask.shape[-1] == keys.shape[-2]
+        return bool(whole) and mask.dtype in (mx.bool_, mx.float32) and mask.ndim <= 4
     return mask is None or (mask == "causal" and queries.shape[-2] <= keys.shape[-2])
 
 

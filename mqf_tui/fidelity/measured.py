@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mqf_tui.fidelity.errors import ZeroDriftError
-from mqf_tui.fidelity.events import Plan
+from mqf_tui.fidelity.errors import FidelityError, ZeroDriftError
+from mqf_tui.fidelity.events import Failed, Finished, Plan, Stopped
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.load import Load
 from mqf_tui.fidelity.positions import Positions
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Measured:
-    """One variant of a running measurement; ``seconds`` are its own and its share of the reference's."""
+    """One variant of a running measurement; ``seconds`` are its own and its share of the reference's.
+
+    ``n_known`` of its positions were scored before, by a measurement that this one goes on with.
+    """
 
     plan: Plan
     facts: ModelFacts
@@ -31,6 +34,7 @@ class Measured:
     sureness: Sureness | None = None
     pieces: list[Positions] = field(default_factory=list[Positions])
     n_positions: int = 0
+    n_known: int = 0
     seconds: float = 0.0
     bytes_measured: tuple[float, float] | None = None
     dropped: str | None = None
@@ -86,7 +90,41 @@ class Measured:
             partial=partial,
             reason=reason,
         )
-        return found.model_copy(update={"dropped": self.dropped}) if self.dropped else found
+        changes: dict[str, object] = {"dropped": self.dropped} if self.dropped else {}
+        if self.n_known:
+            timed = self.n_positions - self.n_known
+            changes["positions_per_second"] = timed / self.seconds if self.seconds else 0.0
+            changes["warnings"] = [
+                *found.warnings,
+                f"{self.n_known:,} positions were scored before it was taken up again; time and speed are of "
+                f"the other {timed:,}",
+            ]
+        return found.model_copy(update=changes)
+
+
+def ended(index: int, one: Measured, load: Load, *, stopped: bool) -> Finished | Stopped | Failed:
+    """The last event of a variant that did not fail on the way."""
+    try:
+        one.check_drift()
+    except ZeroDriftError as error:
+        return Failed(error, variant=index)
+    positions = one.positions()
+    report = one.report(positions, load, partial=stopped)
+    if report is None or stopped:
+        return Stopped(report, positions, index)
+    return Finished(report, positions, index)
+
+
+def broken_off(measured: Sequence[Measured], load: Load, error: FidelityError) -> Iterator[Failed]:
+    """The last events of variants that cannot go on: one each for those of which something was scored."""
+    told = False
+    for i, one in enumerate(measured):
+        if one.pieces and not isinstance(error, ZeroDriftError):
+            positions = one.positions()
+            yield Failed(error, one.report(positions, load, partial=True, reason=str(error)), positions, i)
+            told = True
+    if not told:
+        yield Failed(error)
 
 
 def round_ends(part: NDArray[np.int16], index: int) -> bool:

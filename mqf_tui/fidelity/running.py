@@ -9,14 +9,12 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import FidelityError, OutOfMemoryError, ZeroDriftError
+from mqf_tui.fidelity.errors import FidelityError, OutOfMemoryError
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
     Estimated,
     Event,
-    Failed,
-    Finished,
     Loading,
     Plan,
     Started,
@@ -26,7 +24,7 @@ from mqf_tui.fidelity.events import (
 )
 from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting
 from mqf_tui.fidelity.load import Load
-from mqf_tui.fidelity.measured import Measured, round_ends
+from mqf_tui.fidelity.measured import Measured, broken_off, ended, round_ends
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 
@@ -75,6 +73,7 @@ class RunningSweep:
         self._watchdog: Watchdog | None = None
         self._sharing: Sharing | None = None
         self._prefixes: dict[int, Prefix] = {}
+        self._spare = 0.0  # bytes that the plan leaves free
 
     def run(self) -> Iterator[Event]:
         """Load and score; raises what goes wrong, for ``engine.sweep`` to turn into events."""
@@ -114,6 +113,7 @@ class RunningSweep:
         if not plan.fits:
             raise OutOfMemoryError(plan.advice or "this does not fit into memory; use shorter chunks.")
         self._per_pass, self._step = plan.variants_per_pass, plan.step
+        self._spare = max(0.0, plan.limit_bytes - plan.need_bytes)
         keep_for_reuse(plan.step_bytes)
         self._watchdog = Watchdog(self.settings.memory_limit, plan.step_bytes)
         return Estimated(plan, expected_time(self.facts, self.settings, plan, device, self.past))
@@ -217,7 +217,7 @@ class RunningSweep:
         self._sharing = self._shared(chunks, order)
         for index in order:
             before = [len(one.pieces) for one in self.measured]
-            if index in self.known:
+            if self._is_known(index):
                 yield from self._known(index)
             else:
                 yield from self._chunk(model, chunks, index)
@@ -256,10 +256,18 @@ class RunningSweep:
             if one.active
         )
 
+    def _is_known(self, index: int) -> bool:
+        """Whether all that are still in have this chunk; one may have left at it before and be in now."""
+        known = self.known.get(index)
+        return known is not None and all(
+            len(positions) for one, positions in zip(self.measured, known, strict=True) if one.active
+        )
+
     def _known(self, index: int) -> Iterator[Event]:
         for i, (one, positions) in enumerate(zip(self.measured, self.known[index], strict=True)):
             if one.active and len(positions):
                 one.add(positions)
+                one.n_known += len(positions)
                 yield StepScored(index, 0, positions, one.n_positions, self.seconds, i)
 
     def _chunk(self, model: Any, chunks: Chunks, index: int) -> Iterator[Event]:
@@ -290,7 +298,7 @@ class RunningSweep:
                 step_size=self._step,
                 replay=self._replay,
                 prefix=self._prefixes.get(shared.source.get(index, -1)),
-                keep=shared.keep.get(index, 0),
+                keep=self._kept_until(index),
                 watch=self._watchdog.check if self._watchdog else None,
             )
             yield from self._group(scorer, group, index)
@@ -300,6 +308,13 @@ class RunningSweep:
                 self._prefixes[index] = scorer.left
         if shared.last.get(source := shared.source.get(index, -1)) == index:
             self._prefixes.pop(source, None)
+
+    def _kept_until(self, index: int) -> int:
+        """Where to leave this chunk's beginning for others that share it; 0 where there is no room."""
+        end = self._sharing.keep.get(index, 0) if self._sharing else 0
+        plans = [one.plan.kv_bytes for one in self.measured]
+        each = end * (plans[0].reference + sum(plan.variant for plan in plans))
+        return end if (len(self._prefixes) + 1) * each <= self._spare else 0
 
     def _group(self, scorer: ChunkScorer, group: Sequence[int], index: int) -> Iterator[Event]:
         from mqf_tui.fidelity.caches import bytes_per_token
@@ -320,8 +335,9 @@ class RunningSweep:
             step[i] += 1
         if self.control.waited == held:  # what others do in a pause slows nothing down
             self.load.end()
-        self.reference_passes += 1
-        self.variant_passes += len(group)
+        if not self.control.stopped:
+            self.reference_passes += 1
+            self.variant_passes += len(group)
         for place, i in enumerate(group):
             one = self.measured[i]
             one.seconds += scorer.seconds[place] + scorer.reference_seconds / len(group)
@@ -350,46 +366,22 @@ class RunningSweep:
 
     def _finished(self) -> Iterator[Event]:
         for i, one in enumerate(self.measured):
-            yield self._ended(i, one, stopped=False)
+            yield ended(i, one, self.load, stopped=False)
         yield self._swept()
 
     def stopped(self) -> Iterator[Event]:
         """The last events of a measurement that was stopped on request."""
         for i, one in enumerate(self.measured):
-            yield self._ended(i, one, stopped=one.active)
+            yield ended(i, one, self.load, stopped=one.active)
         if not self.measured:
             yield Stopped(None, Positions.empty())
         yield self._swept(stopped=True)
 
-    def _ended(self, i: int, one: Measured, *, stopped: bool) -> Event:
-        """The last event of a variant that did not fail on the way."""
-        try:
-            one.check_drift()
-        except ZeroDriftError as error:
-            return Failed(error, variant=i)
-        positions = one.positions()
-        report = one.report(positions, self.load, partial=stopped)
-        return Stopped(report, positions, i) if report is None or stopped else Finished(report, positions, i)
-
     def failed(self, error: FidelityError) -> Iterator[Event]:
         """The last events of a measurement that cannot go on."""
-        told = False
-        for i, one in enumerate(self.measured):
-            if one.pieces and not isinstance(error, ZeroDriftError):
-                positions = one.positions()
-                report = one.report(positions, self.load, partial=True, reason=str(error))
-                yield Failed(error, report, positions, i)
-                told = True
-        if not told:
-            yield Failed(error)
+        yield from broken_off(self.measured, self.load, error)
         yield self._swept(error=error)
 
     def _swept(self, *, stopped: bool = False, error: FidelityError | None = None) -> Swept:
-        return Swept(
-            self.settings.sweep_id,
-            self.reference_passes,
-            self.variant_passes,
-            self.seconds,
-            stopped,
-            error,
-        )
+        passes = self.reference_passes, self.variant_passes
+        return Swept(self.settings.sweep_id, *passes, self.seconds, stopped, error)

@@ -120,6 +120,8 @@ class ChunkScorer:
             if self.keep and positions.depth[0] < self.keep:
                 self._found[index].append(positions)
             yield index, positions
+        if self.control.stopped:
+            self.left = None
         if self.left is not None:
             scored = map(Positions.concatenate, self._found)
             self.left = replace(self.left, positions=dict(zip(self.variants, scored, strict=True)))
