@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import time
-from types import TracebackType
 
+from mqf_tui.console.status_line import StatusLine
 from mqf_tui.fidelity.events import Estimated, Event, Loading, Plan, Started, StepScored
 
-REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
 
 
-class Progress:
+class Progress(StatusLine):
     """Draws loading and scoring; running means only, the report has the rest."""
 
     def __init__(self) -> None:
-        self._on = sys.stderr.isatty()
+        super().__init__()
         self._plan: Plan | None = None
-        self._drawn = 0.0
         self._kl_sum = 0.0
         self._flips = 0
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._line("")
 
     def show(self, event: Event) -> None:
         """Draw what ``event`` tells, at most ten times a second."""
         match event:
-            case Loading(what=what, share=share):
-                self._line(what + (f" {share:.0%}" if share is not None else " …"))
-            case Estimated(memory=memory, time=expected) if self._on or memory.advice:
-                from mqf_tui.fidelity.timing import estimate_words
-
-                self._line("")
-                sys.stderr.write(f"{estimate_words(memory, expected)}\n")
+            case Loading() | Estimated():
+                self.loading(event)
             case Started(plan=plan):
                 self._plan = plan
                 if plan.layers:
-                    self._line("")
-                    sys.stderr.write(f"{plan.layers}\n")
+                    self.say(plan.layers)
             case StepScored():
                 self._kl_sum += float(event.positions.kl.sum())
                 self._flips += int(event.positions.flip.sum())
-                now = time.monotonic()
-                if now - self._drawn >= REDRAW_SECONDS:
-                    self._drawn = now
-                    self._line(self._scoring(event))
+                if self.due:
+                    self.draw(self._scoring(event))
             case _:
                 pass
 
@@ -72,9 +52,3 @@ class Progress:
         room = min(BAR_WIDTH, shutil.get_terminal_size().columns - len(numbers) - 2)
         filled = max(0, room) * n // total
         return "█" * filled + "░" * (room - filled) + " " + numbers
-
-    def _line(self, text: str) -> None:
-        if self._on:
-            width = shutil.get_terminal_size().columns
-            sys.stderr.write("\r\x1b[2K" + text[: width - 1])
-            sys.stderr.flush()

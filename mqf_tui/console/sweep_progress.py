@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import time
-from types import TracebackType
-
+from mqf_tui.console.status_line import StatusLine
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
@@ -19,55 +15,38 @@ from mqf_tui.fidelity.events import (
 )
 from mqf_tui.fidelity.settings import SweepSettings
 
-REDRAW_SECONDS = 0.1
 
-
-class SweepProgress:
+class SweepProgress(StatusLine):
     """Draws loading and scoring; what is out of the race is said in a line of its own."""
 
     def __init__(self, settings: SweepSettings) -> None:
-        self._on = sys.stderr.isatty()
+        super().__init__()
         self._words = [variant.word for variant in settings.variants]
         self._plans: tuple[Plan, ...] = ()
         self._scored = [0] * len(self._words)
         self._kl = [0.0] * len(self._words)
         self._finished = [0] * len(self._words)
         self._out: set[int] = set()
-        self._drawn = 0.0
-
-    def __enter__(self) -> SweepProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._line("")
 
     def show(self, event: Event) -> None:
         """Draw what ``event`` tells, at most ten times a second."""
         match event:
-            case Loading(what=what, share=share):
-                self._line(what + (f" {share:.0%}" if share is not None else " …"))
-            case Estimated(memory=memory, time=expected) if self._on or memory.advice:
-                from mqf_tui.fidelity.timing import estimate_words
-
-                self._say(estimate_words(memory, expected))
+            case Loading() | Estimated():
+                self.loading(event)
             case Started(plans=plans):
                 self._plans = plans
                 if plans[0].layers:
-                    self._say(plans[0].layers)
+                    self.say(plans[0].layers)
             case StepScored(variant=i, positions=positions):
                 self._scored[i] += len(positions)
                 self._kl[i] += float(positions.kl.sum())
-                now = time.monotonic()
-                if now - self._drawn >= REDRAW_SECONDS:
-                    self._drawn = now
-                    self._line(self._scoring(event))
+                if self.due:
+                    self.draw(self._scoring(event))
             case ChunkFinished(variant=i):
                 self._finished[i] += 1
             case Dropped(variant=i, why=why):
                 self._out.add(i)
-                self._say(f"{self._words[i]}: {why}, after {self._finished[i]} chunks")
+                self.say(f"{self._words[i]}: {why}, after {self._finished[i]} chunks")
             case _:
                 pass
 
@@ -87,15 +66,3 @@ class SweepProgress:
             if n
         )
         return words + "  ".join(means)
-
-    def _say(self, text: str) -> None:
-        if self._on:
-            sys.stderr.write("\r\x1b[2K")
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-
-    def _line(self, text: str) -> None:
-        if self._on:
-            width = shutil.get_terminal_size().columns
-            sys.stderr.write("\r\x1b[2K" + text[: width - 1])
-            sys.stderr.flush()

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mqf_tui.console.status_line import StatusLine
 from mqf_tui.fidelity.events import Estimated, Event, Loading, Started, StepScored
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.sensitivity import Sensed
     from mqf_tui.fidelity.tuning import Stage, Tuned
 
-REDRAW_SECONDS = 0.1
 
-
-class TuningProgress:
+class TuningProgress(StatusLine):
     """Draws what share of a stage is scored and how long the rest takes, only where there is a terminal."""
 
     def __init__(self) -> None:
-        self._on = sys.stderr.isatty()
+        super().__init__()
         self._planned = self._scored = 0
-        self._drawn = 0.0
-
-    def __enter__(self) -> TuningProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._line("")
 
     def show(self, event: Event | Stage | Sensed | Tuned) -> None:
         """Draw what ``event`` tells, at most ten times a second."""
@@ -40,23 +26,15 @@ class TuningProgress:
 
         match event:
             case Stage(what=what, n_variants=n):
-                self._line("")
-                sys.stderr.write(f"{what}: {counted(n, 'setting')}\n")
-            case Loading(what=what, share=share):
-                self._line(what + (f" {share:.0%}" if share is not None else " …"))
-            case Estimated(memory=memory, time=expected) if self._on or memory.advice:
-                from mqf_tui.fidelity.timing import estimate_words
-
-                self._line("")
-                sys.stderr.write(f"{estimate_words(memory, expected)}\n")
+                self.say(f"{what}: {counted(n, 'setting')}")
+            case Loading() | Estimated():
+                self.loading(event)
             case Started(plans=plans):
                 self._planned, self._scored = sum(plan.n_positions for plan in plans), 0
             case StepScored(positions=positions, seconds=seconds):
                 self._scored += len(positions)
-                now = time.monotonic()
-                if now - self._drawn >= REDRAW_SECONDS:
-                    self._drawn = now
-                    self._line(self._scoring(seconds))
+                if self.due:
+                    self.draw(self._scoring(seconds))
             case _:
                 pass
 
@@ -65,9 +43,3 @@ class TuningProgress:
 
         left = seconds * (self._planned - self._scored) / self._scored if self._scored else 0.0
         return f"{self._scored / max(1, self._planned):4.0%}  {duration(left)} left"
-
-    def _line(self, text: str) -> None:
-        if self._on:
-            width = shutil.get_terminal_size().columns
-            sys.stderr.write("\r\x1b[2K" + text[: width - 1])
-            sys.stderr.flush()
