@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -292,9 +293,50 @@ def groups(
 
 
 def by_depth(p: dict[str, np.ndarray], chunk_length: int, first: int) -> list[dict[str, Any]]:
-    edges = [round(first + Fraction(k * (chunk_length - 1 - first), 8)) for k in range(9)]
-    labels = [next(k for k in range(8) if edges[k] <= d < edges[k + 1]) for d in p["depth"].tolist()]
-    return groups(p, labels, 8, lambda k: {"start": edges[k], "end": edges[k + 1]})
+    edges = depth_edges(chunk_length, first)
+    n = len(edges) - 1
+    labels = [next(k for k in range(n) if edges[k] <= d < edges[k + 1]) for d in p["depth"].tolist()]
+    return groups(p, labels, n, lambda k: {"start": edges[k], "end": edges[k + 1]})
+
+
+def depth_edges(chunk_length: int, first: int) -> list[int]:
+    """Eight equal parts; in windows of over 4,096 tokens scored from the beginning 128, 256, 512, ..."""
+    end = chunk_length - 1
+    if chunk_length <= 4096:
+        return [round(first + Fraction(k * (end - first), 8)) for k in range(9)]
+    assert first == 0, "tests/test_depth.py has the others"
+    powers = [2**k for k in range(7, 40) if 2**k < end]
+    return [0, *(powers[:-1] if end - powers[-1] < powers[-1] / 4 else powers), end]
+
+
+def drift(p: dict[str, np.ndarray], chunk_length: int, first: int) -> dict[str, Any] | None:
+    """From the end back: as long as a bucket's mean KL is above the first one's, two-sided p < 0.05.
+
+    Each chunk's share in ln(mean) is (its sum - its count times the mean) / (the mean times all positions).
+    """
+    if chunk_length <= 4096:
+        return None
+    edges, names = depth_edges(chunk_length, first), sorted(set(p["chunk"].tolist()))
+    found: dict[str, Any] = {"known": len(names) > 1, "first": edges[0], "end": edges[1]}
+    found |= {"start": None, "times": None, "times_ci": None}
+    shares, means = [], []
+    for low, high in itertools.pairwise(edges):
+        inside = (p["depth"] >= low) & (p["depth"] < high)
+        values = {name: p["kl"][inside & (p["chunk"] == name)].tolist() for name in names}
+        n, middle = sum(map(len, values.values())), mean(itertools.chain(*values.values()))
+        means.append(middle)
+        shares.append([math.fsum(v - middle for v in values[name]) / (middle * n) for name in names])
+    degrees = len(names) - 1
+    for k in range(len(means) - 1, 0, -1):
+        ratio = math.log(means[k] / means[0])
+        squares = math.fsum((x - y) ** 2 for x, y in zip(shares[k], shares[0], strict=True))
+        error = math.sqrt(len(names) / degrees * squares) if degrees else math.inf
+        if ratio <= 0 or not degrees or 2 * stats.t.sf(ratio / error, degrees) >= 0.05:
+            break
+        half = stats.t.ppf(0.975, degrees) * error
+        ends = math.exp(ratio - half), math.exp(ratio + half)
+        found |= {"start": edges[k], "times": means[k] / means[0], "times_ci": ends}
+    return found
 
 
 def by_entropy(p: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -354,6 +396,7 @@ def summary(p: Positions, chunk_length: int, first: int, policy: dict[str, Any])
         "by_token_class": groups(c, c["token_class"].tolist(), 6, lambda k: {"name": CLASSES[k]}),
         "verdict": said,
         "confidence": sure,
+        "drift": drift(c, chunk_length, first),
     }
 
 

@@ -193,6 +193,22 @@ def test_depths_of_other_chunk_lengths_and_beginnings(length: int, first: int) -
     check(p.where(np.random.default_rng(length).random(len(p)) < 0.7), length, first)
 
 
+@pytest.mark.parametrize(("n_chunks", "onset", "by"), [(6, 1024, 8), (6, 0, 1), (1, 1024, 8), (5, 128, 30)])
+def test_a_long_window_has_a_drift(n_chunks: int, onset: int, by: int) -> None:
+    length, depths = 5000, np.arange(0, 4999, 7)
+    grown = np.where(np.tile(depths, n_chunks) >= onset, by, 1)
+    p = make([len(depths)] * n_chunks, 60, depth=np.tile(depths, n_chunks))
+    p = dataclasses.replace(p, kl=(p.kl * grown).astype(np.float32))
+    p = p.where(np.random.default_rng(61).random(len(p)) < 0.8)  # chunks of unequal sizes
+    # Only what a long window changes: the bootstrap's percentiles of so many values are those of a grid.
+    made, columns = summarise(p, length), oracle.columns(p)
+    assert differences(plain(made.by_depth), plain(oracle.by_depth(columns, length, 0))) == []
+    assert differences(plain(made.drift), plain(oracle.drift(columns, length, 0))) == []
+    found = made.drift
+    assert found is not None
+    assert (found.known, found.start) == (n_chunks > 1, onset or None if n_chunks > 1 else None)
+
+
 def test_depth_buckets_are_equal_disjoint_and_cover_everything() -> None:
     for length, first in ((512, 0), (512, 128), (100, 3), (20, 0), (16, 14)):
         depths = np.arange(first, length - 1)
