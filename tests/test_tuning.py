@@ -132,6 +132,69 @@ def test_what_was_stopped_counts_whole_chunks_only(facts: ModelFacts) -> None:
     assert isinstance(list(sense(_base(), facts, control, [Quantizer(4, 32)]))[-1], Stopped)
 
 
+@pytest.mark.parametrize("per_pass", [8, 3])
+def test_layers_that_a_stop_left_unmeasured_are_never_given(
+    facts: ModelFacts, monkeypatch: pytest.MonkeyPatch, per_pass: int
+) -> None:
+    """Stopped within the first chunk, with some layers scored whole (in groups) or none."""
+    from mqf_tui.fidelity import planning
+
+    plan = planning.plan_memory
+    monkeypatch.setattr(
+        planning, "plan_memory", lambda *given: replace(plan(*given), variants_per_pass=per_pass)
+    )
+    for stop_at in (1, per_pass):
+        control, scored, seen = Control(), set[int](), list[Any]()
+        for event in sense(_base(), facts, control, [Quantizer(4, 32)]):
+            seen.append(event)
+            if isinstance(event, StepScored):
+                scored.add(event.variant)
+                if len(scored) == stop_at:
+                    control.stop()
+        if stop_at < 8:
+            assert len(scored) < 8
+            assert isinstance(seen[-1], Stopped), seen[-1]
+        else:  # the chunk had come to its end for all
+            assert seen[-1].sensitivities[0].n_positions == 47
+    # In groups, stopped in the second chunk: the first counts, for all.
+    control, last = Control(), None
+    for event in sense(_base(), facts, control, [Quantizer(4, 32)]):
+        if isinstance(event, StepScored) and event.chunk == 1 and event.variant == 0:
+            control.stop()
+        last = event
+    assert isinstance(last, Sensed)
+    assert (last.sensitivities[0].n_chunks, last.sensitivities[0].n_positions) == (1, 47)
+    assert all(cost.kl.value > 0 for cost in last.sensitivities[0].layers)
+
+
+def test_a_layer_that_moves_nothing_is_told_from_one_that_was_not_reached(facts: ModelFacts) -> None:
+    """Layer 1's keys move nothing, by events made to say so; the sweep stops in its second chunk."""
+    from mqf_tui.fidelity import engine
+    from mqf_tui.fidelity.errors import ZeroDriftError
+
+    def run(sweep: Any, last_scored: int) -> Any:
+        control = Control()
+        for event in engine.sweep(sweep, facts, control):
+            if getattr(event, "variant", None) == 2 and isinstance(event, StepScored):
+                zeros = np.zeros_like(event.positions.kl)
+                still = replace(event.positions, kl=zeros, top1_quant=event.positions.top1_ref)
+                event = replace(event, positions=still)
+            if isinstance(event, StepScored) and (event.chunk, event.variant) == (last_scored, 2):
+                control.stop()
+            if getattr(event, "variant", None) == 2 and isinstance(event, Finished | Stopped):
+                event = Failed(ZeroDriftError("nothing moved"), variant=2)
+            yield event
+
+    *_, last = sense(_base(), facts, Control(), [Quantizer(4, 32)], run=lambda sweep: run(sweep, 1))
+    assert isinstance(last, Sensed)
+    (found,) = last.sensitivities
+    assert (found.n_chunks, found.n_positions) == (1, 47)
+    assert [c.kl.value > 0 for c in found.layers] == [i != 2 for i in range(8)]
+    assert last.outcomes[2][1].still
+    *_, last = sense(_base(), facts, Control(), [Quantizer(4, 32)], run=lambda sweep: run(sweep, 0))
+    assert isinstance(last, Stopped)
+
+
 def test_a_model_without_layers_to_tune(tmp_path: Path) -> None:
     folder = tiny_configs.stub_folder(tmp_path / "latent", tiny_configs.LATENT["deepseek_v3"])
     *_, last = sense(_base(), read_facts(folder), Control(), [Quantizer(4, 32)])

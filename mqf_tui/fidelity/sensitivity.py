@@ -6,6 +6,7 @@ All share the reference, and a layer's variant repeats none of the reference's w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import UnsupportedModelError, ZeroDriftError
-from mqf_tui.fidelity.events import Event, Failed, Finished, Started, Stopped, Swept
+from mqf_tui.fidelity.events import Event, Failed, Finished, Started, StepScored, Stopped, Swept
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
@@ -76,10 +77,33 @@ class Sensed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep found of one variant. ``report`` None, and no positions: it moved nothing at all."""
+    """What a sweep found of one variant. ``report`` None: none can be made.
+
+    ``still``: all ``positions`` were scored and nothing moved at any of them; otherwise no positions means
+    that it was not reached.
+    """
 
     report: Report | None
     positions: Positions
+    still: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a sweep found of all variants, in order, and its last event.
+
+    ``positions_per_chunk``: how many a whole chunk has.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    last: Swept
+    positions_per_chunk: int
+
+    def whole(self) -> list[Positions]:
+        """Of each variant the chunks of which every variant has all positions."""
+        counts = [Counter(outcome.positions.chunk.tolist()) for outcome in self.outcomes]
+        chunks = [c for c in counts[0] if all(each[c] == self.positions_per_chunk for each in counts)]
+        return [o.positions.where(np.isin(o.positions.chunk, chunks)) for o in self.outcomes]
 
 
 Run = Callable[[SweepSettings], Iterator[Event]]
@@ -110,17 +134,15 @@ def sense(
     ended = yield from swept(sweep, run or engine_of(facts, control), n_layers=len(shape.cache))
     if ended is None:
         return
-    outcomes, last = ended
-    found = [outcome.positions for outcome in outcomes]
-    kept = _whole_chunks(found) if last.stopped else found
-    if not any(map(len, kept)):
+    kept = ended.whole()
+    if not len(kept[0]):
         yield Stopped(None, Positions.empty())
         return
     each = list(zip(tried, kept, strict=True))
     yield Sensed(
         tuple(_summary([(one, p) for one, p in each if one.quantizer == q], shape) for q in quantizers),
-        tuple(zip(tried, outcomes, strict=True)),
-        last,
+        tuple(zip(tried, ended.outcomes, strict=True)),
+        ended.last,
     )
 
 
@@ -158,14 +180,16 @@ def engine_of(facts: ModelFacts, control: Control) -> Run:
 
 def swept(
     sweep: SweepSettings, run: Run, *, n_layers: int | None = None
-) -> Generator[Event, None, tuple[list[Outcome], Swept] | None]:
+) -> Generator[Event, None, Ending | None]:
     """Pass a sweep's events on but for its ends; return what it found of each variant, and its last event.
 
     None where it ended with Failed, which was passed on. A variant that moved nothing is no failure unless
     none moved anything. ``n_layers``: how many the cache must turn out to have.
     """
     found: dict[int, Outcome] = {}
-    still: Failed | None = None
+    still: dict[int, Failed] = {}
+    steps: dict[int, list[Positions]] = {}  # of variants that have moved nothing yet
+    per_chunk, moved = 0, set[int]()
     for event in run(sweep):
         match event:
             case Finished(variant=i) | Stopped(variant=i):
@@ -173,20 +197,42 @@ def swept(
             case Started(plan=plan) if n_layers not in (None, len(plan.recipe.layers)):
                 yield Failed(_other_layers(n_layers, len(plan.recipe.layers)))
                 return None
-            case Failed(error=ZeroDriftError()):
-                still = event
+            case Failed(error=ZeroDriftError(), variant=i):
+                still[i] = event
             case Failed():
                 yield event
                 return None
             case Swept():
-                if still is not None and not found:
-                    yield still
+                if still and not any(outcome.report for outcome in found.values()):
+                    yield next(iter(still.values()))
                     return None
-                nothing = Outcome(None, Positions.empty())
-                return [found.get(i, nothing) for i in range(len(sweep.variants))], event
+                found |= {i: Outcome(None, _once(steps.get(i, [])), still=True) for i in still}
+                never = Outcome(None, Positions.empty())
+                outcomes = tuple(found.get(i, never) for i in range(len(sweep.variants)))
+                return Ending(outcomes, event, per_chunk)
             case _:
+                if isinstance(event, Started):
+                    per_chunk = event.plan.positions_per_chunk
+                if isinstance(event, StepScored) and event.variant not in moved:
+                    _look(event, steps, moved)
                 yield event
     return None
+
+
+def _look(event: StepScored, steps: dict[int, list[Positions]], moved: set[int]) -> None:
+    """Keep the positions of a variant as long as none has moved: no other event has them then."""
+    if event.positions.kl.any() or event.positions.flip.any():
+        moved.add(event.variant)
+        steps.pop(event.variant, None)
+    else:
+        steps.setdefault(event.variant, []).append(event.positions)
+
+
+def _once(pieces: Sequence[Positions]) -> Positions:
+    """All positions, each once: a chunk is scored anew where the rank that had it died."""
+    scored = Positions.concatenate(pieces)
+    places = np.stack([scored.chunk, scored.depth])
+    return scored.where(np.sort(np.unique(places, axis=1, return_index=True)[1]))
 
 
 def _other_layers(told: int | None, found: int) -> UnsupportedModelError:
@@ -197,7 +243,7 @@ def _other_layers(told: int | None, found: int) -> UnsupportedModelError:
 
 
 def _summary(found: Sequence[tuple[Alone, Positions]], shape: Shape) -> Sensitivity:
-    some = max((positions for _, positions in found), key=len)
+    some = found[0][1]  # all have the same
     quantizer = found[0][0].quantizer
     return Sensitivity(
         format=LayerQuantizers(quantizer, quantizer).word,
@@ -213,8 +259,8 @@ def _cost(one: Alone, positions: Positions, shape: Shape) -> LayerCost:
     from mqf_tui.fidelity.statistics import mean
     from mqf_tui.reports.schema import Estimate
 
-    estimate = Estimate(value=0.0)  # a layer that moves nothing
-    if len(positions):
+    estimate = Estimate(value=0.0)  # a layer that moves nothing has no spread either
+    if positions.kl.any():
         ci = within(clustered_interval(positions.kl, positions.chunk), 0.0, np.inf)
         estimate = Estimate(value=mean(positions.kl), ci=ci)
     layer = shape.cache[one.layer]
@@ -225,15 +271,3 @@ def _cost(one: Alone, positions: Positions, shape: Shape) -> LayerCost:
         kl=estimate,
         bytes_saved=full - layer.bytes(1, NUMBER_BYTES, one.quantizers),
     )
-
-
-def _whole_chunks(found: Sequence[Positions]) -> list[Positions]:
-    """Of a sweep that was stopped half-way: the chunks of which every variant has all positions."""
-    counts: list[dict[int, int]] = [
-        {int(c): int(n) for c, n in zip(*np.unique(p.chunk, return_counts=True), strict=True)}
-        for p in found
-        if len(p)
-    ]
-    most = max((n for each in counts for n in each.values()), default=0)
-    whole = [c for c in (counts[0] if counts else ()) if all(each.get(c) == most for each in counts)]
-    return [p.where(np.isin(p.chunk, whole)) for p in found]

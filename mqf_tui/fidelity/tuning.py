@@ -310,11 +310,10 @@ def _measured(
     ended = yield from swept(sweep, run)
     if ended is None:
         return False
-    outcomes, last = ended
-    if last.stopped:
+    if ended.last.stopped:
         yield Stopped(None, Positions.empty())
         return False
-    for one, outcome in zip(wanted, outcomes, strict=True):
+    for one, outcome in zip(wanted, ended.outcomes, strict=True):
         trials.candidates[one.recipe] = one
         trials.outcomes[one.recipe] = outcome
     return True
