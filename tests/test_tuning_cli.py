@@ -103,6 +103,10 @@ def test_tune_keeps_its_recipe_where_no_file_is_named(
         (("tune", "demo", "--max-kl", "0.1", "--bits", "7"), "7 bits do not exist"),
         (("tune", "demo", "--max-kl", "0.1", "--bits", "x"), "no whole number"),
         (("tune", "demo", "--context", "1k"), "belong together"),
+        (
+            ("tune", "demo", "--max-kv-bytes-per-token", "-5"),
+            "--max-kv-bytes-per-token is -5; use a number above 0",
+        ),
         (("tune", "demo", "--max-kv-bytes-per-token", "5"), "smallest formats"),
         (("tune", "demo", "--max-kl", "0.1", "--save-recipe", "/nowhere/x.toml"), "/nowhere"),
         (("tune", "no/such", "--max-kl", "0.1"), "no/such"),

@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mqf_tui.console.budgeting import allowed_bytes
 from mqf_tui.console.judging import FAILED_VERDICT
 from mqf_tui.console.measuring import check_output, interrupts, settings_from
 from mqf_tui.console.output import notice, say, sweep_format_of, write_file
 from mqf_tui.console.sweep_progress import SweepProgress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
+from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError
 from mqf_tui.fidelity.events import Event
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.reports.schema import VERDICTS
@@ -101,18 +102,7 @@ def limits_of(options: argparse.Namespace) -> Limits:
     """What the setting to take must keep to."""
     from mqf_tui.fidelity.choosing import Limits
 
-    most = options.max_kv_bytes_per_token
-    if most is not None and not most > 0:
-        raise BadSettingError(f"--max-kv-bytes-per-token is {most:g}; use a number above 0.")
-    if (options.context is None) != (options.memory is None):
-        raise BadSettingError("--context and --memory belong together; give both, such as 32k and 8GB.")
-    if options.context is not None:
-        from mqf_tui import api
-        from mqf_tui.fidelity.budget import max_kv_bytes_per_token
-
-        room = max_kv_bytes_per_token(api.facts_of(settings_from(options)), options.context, options.memory)
-        most = room if most is None else min(most, room)
-    return Limits(most)
+    return Limits(allowed_bytes(options, settings_from(options)))
 
 
 def _swept(

@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mqf_tui.console.budgeting import allowed_bytes
 from mqf_tui.console.measuring import check_output, interrupts
 from mqf_tui.console.output import notice, say, sweep_format_of, write_file
 from mqf_tui.console.tuning_progress import TuningProgress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
+from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError
 from mqf_tui.fidelity.events import Failed, Stopped
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.scale.options import fleet_from
@@ -89,18 +90,10 @@ def tune_settings(options: argparse.Namespace) -> TuneSettings:
     """What the options ask for; raises BadSettingError."""
     from mqf_tui.fidelity.tuning import TuneSettings
 
-    base, most = _base(options), options.max_kv_bytes_per_token
-    if (options.context is None) != (options.memory is None):
-        raise BadSettingError("--context and --memory belong together; give both, such as 32k and 8GB.")
-    if options.context is not None:
-        from mqf_tui import api
-        from mqf_tui.fidelity.budget import max_kv_bytes_per_token
-
-        room = max_kv_bytes_per_token(api.facts_of(base), options.context, options.memory)
-        most = room if most is None else min(most, room)
+    base = _base(options)
     return TuneSettings(
         base,
-        max_kv_bytes=most,
+        max_kv_bytes=allowed_bytes(options, base),
         max_kl=options.max_kl,
         bits=tuple(options.bits),
         sensed_bits=tuple(options.sense_bits),
