@@ -12,7 +12,7 @@ import pytest
 from scipy import optimize, stats
 
 from mqf_tui.api import sweep_events
-from mqf_tui.fidelity.events import ChunkFinished, Dropped, Finished, Swept
+from mqf_tui.fidelity.events import ChunkFinished, Dropped, Finished, Started, Swept
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.racing import BAD, SETTLED, Race, shares, words
 from mqf_tui.fidelity.recipes import Recipe
@@ -146,6 +146,28 @@ def test_what_is_decided_leaves_the_text_to_the_undecided() -> None:
     assert race.out() == {0: SETTLED}
     added(race, chunks[40:], {1: "", 2: "", 3: ""})
     assert race.out() == {}
+
+
+@pytest.mark.parametrize(("cheaper", "dearer"), [("5g32", "6g64"), ("4g32", "5g64")])
+def test_what_takes_less_in_a_16_bit_cache_is_not_worse_for_nothing(
+    tmp_path: Path, cheaper: str, dearer: str
+) -> None:
+    """As run on a CPU device scales have 4 bytes, and small groups take as much as one more bit or more."""
+    folder = makers.model_folder(tmp_path / "tiny-llama")
+    base = KVSettings(str(folder), chunk_length=32, max_chunks=1)
+    variants = tuple(replace(base, kv=parsed(word)) for word in (cheaper, dearer))
+    events = sweep_events(SweepSettings(variants, race=True))
+    plans = next(event.plans for event in events if isinstance(event, Started))
+    events.close()
+    for i, word in enumerate((cheaper, dearer)):
+        bits, group = map(int, word.split("g"))
+        numbers = makers.LAYERS * makers.KV_HEADS * 2 * makers.HEAD_DIM
+        at_2, at_4 = (numbers * (bits / 8 + 2 * n / group) for n in (2, 4))
+        assert plans[i].kv_bytes.variant_16bit == at_2
+        assert plans[i].kv_bytes.variant in (at_2, at_4)  # on a CPU device the second
+    race = Race.of(plans)
+    added(race, drawn([(0.03, 0.03), (0.02, 0.03)], 60))
+    assert set(race.out().values()) <= {SETTLED}
 
 
 def test_nothing_is_said_of_nothing_nor_of_an_infinite_mean() -> None:

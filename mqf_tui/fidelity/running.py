@@ -201,8 +201,7 @@ class RunningSweep:
         if self.settings.race and len(plans) > 1:
             from mqf_tui.fidelity.racing import Race
 
-            cost = [plan.kv_bytes.variant for plan in plans]
-            self._race = Race(self.settings.variants, cost)
+            self._race = Race.of(plans)
 
     def _sureness(self, settings: KVSettings) -> Any:
         from mqf_tui.fidelity.stopping import Sureness
