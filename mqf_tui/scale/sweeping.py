@@ -123,10 +123,10 @@ class DealtSweep(RunningSweep):
         return nullcontext()
 
     def _begin(self, model: Any, device: Device, chunks: Chunks) -> None:
-        n, kinds = len(self._crew.fleet), list(dict.fromkeys(self._crew.devices))
-        name = f"{' and '.join(kinds)}, {counted(n, 'rank')}"
-        if self._crew.fleet.split != "chunks":
-            name += f", model split ({self._crew.fleet.split})"
+        # How many ranks there are is for the reports: a sweep may be resumed on more or fewer of a kind.
+        name, fleet = " and ".join(dict.fromkeys(self._crew.devices)), self._crew.fleet
+        if fleet.split != "chunks":
+            name += f", model split ({fleet.split}) over {counted(len(fleet), 'rank')}"
         ours = zip(self._crew.plans, self.settings.variants, strict=True)
         self._planned_as([replace(plan, settings=one, device=name) for plan, one in ours], chunks)
         self._crew.dealer = Dealer(i for i in self._order(chunks) if i not in self.known)
@@ -195,7 +195,9 @@ def _completed(event: Event, crew: Crew) -> Event:
     """The last events with what only the crew knows: memory taken elsewhere, and ranks that died."""
     if isinstance(event, Finished | Stopped | Failed) and event.report is not None:
         deaths = [] if isinstance(event, Failed) else crew.deaths  # a failure says itself who is left
+        ranks = f", {counted(len(crew.fleet), 'rank')}" if crew.fleet.split == "chunks" else ""
         found = {
+            "device": event.report.device + ranks,
             "peak_memory_bytes": crew.peak_bytes or None,
             "warnings": [*event.report.warnings, *deaths],
         }
