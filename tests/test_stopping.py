@@ -23,7 +23,6 @@ from mqf_tui.fidelity.sequences import (
     component_levels,
     half_width,
     kl_bounds,
-    possible_levels,
     rate_bounds,
 )
 from mqf_tui.fidelity.settings import KVSettings
@@ -148,9 +147,6 @@ def test_the_worst_of_the_three_numbers_makes_the_verdict() -> None:
         found = np.array(means)
         least, most = component_levels(2000, found, 1e-9 * found, 511, KV_POLICY, split)
         assert least.tolist() == most.tolist() == expected
-        assert [int(k) for k in possible_levels(2000, found, 1e-9 * found, 511, KV_POLICY, split)] == [
-            max(expected)
-        ] * 2
 
 
 # The rule on positions
@@ -327,7 +323,8 @@ class Looks:
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         split = Split.of_verdict(ALPHA)
-        return possible_levels(self.n, self.means, self.deviations, LENGTH, KV_POLICY, split)
+        found = component_levels(self.n, self.means, self.deviations, LENGTH, KV_POLICY, split)
+        return found[0].max(axis=-1), found[1].max(axis=-1)
 
     @property
     def least(self) -> np.ndarray:

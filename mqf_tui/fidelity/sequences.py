@@ -142,6 +142,7 @@ def component_levels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The best and the worst level, as indices into VERDICTS, that mean KL, flips and p99 may have (…, 3).
 
+    The verdict is the worst of the three, so their maxima are the best and the worst one not ruled out.
     ``means`` and ``deviations`` (…, 4) are those of the chunks' means of the four columns after ``n`` chunks
     (…).
     """
@@ -167,16 +168,3 @@ def component_levels(
         least.append(np.where(surely[0], np.where(surely[1], 2, 1), 0))
         most.append(np.where(perhaps[1], 2, np.where(perhaps[0], 1, 0)))
     return np.stack(least, axis=-1), np.stack(most, axis=-1)
-
-
-def possible_levels(
-    n: ArrayLike,
-    means: NDArray[np.float64],
-    deviations: NDArray[np.float64],
-    n_positions: ArrayLike,
-    policy: Thresholds,
-    split: Split,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The best and the worst verdict, as indices into VERDICTS, that are not ruled out (…): see above."""
-    least, most = component_levels(n, means, deviations, n_positions, policy, split)
-    return least.max(axis=-1), most.max(axis=-1)

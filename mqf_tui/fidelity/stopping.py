@@ -20,8 +20,8 @@ from mqf_tui.fidelity.sequences import (
     Moments,
     Split,
     chunk_means,
+    component_levels,
     kl_bounds,
-    possible_levels,
     rate_bounds,
 )
 from mqf_tui.reports.schema import VERDICTS, Confidence, Stopping, Thresholds, Verdict
@@ -102,10 +102,10 @@ class Sureness:
         if self._n == 0:
             return VERDICTS
         split = Split.of_verdict(self.alpha)
-        least, most = possible_levels(
+        least, most = component_levels(
             self._n, self._moments.means, self._moments.deviations, self._per_chunk, self._policy, split
         )
-        return VERDICTS[int(least) : int(most) + 1]
+        return VERDICTS[int(least.max()) : int(most.max()) + 1]
 
     def confidence(self, verdict: Verdict) -> Confidence | None:
         """How sure a verdict is after all the looking: 1 - α where it is the one that is settled, else None.
