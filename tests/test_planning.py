@@ -252,8 +252,39 @@ def test_a_run_of_a_sweep_was_charged_its_share_of_the_reference() -> None:
     reference = timed(settings(*WORDS[:2], chunk_length=512)).seconds / timed(asked).seconds
     # Two variants beside one reference: each was charged one pass and a half, of two.
     each = alone * reference / 2
-    runs = [past(sweep_id="s", seconds=each), past(sweep_id="s", seconds=each)]
+    runs = [past(sweep_id="s", seconds=each), past(sweep_id="s", seconds=each, kv_bits=8, kv_format="8g64")]
     assert timed(asked, runs=runs).seconds == pytest.approx(alone)
+
+
+def test_a_resumed_sweep_counts_each_of_its_variants_once() -> None:
+    """What it left when it was stopped, and a run of unknown seconds, are no variants of their own."""
+    alone, asked = 50.0, settings("4g64", chunk_length=512)
+    reference = timed(settings(*WORDS[:2], chunk_length=512)).seconds / timed(asked).seconds
+    each = alone * reference / 2
+    eight = {"kv_bits": 8, "kv_format": "8g64"}
+    assert past(**eight).setting != past().setting
+    whole = [past(sweep_id="s", seconds=each), past(sweep_id="s", seconds=each, **eight)]
+    part = {"sweep_id": "s", "seconds": 3 * each, "n_positions": 511, "partial": True}
+    left = [past(**part), past(**part, **eight)]
+    unknown = past(sweep_id="s", seconds=0.0, kv_bits=6, kv_format="6g64")
+    for runs in ([*whole, *left], [*left, *whole], [unknown, *whole]):
+        assert timed(asked, runs=runs).seconds == pytest.approx(alone)
+
+
+def test_who_stays_in_a_race_bears_more_of_the_reference() -> None:
+    """10 chunks for one and 5 for the other: the first was charged 5 halves of a pass and 5 whole ones."""
+    alone, asked = 50.0, settings("4g64", chunk_length=512)
+    two = timed(settings(*WORDS[:2], chunk_length=512)).seconds / timed(asked).seconds * alone
+    variant = two - alone
+    reference = alone - variant
+    runs = [
+        past(sweep_id="s", seconds=variant + reference * 3 / 4),
+        past(
+            sweep_id="s", kv_bits=2, kv_format="2g64", n_positions=2555, seconds=(variant + reference / 2) / 2
+        ),
+    ]
+    for one in (runs, runs[:1] + runs):
+        assert timed(asked, runs=one).seconds == pytest.approx(alone)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from statistics import median
@@ -184,11 +184,11 @@ def _factor(facts: ModelFacts, shape: Shape, runs: Sequence[Report], is_cpu: boo
 
     A run of a sweep was charged with its own passes and its share of the reference's.
     """
-    sweeps = Counter(run.sweep_id for run in runs if run.sweep_id)
+    runs = _each_once(run for run in runs if run.seconds > 0 and run.n_positions)
     found: list[float] = []
     for run in runs:
         same = run.kind == "kv" and run.model_hash == facts.content_hash and run.origin is None
-        if not (same and run.seconds > 0 and run.n_positions and run.device.startswith("CPU") == is_cpu):
+        if not (same and run.device.startswith("CPU") == is_cpu):
             continue
         settings = KVSettings(
             "",
@@ -197,12 +197,35 @@ def _factor(facts: ModelFacts, shape: Shape, runs: Sequence[Report], is_cpu: boo
             score_last=run.score_last,
         )
         each = settings.chunk_length - 1 - settings.first_scored
-        share = 1 / max(1, sweeps[run.sweep_id or ""])
+        share = _reference_share(run, [r for r in runs if r.sweep_id == run.sweep_id and r.sweep_id])
         expected = _seconds(shape, settings, 1, share, 1, 128, _pace(is_cpu, None)) * run.n_positions / each
         found.append(run.seconds / expected)
         if len(found) == LAST_RUNS:
             break
     return median(found) if found else None
+
+
+def _each_once(runs: Iterable[Report]) -> list[Report]:
+    """The runs without what a resumed sweep left of a variant before: the whole ones, or the longest."""
+    found: dict[Hashable, Report] = {}
+    for i, run in enumerate(runs):
+        layers = tuple((part.layers, part.format) for part in run.layers.recipe) if run.layers else ()
+        key = (run.sweep_id, run.setting, run.kernel, layers) if run.sweep_id else i
+        other = found.setdefault(key, run)
+        if (not run.partial, run.n_positions) > (not other.partial, other.n_positions):
+            found[key] = run
+    return list(found.values())
+
+
+def _reference_share(run: Report, sweep: Sequence[Report]) -> float:
+    """How much of the reference's passes over its chunks a run was charged with: those who were still in
+    shared each pass alike."""
+    passed, shared = 0, 0.0
+    ends = sorted(min(other.n_positions, run.n_positions) for other in sweep)
+    for left, end in zip(range(len(ends), 0, -1), ends, strict=True):
+        shared += (end - passed) / left
+        passed = end
+    return shared / run.n_positions if sweep else 1.0
 
 
 def measured_flops() -> float:
