@@ -17,6 +17,7 @@ from mqf_tui.fidelity.comparison import Figure, compare, figures, welch
 from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.fidelity.pairing import UNKNOWN_MODEL, Subject, UnpairedError, shared_places
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.ranking import rank
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.reports.comparison_report import figures as rows_of
 from mqf_tui.reports.comparison_report import to_markdown, verdict_of
@@ -410,6 +411,19 @@ def test_more_bits_that_measure_worse_are_doubted() -> None:
     turned = pair(worse, a, {"kv_bits": 8}, {"kv_bits": 4}).warnings
     assert any("8-bit g64 measures worse" in doubt for doubt in turned)
     assert not any("worse" in doubt for doubt in pair(a, worse, {"kv_bits": 8}, {"kv_bits": 4}).warnings)
+    for one, other, finer in (
+        *(("k8v4g64", "4g64", True), ("k8v4g64", "k4v8g64", False), ("k16v4g64", "8g64", False)),
+        *(("k16v8g64", "k8v4g64", True), ("5g128", "4g32", False), ("8g128", "4g32", True)),
+        *(("8g64", "mxfp4", False), ("6g32", "5g128", True)),
+    ):
+        said = pair(a, worse, {"kv_format": other}, {"kv_format": one}).warnings
+        assert any("measures worse than" in doubt for doubt in said) == finer, (one, other)
+    some = {"n_layers": 4, "n_quantized": 2}
+    parts = [some | {"recipe": [{"layers": span, "format": "8g64"}]} for span in ("0-1", "2-3")]
+    ours = {"kv_bits": 4, "layers": parts[0]}
+    for layers, doubted in zip(parts, (True, False), strict=True):
+        said = pair(a, worse, ours, {"kv_bits": 8, "layers": layers}).warnings
+        assert any("measures worse than" in doubt for doubt in said) == doubted
     rng = np.random.default_rng(2)
     chance = replace(a, kl=a.kl[rng.permutation(len(a))])
     assert not any("worse" in doubt for doubt in pair(a, chance, {"kv_bits": 4}, {"kv_bits": 8}).warnings)
@@ -518,3 +532,20 @@ def test_long_model_names_are_shortened_in_headings() -> None:
     assert heading.startswith("### `org/aaa")
     assert heading.endswith("aaa-4bit`: 2 runs compared")
     assert len(heading) < 80
+
+
+def test_what_stopped_early_is_said_to_have() -> None:
+    """The p values suppose that the number of chunks was fixed."""
+    rule = {"alpha": 0.05, "n_chunks": 6, "method": "a method", "settled": True}
+    a, b = makers.positions(6, 40, seed=1), makers.positions(6, 40, seed=2)
+    for changes, early in (
+        ({}, False),
+        ({"stopping": rule | {"rule": "verdict"}}, True),
+        ({"stopping": rule | {"rule": "race"}, "n_chunks_planned": 6}, False),
+        ({"stopping": rule | {"rule": "race"}, "n_chunks_planned": 9}, True),
+        ({"stopping": rule | {"rule": "race", "settled": False}, "n_chunks_planned": 9}, False),
+        ({"stopping": rule | {"rule": "race", "settled": False}, "dropped": "surely worse than x"}, True),
+    ):
+        said = [pair(a, b, {}, changes).warnings, pair(b, a, changes, {}).warnings]
+        said.append(rank([subject(a), subject(b, "other", **changes)]).warnings)
+        assert [any("fixed beforehand" in doubt for doubt in found) for found in said] == [early] * 3

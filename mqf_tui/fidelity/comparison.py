@@ -40,8 +40,10 @@ from mqf_tui.fidelity.pairing import (
     shared_places,
 )
 from mqf_tui.fidelity.positions import Positions
+from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
 from mqf_tui.fidelity.rejudging import limits
 from mqf_tui.fidelity.statistics import correlation
+from mqf_tui.fidelity.sweep_grid import quantized_spans, quantizers_of
 from mqf_tui.reports.comparison_schema import Comparison, Difference, OneSidedFlips, Pair, Side
 from mqf_tui.reports.schema import Estimate, Report
 from mqf_tui.reports.text import inert, unsettled
@@ -288,7 +290,7 @@ def _warnings(a: Report, b: Report, pair: Pair) -> Iterator[str]:
             yield "both scored the same text: unpaired, the error comes out rather too large than too small"
     if np.isinf([pair.kl.first, pair.kl.second]).any():
         yield "mean KL is infinite in " + ("both runs" if pair.kl.first == pair.kl.second else "one run")
-    if any(r.stopping is not None and r.stopping.settled for r in (a, b)) and not pair.same:
+    if any(map(ended_early, (a, b))) and not pair.same:
         yield "a run stopped when it was sure; p values take the number of chunks as fixed beforehand"
     if a.kind == b.kind and limits(a.thresholds) != limits(b.thresholds):
         one, two = (inert(r.thresholds.policy) for r in (a, b))
@@ -297,15 +299,40 @@ def _warnings(a: Report, b: Report, pair: Pair) -> Iterator[str]:
     yield from more_bits_worse(a, b, pair.kl)
 
 
+def ended_early(r: Report) -> bool:
+    """Whether what it measured said when to stop: by a rule, or in a race."""
+    s = r.stopping
+    if r.dropped or s is None or not s.settled:
+        return bool(r.dropped)
+    return s.rule != "race" or s.n_chunks < r.n_chunks_planned
+
+
 def more_bits_worse(a: Report, b: Report, kl: Difference) -> Iterator[str]:
     """A warning where the KL difference of two runs says, beyond the error, what can hardly be."""
-    if a.kind != b.kind or not a.kv_bits or not b.kv_bits or a.kv_bits == b.kv_bits or not kl.beyond_error:
+    x, y = quantizers_of(a), quantizers_of(b)
+    if x is None or y is None or not kl.beyond_error:
         return
-    if a.layers and b.layers and a.layers.n_quantized != b.layers.n_quantized:
+    if a.layers and b.layers and quantized_spans(a) != quantized_spans(b):
         return
-    if (b.kv_bits > a.kv_bits) == (kl.value > 0):
-        more, fewer = (b, a) if b.kv_bits > a.kv_bits else (a, b)
+    more, fewer = (b, a) if kl.value > 0 else (a, b)
+    if _finer(y, x) if kl.value > 0 else _finer(x, y):
         yield (
             f"{more.short_setting} measures worse than {fewer.short_setting}, beyond the error; such results "
             "have turned out to be bugs of the software that measures, so check versions before believing it"
         )
+
+
+def _finer(more: LayerQuantizers, fewer: LayerQuantizers) -> bool:
+    """Whether keys and values have at least as many bits, one of them more, and larger groups do not tell."""
+    sides = ((more.keys, fewer.keys), (more.values, fewer.values))
+    return more != fewer and all(one == other or _more_bits(one, other) for one, other in sides)
+
+
+def _more_bits(more: Quantizer | None, fewer: Quantizer | None) -> bool:
+    """Of affine groups: more by over a bit for each doubling of the group, which can cost about as much."""
+    if more is None or fewer is None:
+        return more is None and fewer is not None
+    if more.mode != "affine" or fewer.mode != "affine":
+        return False
+    doublings = max(0.0, float(np.log2(more.group_size / fewer.group_size)))
+    return more.bits - fewer.bits > doublings

@@ -24,6 +24,7 @@ from mqf_tui.fidelity.choosing import Limits
 from mqf_tui.fidelity.comparison import (
     FEW_CHUNKS,
     Figure,
+    ended_early,
     figures,
     more_bits_worse,
     paired_difference,
@@ -267,6 +268,11 @@ def _warnings(field: _Field, order: Sequence[int], common: int | None) -> Iterat
         yield "of some of these no error is known, so their ranks are only the order of the figures"
     if common is not None:
         yield f"the runs scored different positions; they are ordered by the {common:,} that all of them have"
+    if len(reports) > 1 and any(map(ended_early, reports)):
+        yield (
+            "some of these stopped early, when what they measured was sure; the intervals and p values of "
+            "differences, and so ties and ranks, take the number of chunks as fixed beforehand"
+        )
     for why in sorted(field.unpaired):
         yield f"some of these are compared unpaired: {why}"
     if field.fewest is not None and field.fewest < FEW_CHUNKS:

@@ -70,12 +70,14 @@ _Groups = tuple[int | None, int | None]
 
 def _common(report: Report) -> tuple[str, str]:
     """What else than keys and values tells settings apart: which layers, and whether it is emulated."""
-    layers = "" if report.layers is None or not report.layers.words else _spans(report)
+    layers = "" if report.layers is None or not report.layers.words else quantized_spans(report)
     return layers, report.kernel or ""
 
 
-def _spans(report: Report) -> str:
-    assert report.layers is not None
+def quantized_spans(report: Report) -> str:
+    """The layers of its cache that are quantized (``0-3,8``); empty where the report does not know."""
+    if report.layers is None:
+        return ""
     return ",".join(part.layers for part in report.layers.recipe if part.format != FULL)
 
 
