@@ -110,6 +110,8 @@ def measure_kv_sensitivity(
         match event:
             case Failed(error=error):
                 raise error
+            case Sensed(ended=ended) if ended.error is not None:
+                raise ended.error
             case Sensed():
                 return sensitivity_report(event)
             case _:

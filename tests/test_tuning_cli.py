@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ import pytest
 from mqf_tui.console import tuning
 from mqf_tui.console.arguments import Parser
 from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
-from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity import watchdog
+from mqf_tui.fidelity.control import Control
+from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, OutOfMemoryError
+from mqf_tui.fidelity.events import StepScored
 from mqf_tui.fidelity.recipe_files import from_toml
 from mqf_tui.fidelity.tuning import Stage
 from mqf_tui.library.recipes import read_recipe
 from mqf_tui.library.runs import list_runs
-from mqf_tui.library.sweeps import load_sweep
+from mqf_tui.library.sweeps import list_sweeps, load_sweep
+from mqf_tui.reports.tuning_report import to_markdown
 from mqf_tui.reports.tuning_schema import Tuning
 from mqf_tui.tuning_api import measure_kv_sensitivity, tune_kv
 
@@ -93,6 +99,120 @@ def test_tune_keeps_its_recipe_where_no_file_is_named(
     assert all(layer.keys == layer.values for layer in from_toml(found.toml).layers)
     compile(found.code, "code", "exec")
     json.dumps(found.model_dump(mode="json"))
+
+
+def _watched(monkeypatch: pytest.MonkeyPatch, look: Callable[[str, Any], None]) -> None:
+    """``look`` sees every event that is drawn, and the stage that it belongs to."""
+    show, stages = tuning.TuningProgress.show, [""]
+
+    def shown(self: Any, event: Any) -> None:
+        show(self, event)
+        if isinstance(event, Stage):
+            stages.append(event.what)
+        look(stages[-1], event)
+
+    monkeypatch.setattr(tuning.TuningProgress, "show", shown)
+
+
+def _memory_ends(monkeypatch: pytest.MonkeyPatch, stage: str, chunk: int) -> None:
+    """Nothing is left of the machine's memory as soon as ``chunk`` of ``stage`` has begun."""
+    free = [10**12]
+    monkeypatch.setattr(watchdog, "read_memory", lambda: watchdog.Reading(10**9, 0, free[0]))
+
+    def look(at: str, event: Any) -> None:
+        if at.endswith(stage) and isinstance(event, StepScored) and event.chunk == chunk:
+            free[0] = 0
+
+    _watched(monkeypatch, look)
+
+
+def _stops(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Ctrl+C as ``stage`` begins."""
+    controls: list[Control] = []
+    monkeypatch.setattr(tuning, "Control", lambda: controls.append(Control()) or controls[-1])
+
+    def look(at: str, event: Any) -> None:
+        if isinstance(event, Stage) and at.endswith(stage):
+            controls[-1].stop()
+
+    _watched(monkeypatch, look)
+
+
+def test_what_was_sensed_is_kept_where_memory_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _memory_ends(monkeypatch, "", 2)
+    with pytest.raises(OutOfMemoryError, match="what was scored is kept"):
+        _run("sensitivity", "demo", "--chunk-length", "48", "--max-chunks", "4")
+    kept = load_sweep("last")
+    assert kept.sensitivity is not None
+    assert (kept.sensitivity.n_chunks, kept.sensitivity.n_positions) == (2, 2 * 47)
+    assert kept.partial
+    assert "what was scored is kept" in kept.ended
+    out, _ = capsys.readouterr()
+    assert "Layer by layer" in out
+    with pytest.raises(OutOfMemoryError):
+        measure_kv_sensitivity("demo", memory_limit=1, chunk_length=48, max_chunks=4)
+
+
+@pytest.mark.parametrize(("stage", "n_chunks", "n_runs"), [("alone", 1, 0), ("round 1", 2, 5)])
+def test_what_a_tuning_scored_is_kept_where_memory_ends(
+    monkeypatch: pytest.MonkeyPatch, stage: str, n_chunks: int, n_runs: int
+) -> None:
+    _memory_ends(monkeypatch, stage, 1)
+    with pytest.raises(OutOfMemoryError, match="what was scored is kept"):
+        _run("tune", "demo", *SHORT, "--max-kl", "0.01", "--kv-group-size", "32")
+    kept = [load_sweep(name) for name in list_sweeps()]
+    assert {s.sensitivity.format for s in kept if s.sensitivity} == {"4g32", "2g32"}
+    assert {s.sensitivity.n_chunks for s in kept if s.sensitivity} == {n_chunks}
+    assert all(s.partial == (stage == "alone") for s in kept)
+    # Whole or not, each width's own 4 layers times keys and values.
+    assert {len(s.sensitivity.layers) for s in kept if s.sensitivity} == {8}
+    assert {s.passes.variants for s in kept} <= {8, 16}
+    runs = list_runs()
+    assert len(runs) >= n_runs
+    assert all(run.report.partial for run in runs)
+
+
+def test_a_tuning_that_is_stopped_gives_its_best_recipe(
+    data_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    four = ("--chunk-length", "64", "--max-chunks", "4", "--sense-chunks", "1")  # predicts badly: more rounds
+    words = ("tune", "demo", *four, "--max-kl", "0.0005", "--format", "json")
+    _stops(monkeypatch, "round 2")
+    assert _run(*words) == INTERRUPTED
+    out, err = capsys.readouterr()
+    found = Tuning.model_validate_json(out)
+    assert found.partial
+    assert "stopped" in found.ended
+    (recipe,) = (data_home / "recipes").iterdir()
+    assert recipe.read_text() == found.toml
+    assert [run.report.kl.mean for run in list_runs()] == [found.recipe.kl.value]
+    assert len(list_sweeps()) == 2
+    assert "saved as sweep" in err
+    assert "Partial" in to_markdown(found)
+
+
+def test_a_tuning_that_is_stopped_before_any_recipe_keeps_what_it_sensed(
+    data_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("tune", "demo", *SHORT, "--max-kl", "0.01", "--sense-chunks", "1")
+    _stops(monkeypatch, "round 1")
+    assert _run(*words, "--no-save") == INTERRUPTED
+    assert "nothing to report yet" in capsys.readouterr().err
+    assert not list_sweeps()
+    _stops(monkeypatch, "round 1")
+    assert _run(*words) == INTERRUPTED
+    out, err = capsys.readouterr()
+    assert not out
+    assert "what was scored is kept" in err
+    assert not (data_home / "recipes").exists()
+    four = next(s for s in map(load_sweep, list_sweeps()) if s.sensitivity and s.sensitivity.format == "4g64")
+    assert four.command.startswith("mqf-tui sensitivity demo --kv-bits 4")
+    # Its own command finds the same.
+    assert _run(*shlex.split(four.command)[1:]) == 0
+    again = load_sweep("last").sensitivity
+    assert again == four.sensitivity
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import UnsupportedModelError, ZeroDriftError
+from mqf_tui.fidelity.errors import FidelityError, UnsupportedModelError, ZeroDriftError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Started, StepScored, Stopped, Swept
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
@@ -45,6 +45,11 @@ class Alone:
         keys, values = self.side != "values", self.side != "keys"
         return LayerQuantizers(self.quantizer if keys else None, self.quantizer if values else None)
 
+    @property
+    def format(self) -> str:
+        """The quantizer as a word, as Sensitivity has it."""
+        return LayerQuantizers(self.quantizer, self.quantizer).word
+
     def settings(self, base: KVSettings) -> KVSettings:
         """``base`` with this layer alone quantized, and scored to the end."""
         return replace(
@@ -61,8 +66,8 @@ class Alone:
 class Sensed:
     """The last event: one Sensitivity for each quantizer.
 
-    ``outcomes``: of everything that was measured, in order. ``partial``: it was stopped, and only chunks that
-    every layer had whole count.
+    ``outcomes``: of everything that was measured, in order. ``partial``: it was stopped, or it failed on the
+    way (``ended.error``), and only chunks that every layer had whole count.
     """
 
     sensitivities: tuple[Sensitivity, ...]
@@ -71,8 +76,17 @@ class Sensed:
 
     @property
     def partial(self) -> bool:
-        """Whether it was stopped."""
-        return self.ended.stopped
+        """Whether it ended early."""
+        return self.ended.stopped or self.ended.error is not None
+
+    def each(self) -> list[Sensed]:
+        """One for each quantizer, with its own outcomes and its share of the passes."""
+        found: list[Sensed] = []
+        for one in self.sensitivities:
+            own = tuple(pair for pair in self.outcomes if pair[0].format == one.format)
+            passes = self.ended.variant_passes * len(own) // max(1, len(self.outcomes))
+            found.append(Sensed((one,), own, replace(self.ended, variant_passes=passes)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,8 +135,9 @@ def sense(
 ) -> Iterator[Event | Sensed]:
     """Measure each quantizable layer alone with each of ``quantizers``; keys and values ``apart``, or as one.
 
-    Yields the events of the sweep and then Sensed, or ends with Failed or Stopped. What ``settings`` say of
-    bits and layers does not count. ``run`` measures a sweep; None: this process's engine does.
+    Yields the events of the sweep and then Sensed; where no chunk was scored whole it ends with Failed or
+    Stopped. What ``settings`` say of bits and layers does not count. ``run`` measures a sweep;
+    None: this process's engine does.
     """
     try:
         tried = alone(settings, facts, quantizers, apart)
@@ -132,11 +147,9 @@ def sense(
     shape = read_shape(facts)
     sweep = SweepSettings(tuple(one.settings(settings) for one in tried), sweep_id=sweep_id)
     ended = yield from swept(sweep, run or engine_of(facts, control), n_layers=len(shape.cache))
-    if ended is None:
-        return
-    kept = ended.whole()
+    kept, error = ended.whole(), ended.last.error
     if not len(kept[0]):
-        yield Stopped(None, Positions.empty())
+        yield Stopped(None, Positions.empty()) if error is None else Failed(error)
         return
     each = list(zip(tried, kept, strict=True))
     yield Sensed(
@@ -178,45 +191,48 @@ def engine_of(facts: ModelFacts, control: Control) -> Run:
     return run
 
 
-def swept(
-    sweep: SweepSettings, run: Run, *, n_layers: int | None = None
-) -> Generator[Event, None, Ending | None]:
+def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Generator[Event, None, Ending]:
     """Pass a sweep's events on but for its ends; return what it found of each variant, and its last event.
 
-    None where it ended with Failed, which was passed on. A variant that moved nothing is no failure unless
-    none moved anything. ``n_layers``: how many the cache must turn out to have.
+    What ended it early is that event's ``error``, and what was scored until then is there. A variant that
+    moved nothing is no error unless none moved anything. ``n_layers``: how many the cache must turn out to
+    have.
     """
     found: dict[int, Outcome] = {}
-    still: dict[int, Failed] = {}
+    still: dict[int, FidelityError] = {}
     steps: dict[int, list[Positions]] = {}  # of variants that have moved nothing yet
     per_chunk, moved = 0, set[int]()
+    failed: FidelityError | None = None
+    last = Swept(
+        sweep.sweep_id, 0, 0, 0.0, error=FidelityError("the sweep ended without a result; run it again.")
+    )
     for event in run(sweep):
         match event:
             case Finished(variant=i) | Stopped(variant=i):
                 found[i] = Outcome(event.report, event.positions)
             case Started(plan=plan) if n_layers not in (None, len(plan.recipe.layers)):
-                yield Failed(_other_layers(n_layers, len(plan.recipe.layers)))
-                return None
-            case Failed(error=ZeroDriftError(), variant=i):
-                still[i] = event
-            case Failed():
-                yield event
-                return None
+                last = replace(last, error=_other_layers(n_layers, len(plan.recipe.layers)))
+                break
+            case Failed(error=ZeroDriftError() as error, variant=i):
+                still[i] = error
+            case Failed(report=report, positions=positions, variant=i):
+                failed = event.error
+                if positions is not None:
+                    found[i] = Outcome(report, positions)
             case Swept():
-                if still and not any(outcome.report for outcome in found.values()):
-                    yield next(iter(still.values()))
-                    return None
-                found |= {i: Outcome(None, _once(steps.get(i, [])), still=True) for i in still}
-                never = Outcome(None, Positions.empty())
-                outcomes = tuple(found.get(i, never) for i in range(len(sweep.variants)))
-                return Ending(outcomes, event, per_chunk)
+                last = replace(event, error=event.error or failed)
             case _:
                 if isinstance(event, Started):
                     per_chunk = event.plan.positions_per_chunk
                 if isinstance(event, StepScored) and event.variant not in moved:
                     _look(event, steps, moved)
                 yield event
-    return None
+    if any(outcome.report for outcome in found.values()):
+        found |= {i: Outcome(None, _once(steps.get(i, [])), still=True) for i in still}
+    elif still:
+        last = replace(last, error=next(iter(still.values())))
+    never = Outcome(None, Positions.empty())
+    return Ending(tuple(found.get(i, never) for i in range(len(sweep.variants))), last, per_chunk)
 
 
 def _look(event: StepScored, steps: dict[int, list[Positions]], moved: set[int]) -> None:
@@ -244,9 +260,8 @@ def _other_layers(told: int | None, found: int) -> UnsupportedModelError:
 
 def _summary(found: Sequence[tuple[Alone, Positions]], shape: Shape) -> Sensitivity:
     some = found[0][1]  # all have the same
-    quantizer = found[0][0].quantizer
     return Sensitivity(
-        format=LayerQuantizers(quantizer, quantizer).word,
+        format=found[0][0].format,
         n_layers=len(shape.cache),
         n_positions=len(some),
         n_chunks=len(np.unique(some.chunk)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError, MeasurementError
-from mqf_tui.fidelity.events import Event, Failed, Stopped
+from mqf_tui.fidelity.events import Event, Failed, Stopped, Swept
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.greedy import Choice, within_bytes, within_kl
 from mqf_tui.fidelity.positions import Positions
@@ -95,12 +95,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The last event. ``report`` and ``positions`` are those of ``recipe``, measured as a whole."""
+    """The last event. ``report`` and ``positions`` are those of ``recipe``, measured as a whole.
+
+    ``tuning.partial``: a later round was stopped, or failed with ``error``.
+    """
 
     tuning: Tuning
     recipe: Recipe
     report: Report
     positions: Positions
+    error: FidelityError | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ def tune(
 ) -> Iterator[Event | Stage | Sensed | Tuned]:
     """Find a recipe that keeps to the goal; yields events, at the end Tuned, or Failed or Stopped.
 
-    Sensed comes as soon as every layer was measured alone. A recipe that misses ``max_kl`` is followed by a
+    Sensed comes as soon as every layer was measured alone, or as far as that came. A round that ends early
+    gives a Stopped or Failed with a partial report for each setting of it, and then the last event: Tuned
+    where an earlier round measured a recipe. A recipe that misses ``max_kl`` is followed by a
     smaller step, at most ROUNDS times; if none keeps to it the one of least KL is given, and Tuning says so.
     ``run`` measures a sweep; None: this process's engine does.
     """
@@ -164,23 +170,39 @@ def _tune(
     table = Table.of(sensed.sensitivities, settings.bits, settings.base.kv_group_size, cache)
     trials = Trials(table, sensed)
     limits = _first_limits(settings)
+    last: Swept | None = None
     for number in range(ROUNDS):
         wanted = _candidates(settings, trials, limits)
         if not wanted:
             break
         yield Stage(f"measuring recipes as a whole, round {number + 1}", len(wanted))
-        if not (yield from _measured(settings, trials, wanted, run)):
-            return
+        last = yield from _measured(settings, trials, wanted, run)
+        if _early(last):
+            break
         if not trials.mixed:
             raise MeasurementError("the recipe moved nothing at all, so nothing can be said of it.")
         limits = _next_limits(settings, trials)
+    if not trials.mixed:
+        assert last is not None
+        yield _end(last)
+        return
     chosen = proposed(settings, trials)
     from mqf_tui.fidelity.tuning_summary import summary
 
     outcome = trials.outcomes[chosen.recipe]
     assert outcome.report is not None
-    tuning = summary(settings, facts, trials, chosen)
-    yield Tuned(tuning, chosen.recipe, outcome.report, outcome.positions)
+    tuning = summary(settings, facts, trials, chosen, last)
+    error = last.error if last is not None else None
+    yield Tuned(tuning, chosen.recipe, outcome.report, outcome.positions, error)
+
+
+def _early(last: Swept) -> bool:
+    return last.stopped or last.error is not None
+
+
+def _end(last: Swept) -> Stopped | Failed:
+    """The last event where there is nothing else to give."""
+    return Stopped(None, Positions.empty()) if last.error is None else Failed(last.error)
 
 
 def _sensed(
@@ -197,7 +219,8 @@ def _sensed(
     ):
         match event:
             case Sensed() if event.partial:
-                yield Stopped(None, Positions.empty())
+                yield event
+                yield _end(event.ended)
                 return None
             case Sensed():
                 found = event
@@ -303,20 +326,26 @@ def _same(table: Table, quantizers: LayerQuantizers) -> Candidate:
 
 def _measured(
     settings: TuneSettings, trials: Trials, wanted: Sequence[Candidate], run: Run
-) -> Generator[Event, None, bool]:
-    """Measure candidates as a whole, in one sweep; whether that came to its end."""
+) -> Generator[Event, None, Swept]:
+    """Measure candidates as a whole, in one sweep; how that ended. Early, and they count for nothing."""
     base = replace(settings.base, kv=None, layers=None, until_sure=False, precision=None)
     sweep = SweepSettings(tuple(replace(base, recipe=one.recipe) for one in wanted))
     ended = yield from swept(sweep, run)
-    if ended is None:
-        return False
-    if ended.last.stopped:
-        yield Stopped(None, Positions.empty())
-        return False
+    if _early(ended.last):
+        for i, outcome in enumerate(ended.outcomes):
+            if outcome.report is not None:
+                yield _as_far(ended.last, outcome, outcome.report, i)
+        return ended.last
     for one, outcome in zip(wanted, ended.outcomes, strict=True):
         trials.candidates[one.recipe] = one
         trials.outcomes[one.recipe] = outcome
-    return True
+    return ended.last
+
+
+def _as_far(last: Swept, outcome: Outcome, report: Report, variant: int) -> Stopped | Failed:
+    if last.error is None:
+        return Stopped(report, outcome.positions, variant)
+    return Failed(last.error, report, outcome.positions, variant)
 
 
 def proposed(settings: TuneSettings, trials: Trials) -> Candidate:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mqf_tui.fidelity.architectures import attention_sinks
 from mqf_tui.fidelity.errors import UnsupportedModelError
+from mqf_tui.fidelity.events import Swept
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.headers import read_config
 from mqf_tui.fidelity.intervals import clustered_interval
@@ -26,8 +27,13 @@ from mqf_tui.reports.tuning_schema import TunedSetting, Tuning
 FAR = 1.5  # a prediction that is off by more is worth a word
 
 
-def summary(settings: TuneSettings, facts: ModelFacts, trials: Trials, chosen: Candidate) -> Tuning:
-    """The tuning whose proposed recipe is ``chosen``; all of ``trials`` scored the same positions."""
+def summary(
+    settings: TuneSettings, facts: ModelFacts, trials: Trials, chosen: Candidate, last: Swept | None = None
+) -> Tuning:
+    """The tuning whose proposed recipe is ``chosen``; all of ``trials`` scored the same positions.
+
+    ``last``: how the last round ended.
+    """
     report = trials.outcomes[chosen.recipe].report
     assert report is not None
     recipe = _setting(settings, trials, chosen, chosen)
@@ -63,7 +69,16 @@ def summary(settings: TuneSettings, facts: ModelFacts, trials: Trials, chosen: C
         toml=_toml(report, recipe, chosen),
         code=_code(settings, facts, report, chosen),
         warnings=[*_warnings(recipe), *report.warnings],
+        ended=_ended(last),
+        partial=bool(_ended(last)),
     )
+
+
+def _ended(last: Swept | None) -> str:
+    """Why it ended early, "" where it did not."""
+    if last is not None and last.error is not None:
+        return str(last.error)
+    return "it was stopped on request" if last is not None and last.stopped else ""
 
 
 def answer(

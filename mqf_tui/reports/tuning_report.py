@@ -33,6 +33,9 @@ def to_json(tuning: Tuning) -> str:
 def _blocks(tuning: Tuning) -> Iterator[str]:
     yield f"### {title(tuning.model)}: a recipe for {said(goal_words(tuning))}"
     yield f"**{said(tuning.answer[:1].upper() + tuning.answer[1:])}**"
+    if tuning.partial:
+        why = said(tuning.ended.rstrip("."))
+        yield f"> ⚠ Partial ({why}): recipes that were still to be tried were not."
     yield (
         f"Measured as a whole over {counted(tuning.n_positions, 'position')} in "
         f"{counted(tuning.n_chunks, 'chunk')} of {said(tuning.corpus.name)}; predicted: what its parts cost "

@@ -48,7 +48,8 @@ class Tuning(Part):
     that were measured and not proposed; ``uniform``: settings of about the recipe's size without a mix.
     ``rule``: how widths that were not measured layer by layer were predicted. ``full_bytes``: the cache in
     full precision. ``command``: the command line that measures the recipe again. ``toml``: the recipe as a
-    file for ``--recipe``. ``code``: the Python that applies it with mlx-lm ("": there is none).
+    file for ``--recipe``. ``code``: the Python that applies it with mlx-lm ("": there is none). ``partial``:
+    recipes that were still to be tried were not, and ``ended`` says why.
     """
 
     schema_version: int = TUNING_VERSION
@@ -80,3 +81,5 @@ class Tuning(Part):
     command: str = ""
     toml: str = ""
     code: str = ""
+    partial: bool = False
+    ended: str = ""
