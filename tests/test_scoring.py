@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import pytest
 from mlx_lm.models import llama
 from mlx_lm.models.cache import KVCache, QuantizedKVCache
 
+from mqf_tui.fidelity import scoring
 from mqf_tui.fidelity.attention import installed
 from mqf_tui.fidelity.caches import bytes_per_token, check_cache, variant_cache
 from mqf_tui.fidelity.control import Control
@@ -216,8 +218,6 @@ def test_widths_that_the_stock_cache_cannot_hold(head_dim: int, bits: int, token
 def test_identical_runs_give_exactly_zero(
     model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mqf_tui.fidelity import scoring
-
     monkeypatch.setattr(scoring, "variant_cache", lambda m, *_: scoring.reference_cache(m))
     got = score(model, tokens, uniform(8))
     assert float(np.abs(got.kl).max()) == 0.0
@@ -319,6 +319,19 @@ def test_scoring_the_last_positions_gives_the_same_there(
     assert some.depth[0] == max(first, start)
     assert len(some) == n - max(first, start)
     np.testing.assert_allclose(some.kl, whole.kl[-len(some) :], rtol=1e-3, atol=1e-7)
+
+
+def test_time_is_counted_where_nothing_is_scored(
+    model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that moves by 1 at each look: every pass, scored or not, takes 1, taking its numbers 1 more."""
+    clock = count()
+    monkeypatch.setattr(scoring.time, "perf_counter", lambda: next(clock))
+    options = {"quantize_start": 20, "first_scored": 160, "step_size": 10}
+    scorer = ChunkScorer(model, Text(tokens), [uniform(8), uniform(4)], Control(), **options)
+    list(scorer)
+    assert scorer.reference_seconds == 17  # 2 before the start, 14 unscored, 1 scored
+    assert scorer.seconds == [16, 16]
 
 
 def test_no_logits_are_computed_where_none_are_scored(tokens: np.ndarray) -> None:

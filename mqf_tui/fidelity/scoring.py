@@ -130,8 +130,7 @@ class ChunkScorer:
         for a, b in self._steps(0, self.quantize_start):
             if self._held():
                 return
-            self.model(ids[None, a:b], cache=self.reference)
-            eval_cache(self.reference)
+            self._fill_reference(ids[None, a:b])
         self._make_caches()
         yield from self._repeated()
         for a, b in self._steps(self.quantize_start, self.first_scored):
@@ -188,12 +187,19 @@ class ChunkScorer:
     def _passed(self, ids: mx.array, a: int, b: int) -> Iterator[None]:
         """Positions that only fill the caches: nobody asks for their logits, so none are computed."""
         with self._recording():
-            self.model(ids[None, a:b], cache=self.reference)
-        eval_cache(self.reference)
+            self._fill_reference(ids[None, a:b])
         for index in range(len(self.caches)):
             yield
+            began = time.perf_counter()
             self._variant(ids[None, a:b], index)
             eval_cache(self.caches[index][self._kept[index] :])
+            self.seconds[index] += time.perf_counter() - began
+
+    def _fill_reference(self, ids: mx.array) -> None:
+        began = time.perf_counter()
+        self.model(ids, cache=self.reference)
+        eval_cache(self.reference)
+        self.reference_seconds += time.perf_counter() - began
 
     def _scored(self, ids: mx.array) -> Iterator[tuple[int, Positions]]:
         """Each pass begins before the numbers of the one before it are taken, so both go on at once."""
