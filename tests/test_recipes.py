@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import load_prompt_cache, make_prompt_cache, save_prompt_cache
 from mlx_lm.utils import _get_classes, load_model
 
 from mqf_tui.fidelity.errors import BadSettingError, UnsupportedModelError
@@ -311,6 +311,49 @@ def test_the_printed_code_can_be_trimmed_and_generates() -> None:
     assert np.array_equal(again, whole[-1])
     steps = generate_step(mx.arange(9), model, max_tokens=3, prompt_cache=_made(mlx_lm_code(recipe), model))
     assert len(list(steps)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "sets"), [("qwen3", "0:8,1:k8v4g32,2:mxfp8,3:k16v3"), ("llama", "0-3:5g32")]
+)
+def test_a_saved_prompt_cache_goes_on_where_it_was(tmp_path: Path, name: str, sets: str) -> None:
+    model = _tiny(name)
+    recipe = resolve(["full"] * 4, FOUR, sets)
+    cache = _made(mlx_lm_code(recipe), model)
+    _logits(model, cache)
+    save_prompt_cache(str(tmp_path / "cache.safetensors"), cache)
+    loaded: Any = load_prompt_cache(str(tmp_path / "cache.safetensors"))
+    assert [type(c) for c in loaded] == [type(c) for c in cache]
+    assert [c.offset for c in loaded] == [40] * 4
+    more = mx.array([[5, 11, 2]])
+    assert np.array_equal(np.array(model(more, cache=loaded)), np.array(model(more, cache=cache)))
+    empty = _made(mlx_lm_code(recipe), model)
+    save_prompt_cache(str(tmp_path / "empty.safetensors"), empty)
+    again: Any = load_prompt_cache(str(tmp_path / "empty.safetensors"))
+    assert np.array_equal(_logits(model, again), _logits(model, empty))
+
+
+def test_the_printed_class_grows_by_blocks() -> None:
+    """Over two blocks, back into the first, and on: as a cache that stores what it is given, rounded."""
+    model = _tiny("qwen3")
+    recipe = Recipe.uniform(4, parsed("k8v4g32"))
+    cache, plain = _made(mlx_lm_code(recipe), model), _rounding(model, recipe)
+    tokens = (mx.arange(530)[None] * 7 + 3) % 96
+    first, expected = (np.array(model(tokens[:, :255], cache=c)) for c in (cache, plain))
+    assert np.abs(first - expected).max() < 1e-3
+    stored = cache[0].parts[0][0]
+    for i in range(255, 259):
+        found, expected = (np.array(model(tokens[:, i : i + 1], cache=c)) for c in (cache, plain))
+        assert np.abs(found - expected).max() < 1e-3
+        # One more token in the same block is written into it, and nothing is copied.
+        assert (cache[0].parts[0][0] is stored) == (i < 256 or i > 256)
+        stored = cache[0].parts[0][0]
+        assert stored.shape[-2] == (256 if i < 256 else 512)
+    for c in (*cache, *plain):
+        c.trim(100)
+    found, expected = (np.array(model(tokens[:, 159:530], cache=c)) for c in (cache, plain))
+    assert np.abs(found - expected).max() < 1e-3
+    assert {c.offset for c in cache} == {530}
 
 
 def test_no_code_for_composite_layers() -> None:

@@ -27,27 +27,44 @@ class PackedKVCache(KVCache):
 
     def update_and_fetch(self, keys, values):
         new = [self._pack(x, how) for x, how in zip((keys, values), self.formats)]
-        if self.parts is not None:
-            kept = [[a[..., : self.offset, :] for a in part] for part in self.parts]
-            new = [
-                [mx.concatenate([a, b], axis=-2) for a, b in zip(old, more)]
-                for old, more in zip(kept, new)
-            ]
-        self.parts = new
-        self.offset += keys.shape[-2]
-        unpacked = [
-            mx.dequantize(*part, **how).astype(keys.dtype) if how else part[0]
+        end = self.offset + keys.shape[-2]
+        if self.parts is None or end > self.parts[0][0].shape[-2]:
+            self._grow(new, keys.shape[-2])
+        for part, more in zip(self.parts, new):
+            for stored, x in zip(part, more):
+                stored[..., self.offset : end, :] = x
+        self.offset = end
+        return tuple(
+            self._unpack([stored[..., :end, :] for stored in part], how, keys.dtype)
             for part, how in zip(self.parts, self.formats)
-        ]
-        return unpacked[0], unpacked[1]
+        )
+
+    def _grow(self, new, n):
+        # By whole blocks of ``step`` tokens, as mlx-lm does: else every token would copy all before it.
+        size = (n + self.step - 1) // self.step * self.step
+        room = [[mx.zeros((*x.shape[:-2], size, x.shape[-1]), x.dtype) for x in part] for part in new]
+        if self.parts is not None:
+            room = [
+                [mx.concatenate([a[..., : self.offset, :], b], axis=-2) for a, b in zip(old, more)]
+                for old, more in zip(self.parts, room)
+            ]
+        self.parts = room
 
     @staticmethod
     def _pack(x, how):
         return list(mx.quantize(x, **how)) if how else [x]
 
+    @staticmethod
+    def _unpack(part, how, dtype):
+        return mx.dequantize(*part, **how).astype(dtype) if how else part[0]
+
     @property
     def state(self):
-        return self.parts
+        return self.parts, self.offset, self.formats
+
+    @state.setter
+    def state(self, saved):
+        self.parts, self.offset, self.formats = saved
 
     def empty(self):
         return self.parts is None
@@ -59,6 +76,10 @@ class PackedKVCache(KVCache):
     def to_quantized(self, *args, **kwargs):
         raise NotImplementedError("this cache is quantized already")
 
+
+# load_prompt_cache looks there for the class of a cache that save_prompt_cache wrote.
+stock.PackedKVCache = PackedKVCache
+
 '''
 
 ROUNDED = '''
@@ -66,6 +87,7 @@ def rounded(cache, keys, values):
     """The model's own cache, with everything rounded as the quantizer would before it goes in.
 
     No class of mlx-lm can hold this layer quantized: this shows what it would cost and saves no memory.
+    After load_prompt_cache it must be applied again: a file has what was stored, not this.
     """
     store = cache.update_and_fetch
 
@@ -103,7 +125,9 @@ def mlx_lm_code(
     head = [f"# The KV cache of a recipe for {inert(model)}, for mlx-lm's own generation."]
     head += [WHY] * packed
     head += ["import mlx.core as mx"] * (packed or around)
-    head += ["from mlx_lm import generate, load", f"from mlx_lm.models.cache import {', '.join(names)}"]
+    head += ["from mlx_lm import generate, load"]
+    head += ["from mlx_lm.models import cache as stock"] * packed
+    head += [f"from mlx_lm.models.cache import {', '.join(names)}"]
     parts = ["\n".join(head)] + [PACKED] * packed + [ROUNDED] * around
     parts.append(
         'def make_cache(model):\n    """The prompt cache of one conversation."""\n'
