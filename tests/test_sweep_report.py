@@ -286,6 +286,28 @@ def test_the_grid_is_drawn_cell_by_cell(grid: SweepReport, width: float) -> None
     assert signs == Counter({"good": "●", "marginal": "▲", "bad": "■"}[c.verdict] for c in made.cells)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_cells_of_fewer_chunks_bear_a_sign(grid: SweepReport, width: float) -> None:
+    *others, last = made_sweeps.grid()
+    word = last.run.removeprefix("run-")
+    report = summary([*others, subject(word, 0.3, n_chunks=4, flips=0.1, dropped="surely bad")])
+    (cell,) = [cell for cell in report.grids[0].cells if cell.fewer]
+    assert cell.run == last.run
+    root = drawn(grid_picture(report.grids[0], width))
+    (figure,) = [node.text for node in root.iter("text") if node.text and node.text.endswith(" †")]
+    assert float(figure.removesuffix(" †")) == pytest.approx(cell.kl.value, rel=0.05)
+    assert "† fewer chunks: less of the text" in "".join(root.itertext())
+    page = github.Page(render_sweep("md", report))
+    shown = [words for row in page.tables[1] for words in row if "†" in words]
+    assert shown == [f"{kl(cell.kl.value)}, bad, {cell.kv_bytes:,.0f} †"]
+    assert any("† fewer chunks (out of the race" in words for words in page.blocks["p"])
+    assert "fewer chunks" in render_sweep("html", report)
+    for name in ("md", "html"):
+        assert "†" not in render_sweep(name, grid)
+    cells = json.loads(render_sweep("json", report))["grids"][0]["cells"]
+    assert [c["fewer"] for c in cells if c["run"] == last.run] == [True]
+
+
 def test_a_wide_grid_cuts_no_number_on_a_phone() -> None:
     report = summary(made_sweeps.grid(("16", "8", "6", "4", "3")))
     root = drawn(grid_picture(report.grids[0], 358.0))

@@ -14,6 +14,7 @@ from mqf_tui.fidelity.choosing import Limits
 from mqf_tui.fidelity.errors import MeasurementError
 from mqf_tui.fidelity.events import Swept
 from mqf_tui.fidelity.kernel_error import words
+from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.reports.comparison_schema import Difference
 from mqf_tui.reports.schema import Estimate
 from mqf_tui.reports.sensitivity_schema import LayerCost, Sensitivity
@@ -186,6 +187,44 @@ def test_the_positions_of_a_race_are_told() -> None:
     assert summary(made.six()).evidence == ""
 
 
+def raced(word: str, mean: float, why: str | None = None, *, settled: bool, n_chunks: int = 4) -> Subject:
+    """A run that left a race after ``n_chunks`` of 8, with its verdict settled or not."""
+    rule = {"rule": "race", "settled": settled, "alpha": 0.05, "n_chunks": n_chunks, "method": "sequences"}
+    known = {"good": 0.95, "marginal": 0.0, "bad": 0.0, "method": "anytime"} if settled else None
+    return subject(word, mean, n_chunks=n_chunks, dropped=why, stopping=rule, confidence=known)
+
+
+def test_what_left_a_race_undecided_is_not_the_answer() -> None:
+    """It seems good after half of the text, and is surely worse than what seems marginal after all of it."""
+    why = "surely worse than k8v4g64, which takes no more memory"
+    dear = raced("8g64", 0.0004, settled=True, n_chunks=8)
+    out, edge = (
+        raced("k4v8g64", 0.009, why, settled=False),
+        raced("k8v4g64", 0.011, settled=False, n_chunks=8),
+    )
+    report = summary([dear, out, edge])
+    seen = {v.short_setting: v.verdict for v in report.variants}
+    assert list(seen.values()) == ["good", "good", "marginal"]
+    assert report.answer.startswith("use 8-bit, group 64: ")
+    assert by_run(report)[out.run].dropped == why
+    alone = summary([out, edge])
+    assert alone.answer.startswith(
+        "no setting here is good; the closest is 8-bit keys, 4-bit values, group 64"
+    )
+    assert "no setting here is good; the closest is 8-bit keys" in alone.ranking.answer
+    sure = summary([dear, raced("k4v8g64", 0.009, why, settled=True), edge])
+    assert sure.answer.startswith("use 4-bit keys, 8-bit values, group 64: ")
+
+
+def test_differences_after_a_race_are_doubted() -> None:
+    subjects = [subject("8g64", 0.0004), raced("3g64", 0.3, "surely bad", settled=True)]
+    assert any(
+        "number of chunks as fixed beforehand" in doubt for doubt in summary(subjects).ranking.warnings
+    )
+    whole = summary(made.six())
+    assert not any("fixed beforehand" in doubt for doubt in whole.ranking.warnings)
+
+
 def test_only_the_scored_positions_of_a_chunk_count_as_planned() -> None:
     report = summary([subject("8g64", 0.0004, score_last=20), subject("4g64", 0.02, score_last=20)])
     assert {v.n_planned for v in report.variants} == {N_CHUNKS * 20}
@@ -281,6 +320,17 @@ def test_formats_without_a_group_stand_in_the_grid() -> None:
     (grid,) = summary([subject(word, 0.001 + 0.001 * i) for i, word in enumerate(words)]).grids
     assert grid.rows == ["8-bit", "mxfp4"]
     assert len(grid.cells) == 4
+
+
+@pytest.mark.parametrize(("settled", "best"), [(False, "run-k8v4g64"), (True, "run-4g64")])
+def test_cells_of_fewer_chunks_are_told_and_the_best_only_where_settled(settled: bool, best: str) -> None:
+    runs = [subject(word, 0.001) for word in ("8g64", "k4v8g64")]
+    runs += [subject("k8v4g64", 0.0005), raced("4g64", 0.002, settled=settled)]
+    (grid,) = summary(runs).grids
+    told = {cell.run: (cell.fewer, cell.n_positions) for cell in grid.cells}
+    assert told.pop("run-4g64") == (True, 4 * PER_CHUNK)
+    assert set(told.values()) == {(False, N_CHUNKS * PER_CHUNK)}
+    assert [cell.run for cell in grid.cells if cell.cheapest_good] == [best]
 
 
 def test_no_cell_is_marked_where_none_is_good() -> None:

@@ -110,7 +110,7 @@ def _cost(row: Row, axis: Literal["kv", "weights"] | None) -> Cost | None:
 
 
 def _passes(row: Row, least: Verdict) -> bool:
-    return VERDICTS.index(row.side.verdict) <= VERDICTS.index(least)
+    return not row.side.left_undecided and VERDICTS.index(row.side.verdict) <= VERDICTS.index(least)
 
 
 def _choice(row: Row, report: Report, least: Verdict, axis: Literal["kv", "weights"] | None) -> Choice:
@@ -150,8 +150,17 @@ def _answer(
     return words + "."
 
 
+def closest(rows: Sequence[Row]) -> Row:
+    """The best by its verdict, then by mean KL; what left a race undecided only where all did."""
+
+    def place(row: Row) -> tuple[bool, int, float]:
+        return row.side.left_undecided, VERDICTS.index(row.side.verdict), row.side.kl_mean
+
+    return min(rows, key=place)
+
+
 def _none_passes(rows: Sequence[Row], least: Verdict, axis: Literal["kv", "weights"] | None) -> str:
-    best = min(rows, key=lambda row: (VERDICTS.index(row.side.verdict), row.side.kl_mean))
+    best = closest(rows)
     s = best.side
     if axis is None and _passes(best, least):
         return f"which setting is cheapest is not known; the lowest mean KL is that of {s.setting}."

@@ -102,6 +102,7 @@ def side(subject: Subject, bytes_of: KVBytesOf) -> Side:
         # Reports of older versions have one although their rule did not settle.
         sure=r.confidence.of(r.verdict) if r.confidence and settled is not False else None,
         settled=settled,
+        dropped=r.dropped,
         kv_bytes=cost[0] if cost else None,
         kv_reference=cost[1] if cost else None,
     )

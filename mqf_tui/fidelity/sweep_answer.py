@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mqf_tui.fidelity.choosing import Limits
+from mqf_tui.fidelity.choosing import Limits, closest
 from mqf_tui.reports.comparison_schema import Choice, Ranking, Row, Side
-from mqf_tui.reports.schema import VERDICTS
 from mqf_tui.reports.sensitivity_schema import LayerCost, Sensitivity
 from mqf_tui.reports.sweep_rows import name
 from mqf_tui.reports.text import counted, kl, likely
@@ -58,7 +57,11 @@ def _best_within(ranking: Ranking, choice: Choice, within: str) -> str:
     """With a budget: the best that fits, of those that tie the cheapest, and the cheapest that is good."""
     rows = ranking.rows
     best = [row for row in rows if row.rank_first == 1]
-    row = min(best, key=lambda r: (r.kv.bytes if r.kv else float("inf"), r.side.kl_mean))
+
+    def place(r: Row) -> tuple[bool, float, float]:
+        return r.side.left_undecided, r.kv.bytes if r.kv else float("inf"), r.side.kl_mean
+
+    row = min(best, key=place)
     side = row.side
     which = f"best of {len(rows)} settings that keep" if len(rows) > 1 else "only setting that keeps"
     words = (
@@ -83,7 +86,7 @@ def _nothing_fits(ranking: Ranking, within: str, smallest: Side | None) -> str:
 def _none_passes(ranking: Ranking, within: str) -> str:
     if ranking.cost is None:
         return ranking.answer
-    best = min(ranking.rows, key=lambda row: (VERDICTS.index(row.side.verdict), row.side.kl_mean))
+    best = closest(ranking.rows)
     where = f" that keeps to {within}" if within else ""
     return (
         f"no setting{where or ' here'} is {_least(ranking)}; the closest is {name(best.side.setting)}: "

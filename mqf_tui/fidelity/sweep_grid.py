@@ -18,13 +18,15 @@ LEAST_SHARE = 2 / 3  # of a grid's combinations that must have been measured
 
 @dataclass(frozen=True)
 class Measured:
-    """What a grid shows of one setting."""
+    """What a grid shows of one setting. ``settled``: whether a rule that looked again and again settled its
+    verdict (None: there was no such rule)."""
 
     run: str
     report: Report
     kl: Estimate
     kv_bytes: float | None
     verdict: Verdict
+    settled: bool | None = None
 
 
 def quantizers_of(report: Report) -> LayerQuantizers | None:
@@ -52,6 +54,7 @@ def grids(measured: Sequence[Measured]) -> list[Grid]:
     """
     placed = [(one, sides) for one in measured if (sides := quantizers_of(one.report)) is not None]
     found: list[Grid] = []
+    most = max((one.report.n_positions for one in measured), default=0)
     for common in dict.fromkeys(_common(one.report) for one, _ in placed):
         alike = [(one, sides) for one, sides in placed if _common(one.report) == common]
         for groups in _groupings(sides for _, sides in alike):
@@ -59,7 +62,7 @@ def grids(measured: Sequence[Measured]) -> list[Grid]:
             for one, sides in alike:
                 if _fits(sides, groups):
                     cells.setdefault((sides.keys, sides.values), one)
-            grid = _grid(cells, _words(groups, common))
+            grid = _grid(cells, _words(groups, common), most)
             if grid is not None:
                 found.append(grid)
     return found
@@ -99,7 +102,9 @@ def _fits(sides: LayerQuantizers, groups: _Groups) -> bool:
     return all(own is None or own == group for own, group in zip(_groups(sides), groups, strict=True))
 
 
-def _grid(cells: Mapping[tuple[Quantizer | None, Quantizer | None], Measured], words: str) -> Grid | None:
+def _grid(
+    cells: Mapping[tuple[Quantizer | None, Quantizer | None], Measured], words: str, most: int
+) -> Grid | None:
     places = {*cells, (None, None)}  # nothing quantized is the reference, which needs no measuring
     while places:
         k, v = Counter(key for key, _ in places), Counter(value for _, value in places)
@@ -112,7 +117,7 @@ def _grid(cells: Mapping[tuple[Quantizer | None, Quantizer | None], Measured], w
     if len(rows) < 2 or len(columns) < 2 or len(places) < LEAST_SHARE * len(rows) * len(columns):
         return None
     shown = {place: one for place, one in cells.items() if place in places}
-    best = cheapest_good(list(shown.values()))
+    best = cheapest_good(list(shown.values()), most)
     return Grid(
         words=words,
         rows=list(map(_label, rows)),
@@ -126,6 +131,8 @@ def _grid(cells: Mapping[tuple[Quantizer | None, Quantizer | None], Measured], w
                 kl=one.kl,
                 kv_bytes=one.kv_bytes,
                 verdict=one.verdict,
+                n_positions=one.report.n_positions,
+                fewer=one.report.n_positions < most,
                 cheapest_good=one is best,
             )
             for i, key in enumerate(rows)
@@ -135,9 +142,18 @@ def _grid(cells: Mapping[tuple[Quantizer | None, Quantizer | None], Measured], w
     )
 
 
-def cheapest_good(measured: Sequence[Measured]) -> Measured | None:
-    """Of the good ones that with the fewest bytes, of equals that with the lowest mean KL."""
-    good = [one for one in measured if one.verdict == VERDICTS[0] and one.kv_bytes is not None]
+def cheapest_good(measured: Sequence[Measured], most: int) -> Measured | None:
+    """Of the good ones that with the fewest bytes, of equals that with the lowest mean KL.
+
+    Not one of fewer positions than ``most`` whose verdict a rule left open: what remained could change it.
+    """
+    good = [
+        one
+        for one in measured
+        if one.verdict == VERDICTS[0]
+        and one.kv_bytes is not None
+        and (one.report.n_positions >= most or one.settled is not False)
+    ]
     return min(good, key=lambda one: (one.kv_bytes or 0.0, one.kl.value), default=None)
 
 

@@ -19,7 +19,7 @@ from mqf_tui.reports.rows import bounds
 from mqf_tui.reports.schema import Estimate, Report
 from mqf_tui.reports.sensitivity_schema import Sensitivity
 from mqf_tui.reports.sweep_schema import Control, Passes, Step, SweepReport, SweepVariant
-from mqf_tui.reports.text import counted, inert, percent
+from mqf_tui.reports.text import counted, inert, percent, unsettled
 
 MOST_NAMED = 4
 
@@ -102,7 +102,8 @@ def _ended(ended: Swept) -> str:
 
 def _measured(subject: Subject, bytes_of: KVBytesOf) -> Measured:
     r, cost = subject.report, bytes_of(subject.report)
-    return Measured(subject.run, r, _kl(r), cost[0] if cost else None, r.verdict)
+    settled = not unsettled(r) if r.stopping else None
+    return Measured(subject.run, r, _kl(r), cost[0] if cost else None, r.verdict, settled)
 
 
 def _kl(r: Report) -> Estimate:

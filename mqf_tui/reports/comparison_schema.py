@@ -20,7 +20,7 @@ class Side(Part):
 
     ``sure``: how sure its verdict is (None: not known). ``settled``: whether the rule that looked at the
     run again and again settled its verdict (None: there was no such rule); where it did not, nothing is
-    said of how sure the verdict is.
+    said of how sure the verdict is. ``dropped``: why it left a race.
     ``kv_bytes`` is per token, on the basis that the comparison or ranking names.
     """
 
@@ -40,8 +40,14 @@ class Side(Part):
     verdict: Verdict
     sure: Number | None = None
     settled: bool | None = None
+    dropped: str | None = None
     kv_bytes: Number | None = None
     kv_reference: Number | None = None
+
+    @property
+    def left_undecided(self) -> bool:
+        """Whether it left a race before its verdict was settled: what it seems to be is not to be taken."""
+        return self.dropped is not None and self.settled is False
 
 
 class Difference(Part):

@@ -9,12 +9,13 @@ from mqf_tui.reports.chart_parts import Chart, frame, label
 from mqf_tui.reports.deciding import SIGNS
 from mqf_tui.reports.heatmap import heat_level
 from mqf_tui.reports.markup import Markup, element, fitting, text_width, together
-from mqf_tui.reports.sweep_report import is_reference
+from mqf_tui.reports.sweep_report import FEWER, is_reference
 from mqf_tui.reports.sweep_schema import Grid, GridCell
 from mqf_tui.reports.text import inert, kl
 
 _TOP, _HEIGHT, _WIDEST = 80.0, 66.0, 150.0
 _NARROW = 500.0
+_NOTE = 20.0
 _ROOMY = 80.0  # px of a cell that holds the longest verdict
 _SLACK = 0.9  # digits run narrower than text_width has it
 
@@ -53,15 +54,24 @@ def grid_picture(grid: Grid, width: float) -> Chart:
     ]
     described = "; ".join(
         f"keys {inert(grid.rows[c.row])}, values {inert(grid.columns[c.column])}: {kl(c.kl.value)} nats, "
-        f"{c.verdict}{', the cheapest good one' * c.cheapest_good}"
+        f"{c.verdict}{_further(c)}"
         for c in grid.cells
     )
+    height = _TOP + _HEIGHT * len(grid.rows) + 8
+    if any(c.fewer for c in grid.cells):
+        height += _NOTE
+        parts.append(label(0, height - 8, f"{FEWER} fewer chunks: less of the text", small=True))
     return Chart(
         together([frame(f"Keys by values{words}", said, width), *parts]),
         width,
-        _TOP + _HEIGHT * len(grid.rows) + 8,
+        height,
         f"Keys by values. {described}.",
     )
+
+
+def _further(cell: GridCell) -> str:
+    words = ", over fewer chunks" if cell.fewer else ""
+    return words + (", the cheapest good one" if cell.cheapest_good else "")
 
 
 class _Place(NamedTuple):
@@ -81,13 +91,14 @@ def _cell(grid: Grid, cell: GridCell | None, i: int, j: int, place: _Place) -> I
         yield label(middle, y + _HEIGHT / 2 + 4, _first(words, 12, wide - 4), "middle", small=True)
         return
     level = heat_level(cell.kl.value)
-    tip = element("title", f"{inert(cell.setting)}: {kl(cell.kl.value)} nats, {cell.verdict}")
+    tip = element("title", f"{inert(cell.setting)}: {kl(cell.kl.value)} nats, {cell.verdict}{_further(cell)}")
     yield element(
         "rect", tip, x=x + 1, y=y + 1, width=wide - 2, height=_HEIGHT - 2, rx=4, class_=f"cell h{level}"
     )
     sign = SIGNS[cell.verdict]
+    figures = (f"{words}{f' {FEWER}' * cell.fewer}" for words in _figures(cell.kl.value))
     lines = [
-        _first((kl(cell.kl.value), f"{cell.kl.value:.2g}", f"{cell.kl.value:.0e}"), 13, wide, bold=True),
+        _first(tuple(figures), 13, wide, bold=True),
         _first((f"{sign} {cell.verdict}", sign), 12, wide - 4),
     ]
     if cell.kv_bytes is not None:
@@ -96,6 +107,10 @@ def _cell(grid: Grid, cell: GridCell | None, i: int, j: int, place: _Place) -> I
     for k, words in enumerate(lines):
         class_ = f"t{level} {'strong' if k == 0 else 'sub'}"
         yield element("text", words, x=middle, y=y + 21 + 17 * k, text_anchor="middle", class_=class_)
+
+
+def _figures(value: float) -> tuple[str, ...]:
+    return kl(value), f"{value:.2g}", f"{value:.0e}"
 
 
 def _first(words: Sequence[str], size: float, wide: float, *, bold: bool = False) -> str:

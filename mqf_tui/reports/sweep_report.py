@@ -28,6 +28,7 @@ from mqf_tui.reports.sweep_rows import (
 from mqf_tui.reports.sweep_schema import Grid, GridCell, SweepReport
 from mqf_tui.reports.text import UNKNOWN, counted, inert, kl, percent
 
+FEWER = "†"
 FORMATS = ("md", "json", "html", "csv")
 CSV_COLUMNS = (
     *("sweep_id", "model", "run", "setting", "short_setting", "keys", "values", "kernel", "control_of"),
@@ -153,7 +154,10 @@ def _grid(grid: Grid, report: SweepReport) -> Iterator[str]:
     """Rows are the keys' formats, columns the values'."""
     words = f" ({said(grid.words)})" if grid.words else ""
     yield f"#### Keys by values{words}"
-    yield f"In each cell: mean KL, verdict, {kv_head(report.ranking.kv_basis)}. Bold: the cheapest good one."
+    yield (
+        f"In each cell: mean KL, verdict, {kv_head(report.ranking.kv_basis)}. Bold: the cheapest good one."
+        f"{fewer_words(grid)}"
+    )
     cells = {(cell.row, cell.column): cell for cell in grid.cells}
     body = [
         [f"keys {said(row)}", *(_cell(grid, cells, i, j) for j in range(len(grid.columns)))]
@@ -167,8 +171,15 @@ def _cell(grid: Grid, cells: dict[tuple[int, int], GridCell], i: int, j: int) ->
     cell = cells.get((i, j))
     if cell is None:
         return "reference" if is_reference(grid, i, j) else UNKNOWN
-    words = ", ".join([kl(cell.kl.value), cell.verdict, *bytes_of(cell)])
+    words = ", ".join([kl(cell.kl.value), cell.verdict, *bytes_of(cell)]) + f" {FEWER}" * cell.fewer
     return f"**{words} ← cheapest good**" if cell.cheapest_good else words
+
+
+def fewer_words(grid: Grid) -> str:
+    """What the sign of fewer chunks means, a sentence after others; empty where no cell has it."""
+    if not any(cell.fewer for cell in grid.cells):
+        return ""
+    return f" {FEWER} fewer chunks (out of the race, or stopped), so over less of the text than the others."
 
 
 def is_reference(grid: Grid, row: int, column: int) -> bool:

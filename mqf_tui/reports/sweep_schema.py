@@ -67,7 +67,11 @@ class SweepVariant(Part):
 
 
 class GridCell(Part):
-    """One combination of a grid; ``row`` and ``column`` count from 0."""
+    """One combination of a grid; ``row`` and ``column`` count from 0.
+
+    ``fewer``: it scored fewer positions than the setting that scored the most, so that its figures are of
+    less of the text: in a race it was out before.
+    """
 
     row: int
     column: int
@@ -76,6 +80,8 @@ class GridCell(Part):
     kl: Estimate
     kv_bytes: Number | None = None
     verdict: Verdict
+    n_positions: int = 0
+    fewer: bool = False
     cheapest_good: bool = False
 
 
