@@ -384,3 +384,19 @@ async def test_tiny_terminals_and_resizing() -> None:
             await pilot.pause(0.3)
         assert app.screen.query_one(DataTable).row_count == 3
         assert "mean KL" in screen_text(app)
+
+
+async def test_escape_closes_the_help_while_it_runs_and_after() -> None:
+    measurement = begun()
+    async with running() as (app, pilot):
+        await app.push_screen(LiveScreen(measurement))
+        for screen in (LiveScreen, SweepScreen):
+            await until(pilot, lambda wanted=screen: isinstance(app.screen, wanted) and app.screen.is_mounted)
+            await pilot.press("f1")
+            await until(pilot, lambda: app.screen.query("HelpPanel"))
+            await pilot.press("escape")
+            await until(pilot, lambda: not app.screen.query("HelpPanel"))
+            assert isinstance(app.screen, screen)
+            for i in range(3):
+                measurement.take(Finished(report(i), makers.positions(seed=i), i))
+            measurement.take(Swept("s1", 2, 6, 9.0))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widgets import Footer, HelpPanel
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
@@ -36,6 +36,18 @@ class BaseScreen(Screen[None]):
         """The app, as what it is."""
         return cast("MqfTuiApp", self.app)
 
+    @property
+    def helping(self) -> bool:
+        """Whether the help is open."""
+        return bool(self.query(HelpPanel))
+
     def action_back(self) -> None:
+        """Close the help where it is open; else to the screen before."""
+        if self.helping:
+            self.app.action_hide_help_panel()
+        else:
+            self.leave()
+
+    def leave(self) -> None:
         """To the screen before."""
         self.dismiss()

@@ -188,11 +188,11 @@ class LiveScreen(BaseScreen):
         return text
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Pause and stop while it runs, back when it is over."""
+        """Pause and stop while it runs, back when it is over or the help is open."""
         del parameters
         if action in ("pause", "stop"):
             return not self._over
-        return self._over if action == "back" else True
+        return self._over or self.helping if action == "back" else True
 
     def _ended(self, s: Snapshot) -> None:
         self._over = True

@@ -129,7 +129,7 @@ class ModelsScreen(BaseScreen):
         else:
             self.mqf.set_up(model)
 
-    def action_back(self) -> None:
+    def leave(self) -> None:
         """Empty the filter; there is nothing behind this screen."""
         self.query_one("#filter", Input).value = ""
 
