@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from mqf_tui.app.app import MqfTuiApp
 from mqf_tui.app.preflight import choice_words
@@ -193,3 +194,39 @@ async def test_no_words_are_cut_at_80_columns(tmp_path: Path, config: dict[str, 
                             choice.kept = kept
                         lines = [line.rstrip() for line in choice.render().plain.splitlines()]
                         assert max(map(len, lines)) <= choice.content_size.width, lines
+
+
+async def test_choices_are_kept_for_each_model_while_the_app_runs(demo_model: Path, tmp_path: Path) -> None:
+    other = stub_folder(tmp_path / "mixed", SPECIAL["llama sliding"])
+    async with running() as (app, pilot):
+        await set_up(app, pilot, demo_model)
+        app.screen.query_one("#bits", MultiChoice).choose_all((8, 4))
+        app.screen.query_one("#formats", MultiChoice).choose_all(("alike", "mxfp4"))
+        app.screen.query_one("#length", Choice).pick(384)
+        app.screen.query_one("#corpus", Choice).pick("a file")
+        await pilot.pause()
+        app.screen.query_one("#file", Input).value = "notes.txt"
+        await pilot.pause()
+        await pilot.press("escape")
+        await set_up(app, pilot, other)
+        assert values(app, "bits") == (8,)
+        await pilot.press("escape")
+        await set_up(app, pilot, demo_model)
+        assert values(app, "bits") == (8, 4)
+        assert values(app, "formats") == ("alike", "mxfp4")
+        assert app.screen.query_one("#length", Choice).value == 384
+        assert app.screen.query_one("#corpus", Choice).value == "a file"
+        assert app.screen.query_one("#file", Input).value == "notes.txt"
+        assert app.screen.query_one("#file").display
+
+
+async def test_escape_closes_the_help_and_nothing_else(demo_model: Path) -> None:
+    async with running() as (app, pilot):
+        await set_up(app, pilot, demo_model)
+        await pilot.press("f1")
+        await until(pilot, lambda: app.screen.query("HelpPanel"))
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.query("HelpPanel"))
+        assert isinstance(app.screen, SetupScreen)
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, SetupScreen))

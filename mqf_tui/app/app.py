@@ -17,7 +17,7 @@ from mqf_tui.app.screens.models import ModelsScreen
 from mqf_tui.app.screens.quit import QuitScreen
 from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.runs import RunsScreen
-from mqf_tui.app.screens.setup import SetupScreen
+from mqf_tui.app.screens.setup import Choices, SetupScreen
 from mqf_tui.app.screens.sweep import SweepScreen
 from mqf_tui.app.themes import DEFAULT, themes
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
@@ -44,6 +44,7 @@ class MqfTuiApp(App[None]):
         super().__init__()
         self.bridge = Bridge()
         self._first = settings
+        self._choices: dict[str, Choices] = {}  # of the set-up, by the model's folder
         self._autostart = autostart
 
     def on_mount(self) -> None:
@@ -71,7 +72,8 @@ class MqfTuiApp(App[None]):
     def set_up(self, model: LocalModel) -> None:
         """Open the set-up for a model."""
         if not isinstance(self.screen, SetupScreen):  # Enter, pressed twice
-            self.push_screen(SetupScreen(model))
+            folder = str(model.facts.folder) if model.facts is not None else ""
+            self.push_screen(SetupScreen(model, self._choices.setdefault(folder, {})))
 
     def measure(self, settings: KVSettings | SweepSettings) -> None:
         """Start a measurement of one or more settings and show it."""

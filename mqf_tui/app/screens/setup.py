@@ -32,6 +32,8 @@ from mqf_tui.reports.setting_words import KERNELS
 from mqf_tui.reports.text import inert
 
 SECONDS_TO_LOOK = 0.5
+# The values of each line by its id; of the line for a path its text.
+Choices = dict[str, tuple[int | str | None, ...]]
 
 
 class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -71,8 +73,11 @@ class SetupScreen(BaseScreen):
         *COMMON,
     ]
 
-    def __init__(self, model: LocalModel) -> None:
+    def __init__(self, model: LocalModel, choices: Choices | None = None) -> None:
+        """``choices``: what was chosen for this model before, kept up to date."""
         super().__init__()
+        self._choices: Choices = {} if choices is None else choices
+        self._before = dict(self._choices)
         assert model.facts is not None
         self._model, self._facts = model, model.facts
         self._shape = read_shape(model.facts)
@@ -101,12 +106,29 @@ class SetupScreen(BaseScreen):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Focus the first setting; read past speeds in the background."""
+        """Choose what was chosen before, focus the first setting; read past speeds in the background."""
+        self._restore()
         self.query_one("#file").display = False
         self.query_one("#bits").focus()
         self._show_estimate()
         self._read_runs()
         self._look = self.set_interval(SECONDS_TO_LOOK, self._look_again)
+
+    def _restore(self) -> None:
+        """What does not work any more is left out."""
+        for choice in self.query(Choice):
+            values = self._before.get(choice.id or "")
+            if values and isinstance(choice, MultiChoice):
+                choice.choose_all(values)
+            elif values:
+                choice.pick(values[0])
+        self.query_one("#file", Input).value = str(self._before.get("file", ("",))[0])
+
+    def _keep(self) -> None:
+        for choice in self.query(Choice):
+            several = isinstance(choice, MultiChoice)
+            self._choices[choice.id or ""] = choice.values if several else (choice.value,)
+        self._choices["file"] = (self.query_one("#file", Input).value,)
 
     def _look_again(self) -> None:
         """The device's speed becomes known by and by."""
@@ -129,6 +151,7 @@ class SetupScreen(BaseScreen):
     @on(Choice.Changed)
     @on(Input.Changed)
     def _show_estimate(self) -> None:
+        self._keep()
         self.query_one("#file").display = self._value("corpus") == FILE
         self.query_one("#bits").set_class(ALIKE not in self._values("formats"), "-idle")
         try:
