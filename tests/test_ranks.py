@@ -16,7 +16,17 @@ import pytest
 
 from mqf_tui import api
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.events import ChunkFinished, Event, Failed, Finished, Started, Stopped, Swept
+from mqf_tui.fidelity.errors import OutOfMemoryError
+from mqf_tui.fidelity.events import (
+    ChunkFinished,
+    Event,
+    Failed,
+    Finished,
+    Started,
+    StepScored,
+    Stopped,
+    Swept,
+)
 from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.library.spool import Spool
@@ -258,10 +268,21 @@ def test_a_model_over_two_ranks_gives_what_one_gives(split: str, tmp_path: Path)
             for layers in ("all", "1:4g32")
         )
     )
-    events = list(api.sweep_events(asked, fleet=fleet_of(ranks=2, split=split)))
+    # One rank has room for less than the other: both must go through the model as that one can.
+    small = rank_program(
+        tmp_path,
+        "from dataclasses import replace\n"
+        "from mqf_tui.fidelity import planning; plan = planning.plan_memory\n"
+        "less = lambda *a, **k: replace(plan(*a, **k), variants_per_pass=1, step=32)\n"
+        "if os.environ['MLX_RANK'] == '1': planning.plan_memory = less",
+    )
+    fleet = fleet_of(ranks=2, split=split, python=str(small))
+    events = list(api.sweep_events(asked, fleet=fleet))
     found, expected = finished(iter(events)), finished(api.sweep_events(asked))
     plans = next(event.plans for event in events if isinstance(event, Started))
     assert plans[1].recipe.sets == "0:16,1:4g32,2-3:16"
+    steps = [(event.variant, event.step) for event in events if isinstance(event, StepScored)]
+    assert steps == [(0, 0), (0, 1), (1, 0), (1, 1)] * 3
     for variant, one in found.items():
         other = expected[variant]
         assert f"model split ({split})" in one.report.device
@@ -294,6 +315,38 @@ def test_a_model_that_lost_a_share_ends_the_sweep(tmp_path: Path) -> None:
     assert failed.report is not None
     assert failed.report.partial
     assert failed.report.n_chunks == len(kept)
+    assert not ranks_of(os.getpid())
+
+
+# What keeps one of two ranks from going on: a plan that does not fit, memory that is gone on the way.
+NO_ROOM = {
+    "from mqf_tui.fidelity import planning; plan = planning.plan_memory\n"
+    "full = lambda *a, **k: replace(plan(*a, **k), limit_bytes=10**6, advice='this is too much.')\n"
+    "if os.environ['MLX_RANK'] == '1': planning.plan_memory = full": "rank 1: this is too much.",
+    "from mqf_tui.fidelity import watchdog; read = watchdog.read_memory; looks = []\n"
+    "less = lambda: (looks.append(1), replace(read(), free=10**6 if len(looks) > 10 else 10**12))[1]\n"
+    "if os.environ['MLX_RANK'] == '1': watchdog.read_memory = less": "rank 1: only 1.0 MB of memory are left",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", NO_ROOM)
+def test_a_rank_without_room_for_its_share_ends_the_sweep(broken: str, tmp_path: Path) -> None:
+    corpus = str(text_file(tmp_path / "text"))
+    one = KVSettings(str(split_model(tmp_path / "model")), kv_bits=4, chunk_length=300, corpus=corpus)
+    python = str(rank_program(tmp_path, f"from dataclasses import replace\n{broken}"))
+    kept: list[int] = []
+    *_, failed, swept = api.sweep_events(
+        SweepSettings((one,)),
+        fleet=fleet_of(ranks=2, split="tensor", python=python),
+        keep=lambda chunk, _positions: kept.append(chunk),
+    )
+    assert isinstance(failed, Failed)
+    assert isinstance(swept, Swept)
+    assert isinstance(swept.error, OutOfMemoryError)
+    assert str(swept.error).startswith(NO_ROOM[broken])
+    assert (failed.report.n_chunks if failed.report else 0) == len(kept)
+    assert bool(kept) == ("watchdog" in broken)
     assert not ranks_of(os.getpid())
 
 

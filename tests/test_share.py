@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from mqf_tui import api
 from mqf_tui.fidelity import corpora, loading
+from mqf_tui.fidelity import device as devices
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.corpora import Chunks
+from mqf_tui.fidelity.errors import OutOfMemoryError
 from mqf_tui.fidelity.events import Finished
 from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
@@ -61,13 +64,16 @@ def chunks(asked: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> Chunks:
     return made
 
 
-def dealt(asked: SweepSettings, text: Chunks, deals: list[tuple[int, list[int]]]) -> tuple[Heard, Share]:
+def dealt(
+    asked: SweepSettings, text: Chunks, deals: list[tuple[int, list[int]]], free: int = 0, beside: int = 1
+) -> tuple[Heard, Share]:
     heard, inbox = Heard(), queue.SimpleQueue[Message]()
     for chunk, variants in deals:
         inbox.put(Message("score", {"chunk": chunk, "variants": variants}))
     inbox.put(Message("end"))
-    share = Share(asked, api.facts_of(asked.first), Control(), text, heard)  # type: ignore[arg-type]
-    share.work(inbox)
+    share = Share(asked, api.facts_of(asked.first), Control(), text, heard, beside=beside)  # type: ignore[arg-type]
+    device = devices.prepare()
+    share.work(inbox, replace(device, memory_bytes=free or device.memory_bytes))
     return heard, share
 
 
@@ -113,3 +119,11 @@ def test_a_setting_that_is_out_is_not_scored(asked: SweepSettings, chunks: Chunk
     assert share.variant_passes == 3
     scored = [message.fields["variants"].keys() for message in heard.messages if message.word == "scored"]
     assert [list(variants) for variants in scored] == [[0, 1], [1]]
+
+
+def test_ranks_on_one_machine_share_what_is_free(asked: SweepSettings, chunks: Chunks) -> None:
+    free = 500 * 10**6  # a tiny model: next to all that it takes is the process
+    dealt(asked, chunks, [], free)
+    for limit in (None, 40 * 10**9):
+        with pytest.raises(OutOfMemoryError, match=r"the limit is 125 MB.*or use fewer ranks"):
+            dealt(replace(asked, memory_limit=limit), chunks, [], free, beside=4)

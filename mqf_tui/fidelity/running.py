@@ -31,6 +31,7 @@ from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.prefixes import Prefix, Sharing
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.racing import Race
@@ -105,11 +106,10 @@ class RunningSweep:
     def _estimated(self, device: Device) -> Estimated:
         """How to go through memory; raises OutOfMemoryError where no way fits."""
         from mqf_tui.fidelity.device import keep_for_reuse
-        from mqf_tui.fidelity.planning import plan_memory
         from mqf_tui.fidelity.timing import expected_time
         from mqf_tui.fidelity.watchdog import Watchdog
 
-        plan = plan_memory(self.facts, self.settings, device)
+        plan = self._memory(device)
         if not plan.fits:
             raise OutOfMemoryError(plan.advice or "this does not fit into memory; use shorter chunks.")
         self._per_pass, self._step = plan.variants_per_pass, plan.step
@@ -117,6 +117,11 @@ class RunningSweep:
         keep_for_reuse(plan.step_bytes)
         self._watchdog = Watchdog(self.settings.memory_limit, plan.step_bytes)
         return Estimated(plan, expected_time(self.facts, self.settings, plan, device, self.past))
+
+    def _memory(self, device: Device) -> MemoryPlan:
+        from mqf_tui.fidelity.planning import plan_memory
+
+        return plan_memory(self.facts, self.settings, device)
 
     def _attending(self, model: Any) -> AbstractContextManager[None]:
         from mqf_tui.fidelity.attention import installed

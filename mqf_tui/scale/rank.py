@@ -64,7 +64,7 @@ def _work(line: Line, inbox: queue.SimpleQueue[Message], control: Control) -> No
         return
     from mqf_tui.fidelity import device as devices
 
-    devices.prepare()  # OpenBLAS goes before MLX
+    device = devices.prepare()  # OpenBLAS goes before MLX; and what is free, before any rank loads
     group, same = _joined(fields["backend"], fields["n"], fields["digest"])
     if fields["split"] == "chunks":
         # mlx.launch sends these to all when one has died; here the others can go on.
@@ -84,7 +84,7 @@ def _work(line: Line, inbox: queue.SimpleQueue[Message], control: Control) -> No
         group=group,
         speaks=lonely or _rank() == 0,
         beside=fields["beside"],
-    ).work(inbox)
+    ).work(inbox, device)
 
 
 def _joined(backend: str, n: int, digest: str) -> tuple[Any, bool]:

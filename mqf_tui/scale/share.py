@@ -7,6 +7,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import Event, Loading, Plan, StepScored
 from mqf_tui.fidelity.facts import ModelFacts
@@ -22,6 +24,7 @@ from mqf_tui.scale.wire import Line, Message
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.replaying import Replay
 
@@ -56,16 +59,18 @@ class Share(RunningSweep):
         self._all_sharing = Sharing()
         self._all_kinds: tuple[LayerKind, ...] = ()  # the kinds of all layers of a pipeline
 
-    def work(self, inbox: queue.SimpleQueue[Message]) -> None:
-        """Load, then score what is asked for until "end" is; raises what goes wrong."""
-        from mqf_tui.fidelity import device as devices
+    def work(self, inbox: queue.SimpleQueue[Message], device: Device) -> None:
+        """Load, then score what is asked for until "end" is; raises what goes wrong.
 
-        device = devices.prepare()
-        devices.reset_peak_memory()
-        if self._split == "chunks":
-            limit = self.settings.memory_limit or device.memory_bytes
-            self.settings = replace(self.settings, memory_limit=limit // self._beside)
-            self._estimated(device)
+        ``device``: as it was before any rank on this machine began to load.
+        """
+        from mqf_tui.fidelity.device import reset_peak_memory
+
+        reset_peak_memory()
+        device = self._with_own_memory(device)
+        self._estimated(device)
+        if self._splits:
+            self._spare = 0.0  # which beginnings are kept would be each rank's own decision
         loading = self._model(device)
         while True:
             try:
@@ -84,12 +89,47 @@ class Share(RunningSweep):
             while (message := inbox.get()).word == "score":
                 self._dealt(model, message.fields["chunk"], message.fields["variants"])
 
+    @property
+    def _splits(self) -> bool:
+        """Whether this rank holds a share of the model only."""
+        return self._split != "chunks" and self._ranks is not None
+
+    def _with_own_memory(self, device: Device) -> Device:
+        """The device with this rank's part of what is free, or may be used, on its machine."""
+        if self._beside == 1:
+            return device
+        most = min(filter(None, (self.settings.memory_limit, device.memory_bytes)), default=0)
+        self.settings = replace(self.settings, memory_limit=most // self._beside or None)
+        return replace(device, memory_bytes=most // self._beside)
+
+    def _memory(self, device: Device) -> MemoryPlan:
+        if not self._splits:
+            plan = super()._memory(device)
+            if not plan.fits and plan.advice and self._beside > 1:
+                return replace(plan, advice=f"{plan.advice[:-1]}, or use fewer ranks on this machine.")
+            return plan
+        from mqf_tui.fidelity.planning import plan_memory
+
+        plan = plan_memory(self.facts, self.settings, device, n_parts=self._ranks.size())
+        return self._agreed(plan) if plan.fits else plan
+
+    def _agreed(self, plan: MemoryPlan) -> MemoryPlan:
+        """The plan with the passes that all ranks have room for: they must run the same ones."""
+        import mlx.core as mx
+
+        own = mx.array([[plan.variants_per_pass, plan.step]], mx.uint32)
+        gathered = mx.distributed.all_gather(own, group=self._ranks, stream=mx.cpu)
+        mx.eval(gathered)  # with Python's lock given up: this may be ended while it waits
+        together, step = np.array(gathered).min(axis=0).tolist()
+        return replace(plan, variants_per_pass=together, step=step)
+
     def _model(self, device: Device) -> Generator[Event, None, Any]:
-        if self._split == "chunks" or self._ranks is None:
+        if not self._splits:
             return (yield from super()._model(device))
         from mqf_tui.scale.splitting import load_split, whole_kinds
 
         trusted = self.settings.first.trust_remote_code
+        assert self._split != "chunks"
         if self._split == "pipeline":
             self._all_kinds = whole_kinds(self.facts, trust_remote_code=trusted)
         model: Any = None

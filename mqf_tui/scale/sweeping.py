@@ -85,10 +85,13 @@ class DealtSweep(RunningSweep):
         from mqf_tui.fidelity.planning import plan_memory
 
         # What one rank needs. Each looks for itself whether it has that: other machines are not known here.
-        fleet, limit = self._crew.fleet, self.settings.memory_limit or device.memory_bytes
-        limit = limit // len(fleet) if fleet.is_local and fleet.split == "chunks" else 0
-        device = replace(device, memory_bytes=limit)
-        return Estimated(plan_memory(self.facts, replace(self.settings, memory_limit=None), device))
+        # Neither is their pace; and ranks on one machine share its processors, so a time divided by their
+        # number would be too short.
+        fleet, n = self._crew.fleet, len(self._crew.fleet)
+        limit = min(filter(None, (self.settings.memory_limit, device.memory_bytes)), default=0)
+        device = replace(device, memory_bytes=limit // n if fleet.is_local else 0)
+        settings, parts = replace(self.settings, memory_limit=None), 1 if fleet.split == "chunks" else n
+        return Estimated(plan_memory(self.facts, settings, device, n_parts=parts))
 
     def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
         self._cut = yield from super()._chunks(corpus)
