@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,20 @@ from mqf_tui.fidelity.engine import measure
 from mqf_tui.fidelity.errors import BadSettingError, UnsupportedModelError
 from mqf_tui.fidelity.events import Failed, Finished, StepScored, Stopped
 from mqf_tui.fidelity.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.greedy import Choice, Option
+from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.recipes import Recipe
-from mqf_tui.fidelity.sensitivity import Alone, Sensed, sense
+from mqf_tui.fidelity.sensitivity import Alone, Outcome, Sensed, sense
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.shapes import CacheLayer
-from mqf_tui.fidelity.tuning import Stage, Tuned, TuneSettings, tune
+from mqf_tui.fidelity.tuning import Candidate, Stage, Trials, Tuned, TuneSettings, proposed, tune
+from mqf_tui.fidelity.tuning_summary import answer
 from mqf_tui.fidelity.tuning_table import Table, kl_at
 from mqf_tui.reports.schema import Estimate
 from mqf_tui.reports.sensitivity_schema import CacheSide, LayerCost, Sensitivity
+from mqf_tui.reports.tuning_report import to_markdown
+from mqf_tui.reports.tuning_schema import TunedSetting
 
 from . import makers, tiny_configs
 
@@ -293,10 +299,77 @@ def test_tuned_to_a_kl_as_measured(facts: ModelFacts) -> None:
     assert tuning.met
     assert tuned.report.kl.mean <= 0.01
     assert tuning.recipe.predicted_kl > 0
-    within = [one for one in tuning.tried if one.kl.value <= 0.01]
-    assert all(one.kv_bytes >= tuning.recipe.kv_bytes for one in within)
+    like = [one for one in tuning.tried if one.kl.value <= 0.01 and one.surely >= tuning.recipe.surely]
+    assert all(one.kv_bytes >= tuning.recipe.kv_bytes for one in like)
     assert len(tuning.sensitivity) == 2
     assert {s.format for s in tuning.sensitivity} == {"4g32", "2g32"}
+
+
+def _trials(*kls: tuple[float, float | None]) -> Trials:
+    """Recipes as if measured: mean KL and where its interval ends, each of more bytes than the one before."""
+    trials = Trials(Table(1, ((0, "keys"),), ((),), {}, 0.0), Sensed(()))
+    for i, (mean, high) in enumerate(kls):
+        recipe = Recipe((parsed(("2", "3", "4", "6", "8")[i]),))
+        low = None if high is None else 0.0
+        report: Any = SimpleNamespace(kl=SimpleNamespace(mean=mean, ci_low=low, ci_high=high))
+        trials.candidates[recipe] = Candidate(Choice((Option(str(i), mean, 100.0 + i),)), recipe)
+        trials.outcomes[recipe] = Outcome(report, Positions.empty())
+    return trials
+
+
+@pytest.mark.parametrize(
+    ("kls", "chosen"),
+    [
+        ([(0.9, 1.1), (0.7, 0.95), (0.3, 0.5)], 101),
+        ([(1.2, 1.5), (0.9, 1.1), (0.8, 1.05)], 101),
+        ([(1.4, 1.6), (1.2, 1.5)], 101),
+        ([(0.9, None), (0.7, None)], 100),
+    ],
+)
+def test_a_recipe_whose_interval_keeps_to_the_goal_goes_first(kls: Any, chosen: int) -> None:
+    trials = _trials(*kls)
+    assert proposed(TuneSettings(_base(), max_kl=1.0), trials).choice.bytes == chosen
+
+
+def test_the_answer_says_where_the_goal_is_not_surely_kept() -> None:
+    def said(mean: float, ci: tuple[float, float] | None, *, partial: bool = False) -> str:
+        within, surely = mean <= 0.01, ci is not None and ci[1] <= 0.01
+        setting = TunedSetting(
+            setting="recipe",
+            uniform=False,
+            layers=[],
+            kv_bytes=100,
+            predicted_kl=mean,
+            kl=Estimate(value=mean, ci=ci),
+            flips=Estimate(value=0.0),
+            verdict="good",
+            within=within,
+            surely=surely,
+        )
+        return answer(TuneSettings(_base(), max_kl=0.01), setting, [], 400, partial=partial)
+
+    assert "its interval reaches 0.0121, so the goal is not surely kept" in said(0.0095, (0.007, 0.0121))
+    assert "surely" not in said(0.007, (0.005, 0.0095))
+    assert "without an interval: the goal is not surely kept" in said(0.007, None)
+    assert "no recipe of these formats kept to 0.01" in said(0.02, (0.01, 0.03))
+    assert "no recipe tried so far kept to 0.01" in said(0.02, (0.01, 0.03), partial=True)
+
+
+def test_a_goal_is_aimed_at_with_the_whole_interval(facts: ModelFacts) -> None:
+    """Over one chunk there is none, and the report says so; over ten some recipe has all of it below."""
+    one, ten = (
+        list(tune(TuneSettings(_base(max_chunks=n), max_kl=0.01, sensed_chunks=1), facts, Control()))[-1]
+        for n in (1, 10)
+    )
+    assert isinstance(one, Tuned)
+    assert isinstance(ten, Tuned)
+    assert one.tuning.met
+    assert not one.tuning.recipe.surely
+    assert "| not surely |" in to_markdown(one.tuning)
+    assert ten.tuning.recipe.surely
+    assert ten.report.kl.ci_high is not None
+    assert ten.report.kl.mean < ten.report.kl.ci_high <= 0.01
+    assert f"it is the best of {1 + len(ten.tuning.tried)} recipes there" in to_markdown(ten.tuning)
 
 
 def test_a_prediction_that_is_too_low_is_stepped_back_from(

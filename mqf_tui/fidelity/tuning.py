@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -130,6 +131,13 @@ class Trials:
         report = self.outcomes[candidate.recipe].report
         return report.kl.mean if report else 0.0
 
+    def most(self, candidate: Candidate) -> float:
+        """The upper end of its interval; infinite where there is none (one chunk)."""
+        report = self.outcomes[candidate.recipe].report
+        if report is None:
+            return 0.0
+        return math.inf if report.kl.ci_high is None else report.kl.ci_high
+
     @property
     def mixed(self) -> list[Candidate]:
         """Candidates that are no uniform setting, in the order they were tried."""
@@ -148,8 +156,8 @@ def tune(
 
     Sensed comes as soon as every layer was measured alone, or as far as that came. A round that ends early
     gives a Stopped or Failed with a partial report for each setting of it, and then the last event: Tuned
-    where an earlier round measured a recipe. A recipe that misses ``max_kl`` is followed by a
-    smaller step, at most ROUNDS times; if none keeps to it the one of least KL is given, and Tuning says so.
+    where an earlier round measured a recipe. Where no recipe's interval ends close below ``max_kl`` another
+    step follows, at most ROUNDS in all; if none keeps to it the one of least KL is given, and Tuning says so.
     ``run`` measures a sweep; None: this process's engine does.
     """
     try:
@@ -239,14 +247,20 @@ def _first_limits(settings: TuneSettings) -> list[float]:
 
 
 def _next_limits(settings: TuneSettings, trials: Trials) -> list[float]:
-    """What the next round's recipe may cost, by how far predictions were off; [] to stop."""
+    """What the next round's recipe may cost, by how far predictions were off; [] to stop.
+
+    Aimed at is the upper end of the interval: a mean of exactly the goal is as likely above it as below.
+    """
     if settings.max_kl is None:
         return []
     goal = settings.max_kl
-    if any(CLOSE * goal <= trials.kl(c) <= goal for c in trials.mixed):
+    known = all(math.isfinite(trials.most(c)) for c in trials.mixed)
+    found = {c.recipe: trials.most(c) if known else trials.kl(c) for c in trials.mixed}
+    if any(CLOSE * goal <= cost <= goal for cost in found.values()):
         return []
-    near = min(trials.mixed, key=lambda c: abs(trials.kl(c) - goal))
-    return [MARGIN * goal * near.choice.kl / trials.kl(near)] if trials.kl(near) > 0 else []
+    near = min(trials.mixed, key=lambda c: abs(found[c.recipe] - goal))
+    cost = found[near.recipe]
+    return [MARGIN * goal * near.choice.kl / cost] if cost > 0 else []
 
 
 def _candidates(settings: TuneSettings, trials: Trials, limits: Sequence[float]) -> list[Candidate]:
@@ -349,12 +363,14 @@ def _as_far(last: Swept, outcome: Outcome, report: Report, variant: int) -> Stop
 
 
 def proposed(settings: TuneSettings, trials: Trials) -> Candidate:
-    """The recipe of fewest bytes that keeps to the goal as measured; where none does, that of least KL."""
+    """The recipe of fewest bytes whose whole interval keeps to the goal, or else whose mean does; where none
+    does, that of least KL."""
     table, mixed = trials.table, trials.mixed
     if settings.max_kl is None:
         return mixed[0]
     goal = settings.max_kl
+    surely = [c for c in mixed if trials.most(c) <= goal]
     within = [c for c in mixed if trials.kl(c) <= goal]
-    if within:
-        return min(within, key=lambda c: (table.bytes(c.choice), trials.kl(c)))
+    if surely or within:
+        return min(surely or within, key=lambda c: (table.bytes(c.choice), trials.kl(c)))
     return min(mixed, key=trials.kl)

@@ -55,7 +55,7 @@ def summary(
         max_kl=settings.max_kl,
         max_kv_bytes=settings.max_kv_bytes,
         met=recipe.within,
-        answer=answer(settings, recipe, uniform, full),
+        answer=answer(settings, recipe, uniform, full, partial=bool(_ended(last))),
         n_layers=trials.table.n_layers,
         full_bytes=full,
         recipe=recipe,
@@ -82,18 +82,33 @@ def _ended(last: Swept | None) -> str:
 
 
 def answer(
-    settings: TuneSettings, recipe: TunedSetting, uniform: list[TunedSetting], full_bytes: float
+    settings: TuneSettings,
+    recipe: TunedSetting,
+    uniform: list[TunedSetting],
+    full_bytes: float,
+    *,
+    partial: bool = False,
 ) -> str:
     """What to take, in a sentence, and whether the mix is worth it."""
     times = full_bytes / recipe.kv_bytes
     size = f"{recipe.kv_bytes:,.0f} KV bytes per token ({times:.1f}× smaller than 16-bit)"
     if not recipe.within and settings.max_kl is not None:
+        which = "tried so far" if partial else "of these formats"
         return (
-            f"no recipe of these formats kept to {settings.max_kl:g} nats as measured; the nearest has a "
+            f"no recipe {which} kept to {settings.max_kl:g} nats as measured; the nearest has a "
             f"mean KL of {kl_words(recipe.kl.value)} at {size}."
         )
     took = f"the recipe has a mean KL of {kl_words(recipe.kl.value)} at {size}"
-    return f"{took}; {_worth(recipe, uniform)}"
+    return f"{took}{_doubt(settings, recipe)}; {_worth(recipe, uniform)}"
+
+
+def _doubt(settings: TuneSettings, recipe: TunedSetting) -> str:
+    """That the interval goes beyond the goal, where it does."""
+    if recipe.surely or settings.max_kl is None:
+        return ""
+    if recipe.kl.ci is None:
+        return ", of one chunk and so without an interval: the goal is not surely kept"
+    return f"; its interval reaches {kl_words(recipe.kl.ci[1])}, so the goal is not surely kept"
 
 
 def _toml(report: Report, recipe: TunedSetting, chosen: Candidate) -> str:
@@ -139,7 +154,7 @@ def _setting(settings: TuneSettings, trials: Trials, one: Candidate, chosen: Can
     outcome, size = trials.outcomes[one.recipe], trials.table.bytes(one.choice)
     report = outcome.report
     assert report is not None
-    goal = settings.max_kl
+    goal, room = settings.max_kl, size <= (settings.max_kv_bytes or 0)
     return TunedSetting(
         setting=_name(one, trials),
         uniform=one.uniform,
@@ -149,7 +164,8 @@ def _setting(settings: TuneSettings, trials: Trials, one: Candidate, chosen: Can
         kl=_estimate(report.kl.mean, report.kl.ci_low, report.kl.ci_high),
         flips=_estimate(report.flip_rate, report.flip_ci_low, report.flip_ci_high),
         verdict=report.verdict,
-        within=report.kl.mean <= goal if goal is not None else size <= (settings.max_kv_bytes or 0),
+        within=room if goal is None else report.kl.mean <= goal,
+        surely=room if goal is None else trials.most(one) <= goal,
         difference=None if one is chosen else _difference(trials, one, chosen),
     )
 

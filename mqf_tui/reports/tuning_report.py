@@ -41,6 +41,7 @@ def _blocks(tuning: Tuning) -> Iterator[str]:
         f"{counted(tuning.n_chunks, 'chunk')} of {said(tuning.corpus.name)}; predicted: what its parts cost "
         "alone, added up."
     )
+    yield said(_same_text(tuning))
     yield _settings(tuning)
     if tuning.warnings:
         yield "\n>\n".join(f"> ⚠ {said(warning + '.')}" for warning in tuning.warnings)
@@ -57,6 +58,16 @@ def _blocks(tuning: Tuning) -> Iterator[str]:
         yield from _alone(found)
     if tuning.rule:
         yield said(tuning.rule)
+
+
+def _same_text(tuning: Tuning) -> str:
+    """That choosing and measuring were not apart."""
+    n = 1 + len(tuning.tried)
+    best = f", and it is the best of {n} recipes there" if n > 1 else ""
+    return (
+        f"The recipe was chosen and measured on the same text{best}, so it may cost more elsewhere: "
+        "measure it on other text before relying on it (mqf-tui kv MODEL --recipe FILE --corpus FILE)."
+    )
 
 
 def goal_words(tuning: Tuning) -> str:
@@ -85,7 +96,7 @@ def _row(one: TunedSetting, *, bold: bool) -> list[str]:
         difference,
         spread(one.flips.value, one.flips.ci, percent),
         one.verdict,
-        "yes" if one.within else "no",
+        "no" if not one.within else "yes" if one.surely else "not surely",
     ]
 
 

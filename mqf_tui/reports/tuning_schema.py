@@ -26,7 +26,7 @@ class TunedSetting(Part):
 
     ``predicted_kl``: the sum of what its parts cost alone. ``kl``: what it was measured to cost.
     ``difference``: its mean KL less the proposed recipe's, position by position; None of the recipe itself.
-    ``within``: whether it keeps to the goal.
+    ``within``: whether it keeps to the goal, as a mean KL was measured; ``surely``: with its whole interval.
     """
 
     setting: str
@@ -38,13 +38,15 @@ class TunedSetting(Part):
     flips: Estimate
     verdict: Verdict
     within: bool
+    surely: bool = False
     difference: Estimate | None = None
 
 
 class Tuning(Part):
     """A mixed recipe for one model, measured as a whole.
 
-    Goal: ``max_kl`` (nats) or ``max_kv_bytes``. ``met``: whether ``recipe`` keeps to it. ``tried``: recipes
+    Goal: ``max_kl`` (nats) or ``max_kv_bytes``. ``met``: whether ``recipe`` keeps to it as
+    measured; ``recipe.surely`` whether that can be relied on. ``tried``: recipes
     that were measured and not proposed; ``uniform``: settings of about the recipe's size without a mix.
     ``rule``: how widths that were not measured layer by layer were predicted. ``full_bytes``: the cache in
     full precision. ``command``: the command line that measures the recipe again. ``toml``: the recipe as a
