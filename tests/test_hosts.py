@@ -12,19 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
-from mqf_tui.fidelity.positions import ARRAYS
+from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.verdict import limited
+from mqf_tui.scale.crew import Crew
 from mqf_tui.scale.dealing import Dealer
-from mqf_tui.scale.desk import Desk
+from mqf_tui.scale.desk import Desk, Said
 from mqf_tui.scale.errors import HostError
 from mqf_tui.scale.hosts import Fleet, Host, check_logins, fleet_of
 from mqf_tui.scale.launching import launch_line, printed
 from mqf_tui.scale.messages import packed, settings_from_json, settings_to_json, unpacked
-from mqf_tui.scale.wire import Line
+from mqf_tui.scale.wire import Line, Message
 from tests.makers import positions
 
 
@@ -222,3 +224,42 @@ def test_options_about_ranks_need_ranks() -> None:
     fleet = fleet_from(began)
     assert fleet is not None
     assert len(fleet) == 2
+
+
+class Script:
+    """In place of desk and launcher: what ranks say, one after another."""
+
+    first_death = None
+
+    def __init__(self, said: list[Said]) -> None:
+        self._said = said
+
+    def hear(self, _seconds: float) -> Said:
+        return self._said.pop(0)
+
+    def tell(self, *_said: object, **_fields: object) -> None: ...
+
+    def drop(self, _rank: int) -> None: ...
+
+
+@pytest.mark.parametrize("devices", [("M2", "M4"), ("M2", "M2")])
+def test_a_chunk_that_is_dealt_anew_counts_once(devices: tuple[str, str]) -> None:
+    """Ranks of two kinds find other numbers: none of those of the dead one may stand beside the other's."""
+    found = [positions(1, 3, seed=devices.index(device)) for device in devices]
+
+    def step(rank: int, number: int) -> Said:
+        where = {"chunk": 0, "variant": 0, "step": number}
+        return Said(rank, Message("step", where, packed(found[rank])))
+
+    end = {"chunk": 0, "variants": {"0": [1.0, None]}, "peak": 0}
+    said = [step(0, 0), step(0, 1), Said(0, Message("lost", {"why": "killed"}))]
+    said += [step(1, 0), step(1, 1), step(1, 2), Said(1, Message("scored", end))]
+    notices, kept = list[str](), dict[int, Positions]()
+    crew = Crew(fleet_of(ranks=2), Control(), notices.append, lambda i, whole: kept.update({i: whole[0]}))
+    crew.devices, crew.dealer = devices, Dealer([0])
+    crew._desk = crew._launcher = Script(said)  # type: ignore[assignment]
+    events = list(crew.steps(0, [0]))
+    assert [number for _, number, _ in events] == [0, 1, 2]
+    for told in (Positions.concatenate([one for *_, one in events]), kept[0]):
+        np.testing.assert_array_equal(told.kl, np.tile(found[1].kl, 3))
+    assert notices == ["rank 0 died (killed) after 0 chunks; the others take its chunks over."]

@@ -145,6 +145,9 @@ class Crew:
         """Variant, step and positions of one chunk as its rank scores them; deals out others meanwhile.
 
         Ends when the chunk is whole, or a stop is asked for. ``variants``: those that are still in.
+        Where ranks differ in kind the steps come when their chunk is whole: the one that has it may die, and
+        another's are the same up to rounding only.
+
         Raises RankError where no rank is left, and what a rank raised.
         """
         self._variants = list(variants)
@@ -153,7 +156,7 @@ class Crew:
             self._pass_on_pause()
             self._deal()
             result = self.dealer.results.get(chunk)
-            if result is not None:
+            if result is not None and (result.whole or self._alike):
                 fresh = [key for key in result.steps if key not in seen]
                 seen.update(fresh)
                 for variant, step in fresh:
@@ -165,6 +168,11 @@ class Crew:
             self._all_stopped = True
             for rank in self._alive:
                 self._tell(rank, "stop")
+
+    @property
+    def _alike(self) -> bool:
+        """Whether all ranks that may get a chunk anew find the same numbers, bit for bit."""
+        return self.fleet.split != "chunks" or len(set(self.devices)) <= 1
 
     def _until(self, word: str, seconds: float | None = None) -> Iterator[float | None]:
         """Listen until all ranks have said ``word``."""
