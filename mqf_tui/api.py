@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -175,11 +175,11 @@ def measure_kv_fidelity(
 def measure_kv_sweep(
     model: str | PathLike[str],
     *,
-    kv_bits: Sequence[int] = (),
-    kv_group_size: Sequence[int] = (64,),
-    kv: Sequence[str] = (),
-    k_bits: Sequence[int] = (),
-    v_bits: Sequence[int] = (),
+    kv_bits: Sequence[int] | int = (),
+    kv_group_size: Sequence[int] | int = (64,),
+    kv: Sequence[str] | str = (),
+    k_bits: Sequence[int] | int = (),
+    v_bits: Sequence[int] | int = (),
     control: bool = False,
     race: bool = False,
     layers: str | None = None,
@@ -213,6 +213,7 @@ def measure_kv_sweep(
     """
     from mqf_tui.fidelity.choosing import Limits
     from mqf_tui.fidelity.pairing import Subject
+    from mqf_tui.fidelity.recipes import names_all_formats
     from mqf_tui.fidelity.spreading import spread, with_control
     from mqf_tui.fidelity.sweep_summary import sweep_summary
 
@@ -231,14 +232,17 @@ def measure_kv_sweep(
         max_kl=_real(max_kl),
         max_flips=_real(max_flips),
     )
-    bits = tuple(map(_whole, kv_bits)) or (() if kv or k_bits or v_bits else (8, 6, 4))
+    bits, groups, k_bits, v_bits = map(_several, (kv_bits, kv_group_size, k_bits, v_bits))
+    formats = (kv,) if isinstance(kv, str) else tuple(kv)
+    if not (bits or formats or k_bits or v_bits or names_all_formats(layers)):
+        bits = (8, 6, 4)
     variants = spread(
         base,
         bits=bits,
-        groups=tuple(map(_whole, kv_group_size)),
-        formats=kv,
-        k_bits=tuple(map(_whole, k_bits)),
-        v_bits=tuple(map(_whole, v_bits)),
+        groups=groups,
+        formats=formats,
+        k_bits=k_bits,
+        v_bits=v_bits,
     )
     if control:
         variants = with_control(variants)
@@ -270,10 +274,14 @@ def one_variant(base: KVSettings, kv: str | None, k_bits: int | None, v_bits: in
     from mqf_tui.fidelity.spreading import with_quantizers
 
     apart = k_bits is not None or v_bits is not None
+    if kv is not None and not isinstance(kv, str):
+        raise BadSettingError(f"kv is {kv!r}; use a word such as 'k8v4', '4g32' or 'mxfp4'.")
     if kv is not None and apart:
         raise BadSettingError(
-            f"the format {kv!r} says what keys and values get; leave out k_bits and v_bits."
+            f"the format {kv!r} says what keys and values get; leave out the bits of keys and values."
         )
+    if base.recipe is not None and (kv is not None or apart):
+        raise BadSettingError("a recipe says what keys and values get; leave out their format and bits.")
     if kv is not None:
         return with_quantizers(base, parsed(kv, base.kv_group_size))
     if not apart:
@@ -293,6 +301,11 @@ def _recipe(recipe: Recipe | str | PathLike[str] | None) -> Recipe | None:
 def _whole(value: int) -> int:
     """NumPy's integers as Python's; anything else is left for the settings to refuse."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _several(values: Sequence[int] | int) -> tuple[int, ...]:
+    """One whole number or several, as Python's."""
+    return tuple(map(_whole, values)) if isinstance(values, Iterable) else (_whole(values),)
 
 
 def _real(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from mqf_tui.console.arguments import parser
 from mqf_tui.fidelity.errors import FidelityError
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def complain(error: FidelityError) -> int:
     """Print the error's sentence; return its exit code."""
-    sys.stderr.write(f"mqf-tui: {error}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"mqf-tui: {error}\n")
     return error.exit_code
 
 
@@ -119,8 +121,10 @@ def _sweep(options: argparse.Namespace, given: list[str]) -> int:
         from mqf_tui.scale.options import resume_on
 
         now = options
+        sweeping.check_resuming(now, parser().parse_args(["sweep", "--resume", now.resume]))
         spool, given = sweeping.resumed(now)
         options = parser().parse_args(given)
+        options.format, options.output, options.fail_on = now.format, now.output, now.fail_on
         options.spool = spool
         resume_on(options, now)
     elif options.model is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -339,7 +341,16 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(
         (["--kv-bits", "4", "--score-last", "0"], "score last"),
         (["--kv-bits", "4", "--memory-limit", "1MB"], "1.0 MB"),
         (["--recipe", "/nowhere.toml"], "recipe"),
-        (["--resume", "nothing"], "sweep"),
+        (["--resume", "nothing"], "leave out the model"),
+        (["--kv-bits", ""], "nothing is named"),
+        (["--kv", ""], "nothing is named"),
+        (["--recipe", ""], "recipe"),
+        (["--kv", "mxfp4g64"], "groups of 32"),
+        (["--layers", "0:4", "--kv-bits", "8"], "name their formats already"),
+        (["--k-bits", "16", "--v-bits", "16"], "quantize nothing"),
+        (["--kv-bits", "4", "--score-last", "9999"], "at most 127"),
+        (["--kv-bits", "4", "--max-kv-bytes-per-token", "1"], "the smallest here, 4g64, takes 288"),
+        (["--kv-bits", "4", "--max-kv-bytes-per-token", "inf"], "above 0"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -353,6 +364,85 @@ def test_bad_input_is_one_sentence(
     assert last.startswith("mqf-tui: ")
     assert re.search(message, last), last
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kv", "k8v4", "--kv-bits", "3"], "--kv says"),
+        (["--layers", "0:4,1:8", "--kv-bits", "3"], "--layers says"),
+        (["--recipe", "", "--kv-bits", "3"], "recipe"),
+        (["--kv", ""], "no KV format"),
+    ],
+)
+def test_one_setting_is_said_once(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["kv", "demo", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_sets_that_name_their_formats_are_one_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("--layers", "0:4,3:mxfp8", "--no-save", "--format", "csv") == 0
+    assert capsys.readouterr().out.count("\n") == 2
+    found = mqf_tui.measure_kv_sweep("demo", layers="0:4,3:8", chunk_length=128, max_chunks=2)
+    assert len(found.runs) == 1
+    one = mqf_tui.measure_kv_sweep("demo", kv_bits=4, kv="k8v4", chunk_length=128, max_chunks=2)
+    assert [run.kv_format for run in one.runs] == ["4g64", "k8v4g64"]
+
+
+def test_what_cannot_fit_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("--kv-bits", "8,4", "--max-kv-bytes-per-token", "300", "--no-save", "--format", "csv") == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 2
+    assert "left out" in err
+    assert "8g64 (544 bytes)" in err
+
+
+def test_a_sweep_that_runs_is_not_taken_up(capsys: pytest.CaptureFixture[str]) -> None:
+    spool = Spool.create("20260101-000000-aaaa", ["sweep", "demo"])
+    program = (
+        "import sys, time; from mqf_tui.library.spool import Spool; Spool.open('last').hold(); "
+        "print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert cli.main(["sweep", "--resume", "last"]) == 2
+        assert "still running" in capsys.readouterr().err
+    finally:
+        holder.kill()
+        holder.wait()
+    spool.hold()
+    spool.remove()
+
+
+def test_resuming_gives_the_report_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: Any) -> Iterator[Event]:
+        raise MemoryError
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunningSweep, "_chunk", broken)
+        assert sweep("--kv-bits", "8") == 3
+    assert not list((tmp_path / "data-home" / "spool").iterdir())
+    chunk = RunningSweep._chunk
+
+    def later(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
+        if index == 2:
+            raise MemoryError
+        yield from chunk(self, model, chunks, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunningSweep, "_chunk", later)
+        assert sweep("--kv-bits", "8") == 3
+    capsys.readouterr()
+    assert cli.main(["sweep", "--resume", "last", "--kv-bits", "2"]) == 2
+    assert "leave out --kv-bits" in capsys.readouterr().err
+    output = tmp_path / "found.json"
+    assert cli.main(["sweep", "--resume", "last", "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["variants"]
 
 
 def test_a_control_compares_both_kernels(capsys: pytest.CaptureFixture[str]) -> None:

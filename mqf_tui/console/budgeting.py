@@ -17,7 +17,7 @@ def allowed_bytes(options: argparse.Namespace, model: KVSettings) -> float | Non
     Raises BadSettingError.
     """
     most = options.max_kv_bytes_per_token
-    if most is not None and not most > 0:
+    if most is not None and not 0 < most < float("inf"):
         raise BadSettingError(f"--max-kv-bytes-per-token is {most:g}; use a number above 0.")
     if (options.context is None) != (options.memory is None):
         raise BadSettingError("--context and --memory belong together; give both, such as 32k and 8GB.")

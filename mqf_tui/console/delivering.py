@@ -44,6 +44,7 @@ class Delivery:
         self.settings, self.spool = settings, spool
         self.problem: SaveError | None = None
         self._keeps = keeps
+        self._twice = len({one.kernel for one in settings.variants}) > 1
         self.subjects: list[Subject] = []
         self.failures: list[tuple[str, FidelityError]] = []
         self.saved: list[str] = []
@@ -135,7 +136,8 @@ class Delivery:
 
             try:
                 run_id = save_run(report, positions).id
-                self.saved.append(f"{report.short_setting}: {run_id}")
+                kernel = f" {report.kernel}" if self._twice else ""
+                self.saved.append(f"{report.short_setting}{kernel}: {run_id}")
             except SaveError as error:
                 self.problem = self.problem or error
         names = [subject.run for subject in self.subjects]

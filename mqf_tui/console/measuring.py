@@ -16,8 +16,9 @@ from mqf_tui.console.judging import judged
 from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.console.progress import Progress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
+from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError, SaveError
 from mqf_tui.fidelity.events import Failed, Finished, Stopped, Swept
+from mqf_tui.fidelity.recipes import names_all_formats
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.reports.text import stopping_words
 
@@ -35,7 +36,7 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
     base = KVSettings(
         model=options.model,
         layers=options.layers,
-        recipe=read_recipe(options.recipe) if options.recipe else None,
+        recipe=read_recipe(options.recipe) if options.recipe is not None else None,
         kernel=options.kernel,
         quantize_start=options.quantize_start,
         chunk_length=options.chunk_length,
@@ -52,7 +53,11 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
         return base
     from mqf_tui.api import one_variant
 
-    base = replace(base, kv_bits=options.kv_bits, kv_group_size=options.kv_group_size)
+    bits = options.kv_bits
+    if bits is not None and (options.kv is not None or base.recipe or names_all_formats(base.layers)):
+        other = "--kv" if options.kv is not None else "--recipe" if base.recipe else "--layers"
+        raise BadSettingError(f"{other} says what keys and values get already; leave out --kv-bits.")
+    base = replace(base, kv_bits=8 if bits is None else bits, kv_group_size=options.kv_group_size)
     return one_variant(base, options.kv, options.k_bits, options.v_bits)
 
 

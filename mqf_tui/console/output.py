@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mqf_tui.fidelity.errors import SaveError
@@ -32,8 +33,14 @@ def say(text: str) -> None:
 
 def notice(sentence: str) -> None:
     """Write a sentence to standard error, over the progress line where there is one."""
-    sys.stderr.write(("\r\x1b[2K" if sys.stderr.isatty() else "") + f"mqf-tui: {sentence}\n")
-    sys.stderr.flush()
+    tell(("\r\x1b[2K" if sys.stderr.isatty() else "") + f"mqf-tui: {sentence}")
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error; where nobody can be told, the work goes on all the same."""
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def write_file(path: Path, text: str) -> None:

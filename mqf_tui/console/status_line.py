@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -41,14 +42,18 @@ class StatusLine:
         """Put ``text`` in place of what stood there."""
         if self.on:
             width = shutil.get_terminal_size().columns
-            sys.stderr.write("\r\x1b[2K" + text[: width - 1])
-            sys.stderr.flush()
+            self._write("\r\x1b[2K" + text[: width - 1])
 
     def say(self, text: str) -> None:
         """A line that stays, in a pipe too."""
         self.draw("")
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        # Where nobody can be told how it goes, it goes on all the same.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
     def loading(self, event: Loading | Estimated) -> None:
         """What is being loaded, and what it will take; in a pipe only what advice there is."""

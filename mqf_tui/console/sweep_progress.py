@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from mqf_tui.console.status_line import StatusLine
 from mqf_tui.fidelity.events import (
     ChunkFinished,
@@ -60,9 +62,10 @@ class SweepProgress(StatusLine):
         done = sum(self._scored)
         speed = done / event.seconds if event.seconds else 0.0
         words = f"{done / (done + left):4.0%}  {duration(left / speed) if speed else '?'} left  "
-        means = (
-            f"{word} {kl(total / n)}"
-            for word, total, n in zip(self._words, self._kl, self._scored, strict=True)
-            if n
-        )
-        return words + "  ".join(means)
+        room = shutil.get_terminal_size().columns - 1
+        for word, total, n in zip(self._words, self._kl, self._scored, strict=True):
+            field = f"{word} {kl(total / n)}  " if n else ""
+            if len(words) + len(field) > room:
+                return words[: room - 1] + "…"
+            words += field
+        return words

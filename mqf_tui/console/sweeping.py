@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING
 from mqf_tui.console.budgeting import allowed_bytes
 from mqf_tui.console.judging import FAILED_VERDICT
 from mqf_tui.console.measuring import check_output, interrupts, settings_from
-from mqf_tui.console.output import notice, say, sweep_format_of, write_file
+from mqf_tui.console.output import notice, say, sweep_format_of, tell, write_file
 from mqf_tui.console.sweep_progress import SweepProgress
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError
+from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event
+from mqf_tui.fidelity.recipes import names_all_formats
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.reports.schema import VERDICTS
 from mqf_tui.scale.options import NAMES as RANKS
@@ -48,11 +48,13 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.output is not None:
         check_output(Path(options.output))
     limits = limits_of(options)
+    settings = within(settings, limits)
     options.fleet = fleet_from(options)
     spool = None
     if not options.no_save:
         check_writable()
         spool = options.spool or Spool.create(settings.sweep_id, arguments)
+        spool.hold()
     return _swept(settings, limits, spool, options, arguments)
 
 
@@ -64,13 +66,29 @@ def resumed(options: argparse.Namespace) -> tuple[Spool, list[str]]:
     return spool, list(spool.arguments)
 
 
+def check_resuming(now: argparse.Namespace, bare: argparse.Namespace) -> None:
+    """Raise BadSettingError where ``--resume`` stands with what the sweep began with, and cannot change."""
+    free = {"resume", "format", "output", "fail_on", "debug", *RANKS}
+    given = vars(now).items()
+    other = [name for name, value in given if name not in free and value != getattr(bare, name, None)]
+    if other:
+        names = {"sweep_bits": "kv_bits", "sweep_groups": "kv_group_size", "formats": "kv"}
+        words = (names.get(name, name).replace("_", "-") for name in other)
+        raise BadSettingError(
+            "--resume goes on with what the sweep began with; leave out "
+            + ", ".join("the model" if word == "model" else f"--{word}" for word in words)
+            + "."
+        )
+
+
 def sweep_settings(options: argparse.Namespace, sweep_id: str) -> SweepSettings:
     """The settings of all variants that the options name."""
     from mqf_tui.fidelity.spreading import spread, with_control
 
     base = settings_from(options)
     bits = options.sweep_bits
-    if not (bits or options.formats or options.k_bits or options.v_bits or base.recipe):
+    named = bits or options.formats or options.k_bits or options.v_bits or base.recipe
+    if not (named or names_all_formats(base.layers)):
         bits = (8, 6, 4)
     variants = () if base.recipe is None else (base,)
     variants += spread(
@@ -105,6 +123,30 @@ def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(allowed_bytes(options, settings_from(options)))
 
 
+def within(settings: SweepSettings, limits: Limits) -> SweepSettings:
+    """The settings without those that are known to take more than the limit, before any work.
+
+    Raises BadSettingError where none is left.
+    """
+    if limits.max_kv_bytes is None:
+        return settings
+    from mqf_tui import api
+    from mqf_tui.fidelity.budget import variant_bytes_per_token
+
+    facts = api.facts_of(settings.first)
+    costs = {one: variant_bytes_per_token(facts, one) for one in settings.variants}
+    kept = tuple(one for one, cost in costs.items() if cost <= limits.max_kv_bytes)
+    if not kept:
+        least = min(costs, key=lambda one: costs[one])
+        raise BadSettingError(
+            f"no setting fits into {limits.max_kv_bytes:,.0f} bytes of KV cache per token; the smallest "
+            f"here, {least.word}, takes {costs[least]:,.0f}, so allow more or use fewer bits."
+        )
+    if left := [f"{one.word} ({cost:,.0f} bytes)" for one, cost in costs.items() if one not in kept]:
+        tell(f"left out, because more than {limits.max_kv_bytes:,.0f} bytes per token: {', '.join(left)}")
+    return replace(settings, variants=kept)
+
+
 def _swept(
     settings: SweepSettings,
     limits: Limits,
@@ -121,30 +163,32 @@ def _swept(
         for event in delivery.kept(_events(settings, control, delivery, options)):
             progress.show(event)
     if delivery.saved:
-        sys.stderr.write("saved as runs " + ", ".join(delivery.saved) + "\n")
+        tell("saved as runs " + ", ".join(delivery.saved))
     ended = delivery.ended
     if ended is None:
         raise FidelityError("the sweep ended without a result; run it again.")
+    whole = ended.error is None and not ended.stopped and not delivery.problem
+    if spool is not None and whole:
+        spool.remove()
+        _tidy(delivery)
     report = delivery.report(limits, **about) if delivery.subjects else None
     if report is not None:
         _deliver(report, options, saved=spool is not None)
-    if spool is not None and ended.error is None and not ended.stopped and not delivery.problem:
-        spool.remove()
-        _tidy(delivery)
-    elif spool is not None and delivery.subjects:
-        sys.stderr.write(f"to go on with this sweep: mqf-tui sweep --resume {spool.sweep_id}\n")
-    elif spool is not None and not spool.known(len(settings.variants)):
-        spool.remove()
+    if spool is not None and not whole:
+        if delivery.subjects:
+            tell(f"to go on with this sweep: mqf-tui sweep --resume {spool.sweep_id}")
+        elif not spool.known(len(settings.variants)):
+            spool.remove()
     if ended.error is not None:
         raise ended.error
     if ended.stopped:
         what = "what was scored is marked partial" if delivery.subjects else "nothing was scored yet"
-        sys.stderr.write(f"mqf-tui: interrupted; {what}.\n")
+        tell(f"mqf-tui: interrupted; {what}.")
         return INTERRUPTED
     if delivery.problem is not None:
         raise delivery.problem
     for setting, error in delivery.failures:
-        sys.stderr.write(f"mqf-tui: {setting}: {error}\n")
+        tell(f"mqf-tui: {setting}: {error}")
     if delivery.failures:
         return delivery.failures[0][1].exit_code
     return _judged(delivery, options.fail_on)
@@ -155,7 +199,7 @@ def _judged(delivery: Delivery, fail_on: str | None) -> int:
     verdicts = [subject.report.verdict for subject in delivery.subjects]
     if fail_on is None or any(VERDICTS.index(v) < VERDICTS.index(fail_on) for v in verdicts):
         return 0
-    sys.stderr.write(f"mqf-tui: no setting of the sweep is better than {fail_on}.\n")
+    tell(f"mqf-tui: no setting of the sweep is better than {fail_on}.")
     return FAILED_VERDICT
 
 
@@ -206,7 +250,7 @@ def _tidy(delivery: Delivery) -> None:
     ]
     if gone:
         delete_runs(gone)
-        sys.stderr.write(f"in the trash, because they are whole now: {', '.join(gone)}\n")
+        tell(f"in the trash, because they are whole now: {', '.join(gone)}")
 
 
 def _deliver(report: SweepReport, options: argparse.Namespace, *, saved: bool) -> None:
@@ -217,7 +261,7 @@ def _deliver(report: SweepReport, options: argparse.Namespace, *, saved: bool) -
             from mqf_tui.library.sweeps import save_sweep
 
             save_sweep(report)
-            sys.stderr.write(f"saved as sweep {report.sweep_id} (mqf-tui sweeps show {report.sweep_id})\n")
+            tell(f"saved as sweep {report.sweep_id} (mqf-tui sweeps show {report.sweep_id})")
     finally:
         text = render_sweep(options.format, report)
         if options.output is not None:

@@ -16,7 +16,7 @@ FORMAT = "such as 4, k8v4, k8v4g32, k16v4 (16: full precision), mxfp4, mxfp8 or 
 def add_one(command: argparse.ArgumentParser) -> None:
     """One setting: bits and group, or keys and values apart."""
     what = command.add_argument_group("what is quantized")
-    what.add_argument("--kv-bits", type=int, default=8, metavar="N", help="2, 3, 4, 5, 6 or 8 (default: 8)")
+    what.add_argument("--kv-bits", type=int, metavar="N", help="2, 3, 4, 5, 6 or 8 (default: 8)")
     what.add_argument(
         "--kv-group-size", type=int, default=64, metavar="N", help="32, 64 or 128 (default: 64)"
     )
@@ -84,7 +84,10 @@ def several(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """An option's type: values with commas between them."""
 
     def read(text: str) -> tuple[T, ...]:
-        return tuple(kind(word.strip()) for word in text.split(",") if word.strip())
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        if not words:
+            raise argparse.ArgumentTypeError("nothing is named; use values with commas, or leave it out")
+        return tuple(map(kind, words))
 
     return read
 
@@ -108,6 +111,6 @@ def sized(read: str) -> Callable[[str], int]:
         try:
             return budget.parse_tokens(text) if read == "tokens" else budget.parse_bytes(text)
         except FidelityError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
     return parse

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mqf_tui.fidelity.errors import BadSettingError
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.facts import ModelFacts, recipe_bytes_per_token
 from mqf_tui.fidelity.quantizers import LayerQuantizers
+from mqf_tui.fidelity.recipes import LayerKind, resolve
+from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.text import size
 
@@ -145,6 +147,20 @@ def max_kv_bytes_per_token(
             "fewer bits, or more memory."
         )
     return (memory_bytes - fixed) / context
+
+
+def variant_bytes_per_token(facts: ModelFacts, settings: KVSettings) -> float:
+    """Bytes of a 16-bit cache's keys and values that one token takes with these settings, as far as the
+    configuration tells what its layers keep. Raises BadSettingError, UnsupportedModelError."""
+    kinds: tuple[LayerKind, ...] = tuple(layer.kind for layer in read_shape(facts).cache)
+    recipe = settings.recipe or resolve(
+        kinds,
+        settings.quantizers,
+        settings.layers,
+        group_size=settings.kv_group_size,
+        emulated=settings.kernel == "emulated",
+    )
+    return recipe_bytes_per_token(facts, recipe, kinds, NUMBER_BYTES)
 
 
 def fitting_words(

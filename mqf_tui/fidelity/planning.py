@@ -268,6 +268,8 @@ def _smaller(ask: _Asked, plan: MemoryPlan) -> str:
         if _shorter(ask, length).plan(1).fits:
             return f"{short}; --chunk-length {length} fits."
         length //= 2
+    if ask.limit == ask.sweep.memory_limit:
+        return f"{short}; --memory-limit {math.ceil(plan.need_bytes / MARGIN / 1e6)}MB or more would do."
     weights = size(weights_bytes(ask.facts, ask.device.is_cpu) / ask.n_parts)
     return (
         f"{short}, of which the weights alone take {weights}; close other programs or take a smaller model."

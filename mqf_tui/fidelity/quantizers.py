@@ -118,11 +118,13 @@ def parsed(word: str, group_size: int = 64) -> LayerQuantizers:
     """
     given = word.strip().lower()
     if match := _BOTH.fullmatch(given):
-        one = _quantizer(match[1], int(match[2] or group_size))
+        one = _quantizer(match[1], match[2], group_size)
         return LayerQuantizers(one, one)
     if match := _APART.fullmatch(given):
         last = int(match[4] or group_size)
-        return LayerQuantizers(_quantizer(match[1], int(match[2] or last)), _quantizer(match[3], last))
+        # A group at the end is the keys' too, so it may stand behind values that have one of their own.
+        own = None if match[3] in FIXED and match[1] not in FIXED else match[4]
+        return LayerQuantizers(_quantizer(match[1], match[2], last), _quantizer(match[3], own, group_size))
     raise BadSettingError(
         f"{word!r} is no KV format; use bits such as 4, keys and values apart such as k8v4 or k8v4g32 "
         "(16: full precision), or one of mxfp4, mxfp8, nvfp4."
@@ -136,12 +138,16 @@ def quantizer(bits: int, group_size: int, mode: Mode = "affine") -> Quantizer | 
     return Quantizer(bits, group_size, mode) if mode == "affine" else Quantizer.fixed(mode)
 
 
-def _quantizer(word: str, group_size: int) -> Quantizer | None:
-    found = (
-        quantizer(int(word), group_size)
-        if word.isdigit()
-        else Quantizer.fixed(word)  # pyright: ignore[reportArgumentType] (the pattern has these words only)
-    )
+def _quantizer(word: str, group: str | None, group_size: int) -> Quantizer | None:
+    """``group``: the one that stands with the word, None where none does; then it is ``group_size``."""
+    if not word.isdigit():
+        mode: Mode = word  # pyright: ignore[reportAssignmentType] (the pattern has these words only)
+        if group is not None and int(group) != FIXED[mode][1]:
+            raise BadSettingError(
+                f"{mode} has groups of {FIXED[mode][1]}, and no others; leave out g{group}."
+            )
+        return Quantizer.fixed(mode)
+    found = quantizer(int(word), int(group or group_size))
     if found is not None:
         found.check()
     return found

@@ -216,6 +216,12 @@ def _every(kinds: Sequence[LayerKind], main: LayerQuantizers, bounded: bool, emu
     return Recipe(tuple(main if kind in chosen else LayerQuantizers() for kind in kinds))
 
 
+def names_all_formats(layers: str | None) -> bool:
+    """Whether layers are chosen by sets of which each names its format, so that nothing else says one."""
+    words = [] if layers is None else layers.split(",")
+    return bool(words) and all(":" in word for word in words)
+
+
 def _from_sets(
     sets: str, n_layers: int, main: LayerQuantizers, group_size: int
 ) -> tuple[LayerQuantizers, ...]:

@@ -128,6 +128,12 @@ class KVSettings:
             raise BadSettingError(
                 f"score last is {self.score_last}; use 1 or more positions, or leave it out for all."
             )
+        most = self.chunk_length - 1 - self.quantize_start
+        if self.score_last is not None and self.score_last > most:
+            raise BadSettingError(
+                f"score last {self.score_last} is more than the {most} positions that a chunk of "
+                f"{self.chunk_length} has to score; use at most {most}, or leave it out."
+            )
         self._check_judging()
 
     def _check_variant(self) -> None:

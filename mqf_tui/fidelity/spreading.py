@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed, quantizer
+from mqf_tui.fidelity.recipes import names_all_formats
 from mqf_tui.fidelity.settings import KVSettings
 
 
@@ -25,11 +26,20 @@ def spread(
     Each comes once, in this order. Raises BadSettingError.
     """
     if bool(k_bits) != bool(v_bits):
-        given, missing = ("keys", "v_bits") if k_bits else ("values", "k_bits")
         raise BadSettingError(
-            f"bits are given for {given} alone; name both, 16 being full precision ({missing}=16)."
+            f"bits are given for {'keys' if k_bits else 'values'} alone; name both, 16 being full precision, "
+            "as in --k-bits 8 --v-bits 16."
         )
+    if names_all_formats(base.layers):
+        if bits or formats or k_bits or v_bits:
+            raise BadSettingError(
+                f"the layers {base.layers!r} name their formats already; leave out the bits, or name layers "
+                "alone, such as 0-3."
+            )
+        return (base,)
     found = dict.fromkeys(_formats(bits, groups, formats, k_bits, v_bits))
+    if not found and (bits or formats or k_bits or v_bits):
+        raise BadSettingError("16 bits for keys and values quantize nothing; use fewer for one of them.")
     return tuple(with_quantizers(base, layer) for layer in found)
 
 

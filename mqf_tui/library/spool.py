@@ -6,6 +6,7 @@ whole chunk with the positions of every variant that was still in.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.library.files import replace_synced, subfolders
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.positions import Positions
 
 META_FILE = "sweep.json"
+LOCK_FILE = "lock"
+_HELD: dict[Path, TextIO] = {}
 
 
 def new_sweep_id() -> str:
@@ -56,12 +59,29 @@ class Spool:
         names = [folder.name for folder in subfolders(_home(root))]
         found = names[-1:] if word == "last" else [name for name in names if name.startswith(word)]
         if len(found) != 1:
-            there = ", ".join(names[-3:]) if names else "there is none"
-            what = "no sweep that broke off" if not found else "more than one sweep that broke off"
-            raise SaveError(f"{what} has an id that begins with {word!r}; choose one of: {there}.")
+            if not names:
+                raise SaveError("no sweep broke off, so there is none to go on with; `mqf-tui sweeps list`.")
+            what = "more than one unfinished sweep begins" if found else "no unfinished sweep begins"
+            raise SaveError(f"{what} with {word!r}; there is {', '.join(names[-3:])}.")
         folder = _home(root) / found[0]
         meta = _meta(folder)
         return cls(folder, tuple(str(a) for a in meta["arguments"]))
+
+    def hold(self) -> None:
+        """Keep other processes from going on with it as long as this one lives; raises SaveError where one
+        does."""
+        if self.folder in _HELD:
+            return
+        try:
+            file = (self.folder / LOCK_FILE).open("w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SaveError(
+                f"sweep {self.sweep_id} is still running in another process; wait for it, or stop that one."
+            ) from error
+        except OSError:  # some file systems know no locks
+            return
+        _HELD[self.folder] = file
 
     def belongs(self, identity: Mapping[str, str]) -> None:
         """Note what the chunks are of (model, tokens, variants); raises SaveError where that has changed."""
@@ -102,6 +122,8 @@ class Spool:
     def remove(self) -> None:
         """The sweep is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if file := _HELD.pop(self.folder, None):
+            file.close()
 
     def _write(self, meta: Mapping[str, object], *, make: bool = False) -> None:
         try:
