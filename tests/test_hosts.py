@@ -251,7 +251,7 @@ def test_a_chunk_that_is_dealt_anew_counts_once(devices: tuple[str, str]) -> Non
         where = {"chunk": 0, "variant": 0, "step": number}
         return Said(rank, Message("step", where, packed(found[rank])))
 
-    end = {"chunk": 0, "variants": {"0": [1.0, None]}, "peak": 0}
+    end = {"chunk": 0, "variants": {"0": [1.0, None]}, "references": 1, "peak": 0}
     said = [step(0, 0), step(0, 1), Said(0, Message("lost", {"why": "killed"}))]
     said += [step(1, 0), step(1, 1), step(1, 2), Said(1, Message("scored", end))]
     notices, kept = list[str](), dict[int, Positions]()

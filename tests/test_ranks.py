@@ -181,7 +181,11 @@ def test_a_sweep_whose_ranks_all_die_is_resumed(
     assert 0 < len(kept) < 12
 
     done = subprocess.run(
-        [*command, "--resume", "last", "--ranks", "1"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--resume", "last", "--ranks", "1", "--format", "json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not list(data_home.glob("spool/*"))
@@ -283,6 +287,8 @@ def test_a_model_over_two_ranks_gives_what_one_gives(split: str, tmp_path: Path)
     assert plans[1].recipe.sets == "0:16,1:4g32,2-3:16"
     steps = [(event.variant, event.step) for event in events if isinstance(event, StepScored)]
     assert steps == [(0, 0), (0, 1), (1, 0), (1, 1)] * 3
+    assert isinstance(swept := events[-1], Swept)
+    assert (swept.reference_passes, swept.variant_passes) == (6, 6)
     for variant, one in found.items():
         other = expected[variant]
         assert f"model split ({split})" in one.report.device

@@ -249,7 +249,8 @@ class Crew:
             seconds[int(word)] = took
             if all(measured):
                 sizes[int(word)] = sum(m[0] for m in measured), sum(m[1] for m in measured)
-        result = self.dealer.scored(self._dealt_to(rank), chunk, seconds, sizes)
+        references = message.fields["references"]
+        result = self.dealer.scored(self._dealt_to(rank), chunk, seconds, sizes, references)
         if result is not None:
             self._keep(chunk, {i: Positions.concatenate(result.of(i)) for i in seconds})
 

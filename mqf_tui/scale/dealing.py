@@ -13,12 +13,13 @@ from mqf_tui.fidelity.positions import Positions
 class ChunkResult:
     """What is there of one chunk: the steps of each variant, and, once it is whole, what scoring took.
 
-    ``seconds`` by variant, each with its share of the reference's. ``bytes_measured``: bytes a token of the
-    reference's cache and of the variant's, by variant.
+    ``references``: passes of the reference. ``seconds`` by variant, each with its share of those.
+    ``bytes_measured``: bytes a token of the reference's cache and of the variant's, by variant.
     """
 
     steps: dict[tuple[int, int], Positions] = field(default_factory=dict[tuple[int, int], Positions])
     whole: bool = False
+    references: int = 1
     seconds: dict[int, float] = field(default_factory=dict[int, float])
     bytes_measured: dict[int, tuple[float, float]] = field(default_factory=dict[int, tuple[float, float]])
 
@@ -63,6 +64,7 @@ class Dealer:
         chunk: int,
         seconds: dict[int, float],
         bytes_measured: dict[int, tuple[float, float]],
+        references: int = 1,
     ) -> ChunkResult | None:
         """A rank has finished its chunk; None where it had no such chunk."""
         if self._held.get(rank) != chunk:
@@ -70,7 +72,8 @@ class Dealer:
         del self._held[rank]
         self.finished[rank] = self.finished.get(rank, 0) + 1
         result = self.results[chunk]
-        result.whole, result.seconds, result.bytes_measured = True, seconds, bytes_measured
+        result.whole, result.references = True, references
+        result.seconds, result.bytes_measured = seconds, bytes_measured
         return result
 
     def lost(self, rank: int) -> int | None:

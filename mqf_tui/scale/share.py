@@ -179,7 +179,7 @@ class Share(RunningSweep):
             one.dropped = None if i in variants else ELSEWHERE
             one.seconds = 0.0
             one.pieces.clear()
-        group = self._sharing_of(chunk)
+        group, passes = self._sharing_of(chunk), self.reference_passes
         for event in self._chunk(model, self._text, chunk):
             if self._speaks and isinstance(event, StepScored):
                 self._line.send(
@@ -192,4 +192,5 @@ class Share(RunningSweep):
         import mlx.core as mx
 
         took = {i: (one.seconds, one.bytes_measured) for i, one in enumerate(self.measured) if one.active}
-        self._line.send("scored", chunk=chunk, variants=took, peak=int(mx.get_peak_memory()))
+        passes, peak = self.reference_passes - passes, int(mx.get_peak_memory())
+        self._line.send("scored", chunk=chunk, variants=took, references=passes, peak=peak)

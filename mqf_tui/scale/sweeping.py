@@ -157,7 +157,7 @@ class DealtSweep(RunningSweep):
             one.seconds += result.seconds.get(i, 0.0) / max(1, self._crew.n_alive)
             one.bytes_measured = result.bytes_measured.get(i, one.bytes_measured)
         if result.whole:
-            self.reference_passes += 1
+            self.reference_passes += result.references
             self.variant_passes += len(active)
 
     def _rest(self) -> Iterator[Event]:
