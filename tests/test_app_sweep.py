@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +25,9 @@ from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.screens.sweep import SweepScreen
 from mqf_tui.app.widgets.kl_plots import Histogram
 from mqf_tui.app.widgets.variant_table import VariantTable, bar, scale
-from mqf_tui.fidelity.errors import NotANumberError, OutOfMemoryError
+from mqf_tui.console.arguments import parser
+from mqf_tui.console.sweeping import sweep_settings
+from mqf_tui.fidelity.errors import NotANumberError, OutOfMemoryError, SaveError
 from mqf_tui.fidelity.events import (
     Dropped,
     Event,
@@ -34,9 +40,14 @@ from mqf_tui.fidelity.events import (
     Swept,
 )
 from mqf_tui.fidelity.recipes import Recipe
+from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.spreading import spread
+from mqf_tui.fidelity.spreading import spread, with_control
+from mqf_tui.fidelity.verdict import KV_POLICY
+from mqf_tui.library.commands import sweep_words
 from mqf_tui.library.runs import list_runs
+from mqf_tui.library.spool import Spool
+from mqf_tui.library.spooling import resume_words
 from mqf_tui.library.sweeps import list_sweeps, load_sweep
 from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Layers, Stopping
 from tests import makers
@@ -309,9 +320,10 @@ async def test_a_stopped_sweep_keeps_partial_runs() -> None:
         await until(pilot, lambda: isinstance(app.screen, SweepScreen) and app.screen.is_mounted)
         await pilot.pause(0.2)
         assert "PARTIAL: it was stopped on request" in screen_text(app)
+        [sweep_id] = list_sweeps()
+        assert f"mqf-tui sweep --resume {sweep_id}" in screen_text(app)
     assert len(list_runs()) == 3
     assert all(run.report.partial for run in list_runs())
-    [sweep_id] = list_sweeps()
     assert load_sweep(sweep_id).partial
 
 
@@ -324,7 +336,97 @@ async def test_quitting_names_the_sweep(capsys: pytest.CaptureFixture[str]) -> N
         await until(pilot, lambda: app.return_code is not None)
     assert app.return_code == 130
     [sweep_id] = list_sweeps()
-    assert capsys.readouterr().err.strip() == f"3 partial runs saved as sweep {sweep_id}"
+    assert capsys.readouterr().err.splitlines() == [
+        f"3 partial runs saved as sweep {sweep_id}",
+        f"to go on with this sweep: mqf-tui sweep --resume {sweep_id}",
+    ]
+
+
+async def test_the_command_line_goes_on_with_a_sweep_that_was_stopped_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = replace(SWEEP, sweep_id="", variants=tuple(replace(one, max_chunks=4) for one in SWEEP.variants))
+    passes: list[int] = []
+    chunk = RunningSweep._chunk
+
+    def counted(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
+        passes.append(index)
+        if len(passes) == 3:
+            self.control.stop()
+        yield from chunk(self, model, chunks, index)
+
+    monkeypatch.setattr(RunningSweep, "_chunk", counted)
+    async with running(settings=small, autostart=True) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, SweepScreen) and app.screen.is_mounted)
+        [sweep_id] = list_sweeps()
+        assert len(Spool.open(sweep_id).known(3)) == 2
+    code = await asyncio.to_thread(subprocess_resume, sweep_id)
+    assert code == 0
+    whole = load_sweep(sweep_id)
+    assert not whole.partial
+    assert {v.n_positions for v in whole.variants} == {4 * 127}
+    assert whole.passes.reference == 2  # the other two chunks were put by
+    assert resume_words(sweep_id) == ""
+
+
+def subprocess_resume(sweep_id: str) -> int:
+    """Another process, as a user's: this one's thread of MLX is the app's."""
+    command = [sys.executable, "-m", "mqf_tui", "sweep", "--resume", sweep_id, "--format", "json"]
+    return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+
+
+async def test_a_whole_sweep_leaves_nothing_to_go_on_with() -> None:
+    few = tuple(replace(one, max_chunks=1) for one in SWEEP.variants[:2])
+    async with running(settings=SweepSettings(few), autostart=True) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, SweepScreen) and app.screen.is_mounted)
+        await pilot.pause(0.2)
+        assert "--resume" not in screen_text(app)
+    with pytest.raises(SaveError):
+        Spool.open("last")
+
+
+FIRST = KVSettings("demo")
+EARLY = replace(
+    FIRST,
+    model="/models/with a space",
+    layers="full-attention",
+    kernel="emulated",
+    quantize_start=64,
+    chunk_length=300,
+    max_chunks=7,
+    score_last=100,
+    corpus="/texts/my notes.txt",
+    until_sure=True,
+    precision=0.02,
+    max_kl=0.1 + 0.2,
+    max_flips=1 / 14,
+    trust_remote_code=True,
+)
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        SWEEP,
+        SweepSettings(spread(FIRST, bits=(8, 6, 4), groups=(32, 64))),
+        SweepSettings(
+            spread(FIRST, bits=(4, 8), groups=(64, 32), formats=("k4v8", "mxfp4", "k8v4", "nvfp4"))
+        ),
+        SweepSettings(spread(FIRST, k_bits=(16, 4), v_bits=(16, 8), groups=(128,), formats=("k8g64v4g32",))),
+        SweepSettings(spread(EARLY, bits=(2, 3)), race=True, memory_limit=7_500_000_001),
+        SweepSettings(spread(replace(FIRST, precision=0.05), bits=(8, 5)), race=True),
+    ],
+)
+def test_a_sweep_as_a_command_means_the_same_sweep(sweep: SweepSettings) -> None:
+    words = sweep_words(sweep)
+    assert words is not None
+    assert sweep_settings(parser().parse_args(words), sweep.sweep_id) == sweep
+
+
+def test_what_no_command_can_say_is_not_said() -> None:
+    own = tuple(replace(one, thresholds=KV_POLICY) for one in SWEEP.variants)
+    assert sweep_words(SweepSettings(own)) is None
+    assert sweep_words(SweepSettings(with_control(SWEEP.variants))) is None
 
 
 async def test_a_run_of_a_sweep_that_is_gone_says_so() -> None:

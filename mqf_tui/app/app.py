@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from typing import ClassVar
 
 from textual.app import App
@@ -14,7 +15,7 @@ from mqf_tui.app.bridge import Bridge
 from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.screens.live import LiveScreen
 from mqf_tui.app.screens.models import ModelsScreen
-from mqf_tui.app.screens.quit import QuitScreen
+from mqf_tui.app.screens.quit import QuitScreen, kept_words
 from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import Choices, SetupScreen
@@ -25,6 +26,7 @@ from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import SavedRun
 
 SIGNALLED = 128  # shells count an end by a signal from here
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class MqfTuiApp(App[None]):
@@ -64,7 +66,7 @@ class MqfTuiApp(App[None]):
     def _obey_signals(self) -> None:
         """A closed terminal or a kill ends the app as a user would: stop, save, leave."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             # Not in a thread other than the main one (tests), and not on every system.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, lambda n=number: self.exit(return_code=SIGNALLED + n))
@@ -126,4 +128,8 @@ def run_app(settings: KVSettings | SweepSettings | None = None, *, autostart: bo
     finally:
         # Never leave with the thread inside MLX: the process would abort and wreck the terminal.
         app.bridge.close()
-    return app.return_code or 0
+    code, current = app.return_code or 0, app.bridge.current
+    if code - SIGNALLED in SIGNALS and current is not None and (words := kept_words(current.snapshot())):
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            sys.stderr.write(f"{words}\n")
+    return code

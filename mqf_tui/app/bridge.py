@@ -14,8 +14,10 @@ from dataclasses import replace
 
 from mqf_tui import api
 from mqf_tui.app.measurement import Measurement
+from mqf_tui.app.resuming import begun
 from mqf_tui.fidelity import device as devices
 from mqf_tui.fidelity.device import Device
+from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.timing import measured_flops
 from mqf_tui.library.spool import new_sweep_id
@@ -72,8 +74,7 @@ class Bridge:
             if job is None:
                 break
             try:
-                for event in api.sweep_events(job.snapshot().settings, job.control):
-                    job.take(event)
+                _measure(job)
             except Exception as error:
                 # The thread must outlive any mistake of ours: nothing else can end it in order.
                 job.break_off(error)
@@ -84,6 +85,26 @@ class Bridge:
         with suppress(Exception):
             self.device = self.device or devices.prepare()
             self.flops = max(self.flops or 0.0, measured_flops())
+
+
+def _measure(job: Measurement) -> None:
+    """All of one measurement, in the MLX thread; may raise anything."""
+    settings = job.snapshot().settings
+    try:
+        kept = begun(settings)
+    except SaveError as error:
+        job.break_off(error)
+        return
+    try:
+        for event in api.sweep_events(settings, job.control):
+            if kept is not None:
+                # Before the app hears of the end: it asks then whether the sweep can go on.
+                kept.take(event, job)
+            job.take(event)
+    except Exception:
+        if kept is not None:
+            kept.leave(job)
+        raise
 
 
 def _leave_mlx() -> None:

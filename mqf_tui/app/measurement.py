@@ -83,9 +83,15 @@ class Measurement:
             case Swept():
                 self._finish(event)
 
+    def note(self, error: FidelityError) -> None:
+        """Something went wrong beside the measurement; what went wrong first is said."""
+        if not self._snapshot.problem:
+            self._update(problem=str(error), exit_code=error.exit_code)
+
     def break_off(self, error: Exception) -> None:
-        """A mistake of ours ended it."""
-        why = MeasurementError(f"{type(error).__name__}: {error}; please report this.")
+        """It cannot begin, or a mistake of ours ended it."""
+        known = isinstance(error, FidelityError)
+        why = error if known else MeasurementError(f"{type(error).__name__}: {error}; please report this.")
         self._update(state="failed", doing="failed", problem=str(why), exit_code=why.exit_code)
 
     def _start(self, plans: tuple[Plan, ...]) -> None:
@@ -126,8 +132,7 @@ class Measurement:
             try:
                 saved = save_run(report, positions)
             except FidelityError as unsaved:
-                if not self._snapshot.problem:
-                    self._update(problem=str(unsaved), exit_code=unsaved.exit_code)
+                self.note(unsaved)
             name = saved.id if saved is not None else f"{report.short_setting} (not saved)"
             self._subjects.append(Subject(name, report, lambda: positions))
         self._change(variant, state=state, report=report, saved=saved, problem=problem)
@@ -162,8 +167,7 @@ class Measurement:
             if self._snapshot.saved:
                 save_sweep(report)
         except FidelityError as error:
-            if not self._snapshot.problem:
-                self._update(problem=str(error), exit_code=error.exit_code)
+            self.note(error)
         return report
 
     def _change(self, variant: int, **changes: Any) -> None:

@@ -10,6 +10,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
+from mqf_tui.library.spooling import resume_words
+
 if TYPE_CHECKING:
     from mqf_tui.app.measurement import Measurement
     from mqf_tui.app.snapshots import Snapshot
@@ -73,11 +75,16 @@ class QuitScreen(ModalScreen[None]):
             # It came to its end by itself: nothing is left to ask, and the result is there to be read.
             self.dismiss()
             return
-        self.app.exit(return_code=snapshot.exit_code, message=_kept(snapshot) or snapshot.problem)
+        words = kept_words(snapshot) or snapshot.problem
+        self.app.exit(return_code=snapshot.exit_code, message=words)
 
 
-def _kept(snapshot: Snapshot) -> str:
-    """What is on disk now; empty where nothing is."""
+def kept_words(snapshot: Snapshot) -> str:
+    """What is on disk now, and how to go on from it; empty where nothing is."""
+    return "\n".join(filter(None, (_saved(snapshot), resume_words(snapshot.settings.sweep_id))))
+
+
+def _saved(snapshot: Snapshot) -> str:
     if not snapshot.saved:
         return ""
     n, partial = len(snapshot.saved), sum(run.report.partial for run in snapshot.saved)

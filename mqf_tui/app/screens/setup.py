@@ -234,7 +234,7 @@ class SetupScreen(BaseScreen):
         layers = self._value("layers") if self.query("#layers") else None
         name = self._model.name
         return KVSettings(
-            model=name if self._model.source != "folder" else str(self._facts.folder),
+            model=name if self._model.source != "folder" else os.path.abspath(self._facts.folder),
             layers=str(layers) if layers is not None else None,
             kernel="emulated" if layers == ALL else "auto",
             quantize_start=_number(self._value("start")),

@@ -20,6 +20,7 @@ from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags
 from mqf_tui.library.runs import SavedRun
+from mqf_tui.library.spooling import resume_words
 from mqf_tui.reports.sweep_schema import SweepReport, SweepVariant
 from mqf_tui.reports.text import inert
 
@@ -81,6 +82,8 @@ class SweepScreen(BaseScreen):
         if r.partial:
             why = f": {inert(r.ended)}" if r.ended else ""
             text.append(f"  PARTIAL{why}", style=f"bold {colours['warning']}")
+        if words := resume_words(r.sweep_id):
+            text.append(f"\n{inert(words)}", style=colours["secondary"])
         return text
 
     def _notes(self) -> Text:
