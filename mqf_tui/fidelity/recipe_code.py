@@ -122,8 +122,14 @@ def mlx_lm_code(
     used = "\n".join(lines)
     stock, packed, around = (f"{name}(" in used for name in ("QuantizedKVCache", "PackedKVCache", "rounded"))
     names = ["KVCache"] * packed + ["QuantizedKVCache"] * stock + ["make_prompt_cache"]
+    on_hub = "/" in model
+    where = f"sys.argv[1] if sys.argv[1:] else {model!r}" if on_hub else "sys.argv[1]"
     head = [f"# The KV cache of a recipe for {inert(model)}, for mlx-lm's own generation."]
+    head += [
+        "# Its argument is the model's folder" + (", if it is not to come from the hub." if on_hub else ".")
+    ]
     head += [WHY] * packed
+    head += ["import sys"]
     head += ["import mlx.core as mx"] * (packed or around)
     head += ["from mlx_lm import generate, load"]
     head += ["from mlx_lm.models import cache as stock"] * packed
@@ -135,7 +141,7 @@ def mlx_lm_code(
     )
     parts.append(
         'if __name__ == "__main__":\n'
-        f"    model, tokenizer = load({model!r})\n"
+        f"    model, tokenizer = load({where})\n"
         '    print(generate(model, tokenizer, prompt="Hello", prompt_cache=make_cache(model)))'
     )
     return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"

@@ -64,7 +64,11 @@ class TuneSettings:
         self.base.check()
         goals = {"max KV bytes per token": self.max_kv_bytes, "max KL": self.max_kl}
         if sum(goal is not None for goal in goals.values()) != 1:
-            raise BadSettingError("a tuning needs one goal: --max-kv-bytes-per-token or --max-kl.")
+            what = "two goals are" if all(goal is not None for goal in goals.values()) else "no goal is"
+            raise BadSettingError(
+                f"{what} given for the tuning; name one goal, the most KV bytes per token "
+                "(--max-kv-bytes-per-token, or --context with --memory) or the most mean KL (--max-kl)."
+            )
         for name, goal in goals.items():
             if goal is not None and not (is_number(goal) and goal > 0):
                 raise BadSettingError(f"{name} is {goal!r}; use a number above 0.")
@@ -73,7 +77,9 @@ class TuneSettings:
         for bits in (*self.bits, *self.sensed_bits):
             Quantizer(bits, self.base.kv_group_size).check()
         if unknown := set(self.sensed_bits) - set(self.bits):
-            raise BadSettingError(f"{min(unknown)} bits are to be measured but are no candidate; add them.")
+            raise BadSettingError(
+                f"{min(unknown)} bits are to be measured but are no candidate; add them to --bits."
+            )
         if type(self.sensed_chunks) is not int or self.sensed_chunks < 1:
             raise BadSettingError(f"sensitivity chunks are {self.sensed_chunks!r}; use 1 or more.")
         if self.base.layers is not None or self.base.recipe is not None:

@@ -135,6 +135,8 @@ def _worth(recipe: TunedSetting, uniform: list[TunedSetting]) -> str:
     if not rivals:
         more = [one for one in uniform if one.within]
         if not more:
+            if len(recipe.layers) == 1:
+                return "it is the same for all layers, so it is no mix."
             return "no setting without a mix of about its size keeps to the goal."
         least = min(more, key=lambda one: one.kv_bytes)
         return (
