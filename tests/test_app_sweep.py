@@ -347,11 +347,13 @@ async def test_the_command_line_goes_on_with_a_sweep_that_was_stopped_here(
 ) -> None:
     small = replace(SWEEP, sweep_id="", variants=tuple(replace(one, max_chunks=4) for one in SWEEP.variants))
     passes: list[int] = []
+    held: list[int] = []
     chunk = RunningSweep._chunk
 
     def counted(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
         passes.append(index)
         if len(passes) == 3:
+            held.append(subprocess_resume("last"))
             self.control.stop()
         yield from chunk(self, model, chunks, index)
 
@@ -360,8 +362,9 @@ async def test_the_command_line_goes_on_with_a_sweep_that_was_stopped_here(
         await until(pilot, lambda: isinstance(app.screen, SweepScreen) and app.screen.is_mounted)
         [sweep_id] = list_sweeps()
         assert len(Spool.open(sweep_id).known(3)) == 2
-    code = await asyncio.to_thread(subprocess_resume, sweep_id)
-    assert code == 0
+        # The app is still open, and holds it no more.
+        assert await asyncio.to_thread(subprocess_resume, sweep_id) == 0
+    assert held == [2]  # while it ran here, no one else could go on with it
     whole = load_sweep(sweep_id)
     assert not whole.partial
     assert {v.n_positions for v in whole.variants} == {4 * 127}

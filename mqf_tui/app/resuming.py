@@ -20,6 +20,7 @@ def begun(settings: SweepSettings) -> Kept | None:
     if words is None:
         return None
     spool = Spool.create(settings.sweep_id, words)
+    spool.hold()
     return Kept(spool, len(settings.variants))
 
 
@@ -49,5 +50,7 @@ class Kept:
         s = job.snapshot()
         if (whole and len(s.saved) == self._n) or not (s.reports or self._spool.known(self._n)):
             self._spool.remove()
-        elif self._spooling is not None and self._spooling.problem is not None:
+            return
+        self._spool.release()
+        if self._spooling is not None and self._spooling.problem is not None:
             job.note(self._spooling.problem)

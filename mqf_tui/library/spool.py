@@ -122,6 +122,10 @@ class Spool:
     def remove(self) -> None:
         """The sweep is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let others go on with it, though this process lives on."""
         if file := _HELD.pop(self.folder, None):
             file.close()
 
