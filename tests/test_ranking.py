@@ -79,12 +79,13 @@ class Brute:
         return found
 
     def dominators(self, i: int) -> set[int]:
-        found = set()
+        found, ranks = set(), self.ranks()
         for j in range(len(self.means)):
             cheaper = self.bytes[j] < self.bytes[i]
             lower, apart = self.means[j] < self.means[i], self.apart(i, j)
+            tie = not apart and ranks[j][0] <= ranks[i][0]
             if j != i and (
-                (cheaper and (lower or not apart)) or (self.bytes[j] == self.bytes[i] and lower and apart)
+                (cheaper and (lower or tie)) or (self.bytes[j] == self.bytes[i] and lower and apart)
             ):
                 found.add(j)
         return found

@@ -68,6 +68,7 @@ class _Field:
         self.reports = [subject.report for subject in subjects]
         self.unpaired: set[str] = set()
         self.fewest: int | None = None  # shared chunks
+        self.group: dict[int, int] = {}  # of ranks, by run
         self._samples: list[_Sample | None] = []
         self._figures: list[Figure] = []
         self._found: dict[tuple[int, int], Difference] = {}
@@ -177,7 +178,9 @@ def _rows(field: _Field, order: Sequence[int], bytes_of: KVBytesOf) -> list[Row]
     kv = [bytes_of(report) for report in field.reports]
     weights = [weight_bytes(report) for report in field.reports]
     rows: list[Row] = []
-    for members, errors in _groups(field, order):
+    groups = list(_groups(field, order))
+    field.group = {i: place for place, (members, _) in enumerate(groups) for i in members}
+    for members, errors in groups:
         for i, known in zip(members, errors, strict=True):
             first = len(rows) - members.index(i) + 1
             rows.append(
@@ -246,7 +249,7 @@ def _dominates(
         return d.value < 0 and d.beyond_error
     # With few chunks nearly everything is within the error; that must not let a bad setting beat a good one.
     no_worse = levels[first] <= levels[second]
-    return d.value <= 0 or (tied(d) and no_worse)
+    return d.value <= 0 or (tied(d) and no_worse and field.group[first] <= field.group[second])
 
 
 def _judging(judged: Judged) -> Iterator[str]:

@@ -78,8 +78,10 @@ def sweep_summary(
         partial=partial,
         ended=_ended(ended),
         budget=budget,
-        answer=sensitivity_answer(sensitivity) if sensitivity else answer(ranking, limits, budget, smallest),
-        evidence=_evidence(variants),
+        answer=sensitivity_answer(sensitivity)
+        if sensitivity
+        else _so_far(variants, partial) + answer(ranking, limits, budget, smallest),
+        evidence=_evidence(variants, partial),
         thresholds=ranking.thresholds or first.thresholds,
         ranking=ranking,
         variants=variants,
@@ -185,7 +187,15 @@ def _step(subject: Subject, frontier: Sequence[Subject], bytes_of: KVBytesOf) ->
     )
 
 
-def _evidence(variants: Sequence[SweepVariant]) -> str:
+def _so_far(variants: Sequence[SweepVariant], partial: bool) -> str:
+    """What stands before the answer of a sweep that broke off."""
+    scored, planned = sum(v.n_positions for v in variants), sum(v.n_planned for v in variants)
+    if not partial or scored >= planned:
+        return ""
+    return f"so far, from {percent(scored / planned)} of a sweep that broke off: "
+
+
+def _evidence(variants: Sequence[SweepVariant], partial: bool) -> str:
     """How many positions each setting got, as a paragraph; empty where all of them got the same."""
     if len({v.n_positions for v in variants}) < 2 and not any(v.dropped for v in variants):
         return ""
@@ -197,7 +207,8 @@ def _evidence(variants: Sequence[SweepVariant]) -> str:
     scored, planned = sum(v.n_positions for v in variants), sum(v.n_planned for v in variants)
     words = f"Positions that each setting got: {'; '.join(each)}."
     if scored < planned:
-        words += f" In all {scored:,} of {planned:,} planned, so {percent(1 - scored / planned)} were saved."
+        saved = "" if partial else f", so {percent(1 - scored / planned)} were saved"
+        words += f" In all {scored:,} of {planned:,} planned{saved}."
     return words
 
 

@@ -21,7 +21,7 @@ CSV_COLUMNS = (
 HOW = (
     "Ranks that are a tie: of each the mean KL is within the error (p ≥ 0.05) of the best one in the tie. "
     "On the frontier: no other setting needs fewer bytes at a mean KL that is lower, or within the error "
-    "with no worse a verdict."
+    "with no worse a verdict or rank."
 )
 
 

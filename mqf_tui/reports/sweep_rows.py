@@ -16,8 +16,8 @@ from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent,
 HOW = (
     "Ranks that are a tie: of each the mean KL is within the error (p ≥ 0.05) of the best one in the tie. "
     "On the frontier: no other setting needs fewer bytes at a mean KL that is lower, or within the error "
-    "with no worse a verdict. Next cheaper: what mean KL would rise by with the setting of the frontier that "
-    "needs the next fewer bytes, position by position on the same text."
+    "with no worse a verdict or rank. Next cheaper: what mean KL would rise by with the setting of the "
+    "frontier that needs the next fewer bytes, position by position on the same text."
 )
 
 
