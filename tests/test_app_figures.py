@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from mqf_tui.app.app import MqfTuiApp
-from mqf_tui.app.columns import fitting
+from mqf_tui.app.columns import fitting, staying
 from mqf_tui.app.row_words import detail_words, flip_words, kl_words, short_words
 from mqf_tui.app.screens.live import LiveScreen
 from mqf_tui.app.screens.result import ResultScreen
@@ -288,7 +288,7 @@ async def test_signs_are_explained_in_the_rows_detail_and_in_the_help(tmp_path: 
     log.write_text(LLAMA_CPP, encoding="utf-8")
     import_files([log])
     [run] = list_runs()
-    assert "↓ imported from llama.cpp" in detail_words(run)
+    assert "↓ imported from llama.cpp" in detail_words(run, ())
     async with running() as (app, pilot):
         shown = await saved_runs_listed(app, pilot, 1)
         assert "↓ imported from llama.cpp" in shown
@@ -315,10 +315,11 @@ def test_columns_give_way_in_their_order() -> None:
     widths = dict.fromkeys(COLUMNS, 8)
     everything = fitting(COLUMNS, widths, 1000)
     assert everything == list(COLUMNS)
-    gone = [set(everything) - set(fitting(COLUMNS, widths, room)) for room in range(100, 9, -10)]
+    gone = [set(everything) - set(fitting(staying(COLUMNS), widths, room)) for room in range(100, 9, -10)]
     assert [len(g) for g in gone] == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
     assert gone[1:4] == [{"corpus"}, {"corpus", "p99"}, {"corpus", "p99", "when"}]
     assert "flips" not in gone[4]
+    assert fitting(COLUMNS, widths, 30) == ["", "verdict", "setting"]
 
 
 def running_numbers(**changes: Any) -> Running:

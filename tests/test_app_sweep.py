@@ -29,6 +29,7 @@ from mqf_tui.console.arguments import parser
 from mqf_tui.console.sweeping import sweep_settings
 from mqf_tui.fidelity.errors import NotANumberError, OutOfMemoryError, SaveError
 from mqf_tui.fidelity.events import (
+    ChunkFinished,
     Dropped,
     Event,
     Failed,
@@ -505,3 +506,34 @@ async def test_escape_closes_the_help_while_it_runs_and_after() -> None:
             for i in range(3):
                 measurement.take(Finished(report(i), makers.positions(seed=i), i))
             measurement.take(Swept("s1", 2, 6, 9.0))
+
+
+@pytest.mark.parametrize("width", [30, 40, 50, 60])
+async def test_no_cell_is_cut_in_a_narrow_window(width: int) -> None:
+    """Whole fields and columns go instead: half a number is another number."""
+    measurement = Measurement(SWEEP)
+    measurement.take(Started(tuple(plan(one) for one in SWEEP.variants)))
+    for i in range(3):
+        found = makers.positions(n_chunks=2, seed=i)
+        for chunk in range(2):
+            measurement.take(StepScored(chunk, 0, found.where(found.chunk == chunk), 127, 1.0, i))
+            measurement.take(ChunkFinished(chunk, 2, None, i))
+    async with running((width, 26)) as (app, pilot):
+        await app.push_screen(LiveScreen(measurement))
+        for screen, needed in ((LiveScreen, "bad"), (SweepScreen, "marginal"), (RunsScreen, "marginal")):
+            await until(pilot, lambda wanted=screen: isinstance(app.screen, wanted) and app.screen.is_mounted)
+            table = app.screen.query_one(DataTable)
+            await until(pilot, lambda shown=table: shown.row_count == 3)
+            await pilot.pause(0.3)
+            assert table.virtual_size.width <= table.size.width
+            cells = [cell for key in table.rows for cell in table.get_row(key)]
+            words = [cell.plain for cell in cells if cell.plain]
+            assert any(word.split(" ")[0] == needed for word in words)
+            lines = screen_text(app)
+            assert all(word in lines for word in words)
+            if screen is LiveScreen:
+                for i in range(3):
+                    measurement.take(Finished(report(i), makers.positions(seed=i), i))
+                measurement.take(Swept("s1", 2, 6, 9.0))
+            elif screen is SweepScreen:
+                await pilot.press("r")

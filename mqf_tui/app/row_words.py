@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import datetime
 
 from mqf_tui.library.runs import SavedRun
@@ -38,13 +39,23 @@ def flip_words(report: Report, *, error: bool = True) -> str:
     return f"{100 * report.flip_rate:.2f} ±{percent(_half(report.flip_rate, ci))}"
 
 
-def detail_words(run: SavedRun) -> str:
-    """What the table has no room for, and what its signs mean, in two lines."""
+def detail_words(run: SavedRun, shown: Collection[str]) -> str:
+    """What the table has no room for, and what its signs mean, in two lines; ``shown``: its columns."""
     r = run.report
+    model = "" if "model" in shown else inert((r.variant_model or r.model).rsplit("/", 1)[-1])
+    mean = "" if "KL mean" in shown else f"KL mean {kl_words(r.kl.mean, bounds(r.kl.ci_low, r.kl.ci_high))}"
     p99 = between(r.kl.p99_ci, kl)
     figure = "" if r.kl.p99 is None else f"KL p99 {kl(r.kl.p99)}" + (f" ({p99})" if p99 else "")
     setting = r.short_setting if len(r.short_setting) > SHORTEST_SETTING else ""
-    parts = (setting, inert(r.corpus.name), local_time(r.created), figure, inert(" ".join(run.tags)))
+    parts = (
+        model,
+        setting,
+        inert(r.corpus.name),
+        local_time(r.created),
+        mean,
+        figure,
+        inert(" ".join(run.tags)),
+    )
     return "\n".join(" · ".join(part for part in line if part) for line in (parts, (*_signs(r), run.id)))
 
 

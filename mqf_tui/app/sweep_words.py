@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mqf_tui.app.columns import LAST
 from mqf_tui.app.row_words import kl_words
 from mqf_tui.reports.comparison_schema import Row, Side
 from mqf_tui.reports.rows import between
@@ -13,13 +14,13 @@ from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, likely, 
 # From left to right; the number says in which order they go where there is no room (0: never).
 COLUMNS = {
     "": 0,
-    "rank": 0,
+    "rank": LAST + 2,
     "setting": 0,
-    "KL mean": 0,
+    "KL mean": LAST + 3,
     "flips": 3,
-    "KV/token": 0,
+    "KV/token": LAST + 1,
     "smaller": 2,
-    "frontier": 0,
+    "frontier": LAST,
     "verdict": 0,
     "positions": 1,
 }

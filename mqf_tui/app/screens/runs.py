@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -10,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
-from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
+from mqf_tui.app.columns import LAST, PADDING, SCROLLBAR, fitting, narrowed, staying
 from mqf_tui.app.row_words import (
     SHORTEST_SETTING,
     detail_words,
@@ -35,9 +36,9 @@ from mqf_tui.reports.text import inert
 COLUMNS = {
     "": 0,
     "verdict": 0,
-    "model": 0,
+    "model": LAST,
     "setting": 0,
-    "KL mean": 0,
+    "KL mean": LAST + 1,
     "flips": 5,
     "p99": 2,
     "corpus": 1,
@@ -118,7 +119,8 @@ class RunsScreen(BaseScreen):
         row = table.cursor_row
         rows, shown = self._fitted()
         table.clear(columns=True)
-        table.add_columns(*shown)
+        for name in shown:
+            table.add_column(name, key=name)
         for run_id, cells in rows.items():
             table.add_row(*(cells[name] for name in shown), key=run_id)
         if self._runs:
@@ -137,18 +139,32 @@ class RunsScreen(BaseScreen):
         for errors in WITH_ERROR:
             for longest in NAME_LENGTHS:
                 widths, room = _widths(widest, errors, longest), self.size.width - SCROLLBAR
-                shown = fitting(COLUMNS, widths, room)
+                shown = fitting(staying(COLUMNS), widths, room)
                 said = [name for name in errors if name in shown]
                 fits = sum(widths[name] + PADDING for name in shown) <= room
                 worth = fits, "flips" in said, len(shown), len(said)
                 if worth > best[0]:
                     best = worth, errors, longest, shown
+        if not best[0][0]:
+            return cells, self._narrowed(cells)
         _, errors, longest, shown = best
         for row in cells.values():
             row.update({name: row[name + ERROR] for name in errors})
             row.update({name: Text(_short(row[name].plain, longest)) for name in NAMES})
             row["setting"] = Text(_short(row["setting"].plain, max(longest, SHORTEST_SETTING)))
         return cells, shown
+
+    def _narrowed(self, cells: dict[str, dict[str, Text]]) -> list[str]:
+        """Where even the columns that always stay have no room: cells lose fields, then columns go."""
+        rows, room = list(cells.values()), self.size.width - SCROLLBAR
+        for row in rows:
+            row.update({name: Text(_short(row[name].plain, NAME_LENGTHS[-1])) for name in NAMES})
+            row["setting"] = Text(_short(row["setting"].plain, SHORTEST_SETTING))
+
+        def measured(_: Sequence[str]) -> dict[str, int]:
+            return {name: max(len(name), *(row[name].cell_len for row in rows), 0) for name in COLUMNS}
+
+        return list(narrowed(COLUMNS, rows, measured, room))
 
     def _cells(self, run: SavedRun) -> dict[str, Text]:
         r = run.report
@@ -174,7 +190,8 @@ class RunsScreen(BaseScreen):
     def describe(self) -> None:
         """Say below the table what the row under the cursor is, its signs in words."""
         run = self._current()
-        words = detail_words(run) if run is not None else ""
+        shown = {str(key.value) for key in self.query_one(DataTable).columns}
+        words = detail_words(run, shown) if run is not None else ""
         self.query_one("#detail", Static).update(Text(words, style=self.app.theme_variables["secondary"]))
         self.refresh_bindings()
 

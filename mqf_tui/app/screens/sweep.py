@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
-from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
+from mqf_tui.app.columns import SCROLLBAR, narrowed
 from mqf_tui.app.screens.base import COMMON, BaseScreen
 from mqf_tui.app.sweep_words import COLUMNS, cells, detail_words, origin_words, unranked_cells
 from mqf_tui.app.widgets.run_table import RunTable
@@ -100,12 +100,15 @@ class SweepScreen(BaseScreen):
     def _fill(self) -> None:
         table = self.query_one(DataTable)
         row, rows = table.cursor_row, [self._cells(variant) for variant in self._order]
-        widths = {name: max(len(name), *(one[name].cell_len for one in rows)) for name in COLUMNS}
-        if not any(one["frontier"].plain for one in rows):
-            del widths["frontier"]
-        shown = fitting(COLUMNS, widths, self.size.width - SCROLLBAR)
-        if sum(widths[name] + PADDING for name in shown) > self.size.width - SCROLLBAR:
-            shown = [name for name in shown if name != "frontier"]
+        frontier = any(one["frontier"].plain for one in rows)
+
+        def measured(_: Sequence[str]) -> dict[str, int]:
+            names = (name for name in COLUMNS if frontier or name != "frontier")
+            # Over the frontier's signs stands one, not the word.
+            least = {name: 1 if name == "frontier" else len(name) for name in names}
+            return {name: max(n, *(one[name].cell_len for one in rows)) for name, n in least.items()}
+
+        shown = narrowed(COLUMNS, rows, measured, self.size.width - SCROLLBAR)
         table.clear(columns=True)
         for name in shown:
             table.add_column("◆" if name == "frontier" else name, key=name)

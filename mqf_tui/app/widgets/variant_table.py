@@ -12,7 +12,7 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
-from mqf_tui.app.columns import PADDING, SCROLLBAR, fitting
+from mqf_tui.app.columns import LAST, SCROLLBAR, narrowed, taken
 from mqf_tui.app.row_words import kl_words, short_words
 from mqf_tui.app.snapshots import VariantState
 from mqf_tui.app.tally import Running
@@ -28,7 +28,7 @@ COLUMNS = {
     "setting": 0,
     "KV/token": 3,
     "positions": 1,
-    "KL mean": 0,
+    "KL mean": LAST,
     BAR: 5,
     "flips": 4,
     "verdict": 0,
@@ -44,6 +44,7 @@ LEAST = {
     "verdict": len("marginal >99%"),
     "state": len("surely bad"),
 }
+LEAST_BRIEF = {"KL mean": len("0.000123"), "verdict": len("marginal")}
 LONGEST = {"setting": 18, BAR: 30, "state": 40}
 LOWEST = -6  # the power of ten that a bar begins at, at least
 MOST_ROWS = 9  # without scrolling
@@ -172,16 +173,19 @@ def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
 
 def _widths(rows: Sequence[dict[str, Text]], room: int) -> dict[str, int]:
     """The columns that are shown, and their widths; what is left over makes the bars longer."""
-    widths = {
-        name: min(
-            max(LEAST.get(name, 0), *(cell_len(row[name].plain) for row in rows), len(name)),
-            LONGEST.get(name, room),
-        )
-        for name in COLUMNS
-    }
-    shown = fitting(COLUMNS, widths, room)
-    found = {name: widths[name] for name in shown}
-    left = room - sum(width + PADDING for width in found.values())
+
+    def measured(brief: Sequence[str]) -> dict[str, int]:
+        least = LEAST | {name: LEAST_BRIEF[name] for name in brief}
+        return {
+            name: min(
+                max(least.get(name, 0), *(cell_len(row[name].plain) for row in rows), len(name)),
+                LONGEST.get(name, room),
+            )
+            for name in COLUMNS
+        }
+
+    found = narrowed(COLUMNS, rows, measured, room)
+    left = room - taken(found)
     if BAR in found and left > 0:
         found[BAR] = min(LONGEST[BAR], found[BAR] + left)
     return found
