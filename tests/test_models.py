@@ -151,16 +151,12 @@ VALUES: list[dict[str, Any]] = [
     {"num_hidden_layers": 2.5},
     {"num_key_value_heads": True},
     {"vocab_size": {}},
-    {"layer_types": [{}]},
     {"head_dim": 48},
     {"head_dim": 0},
     {"model_type": ["llama"]},
     {"model_type": "../utils"},
     {"model_type": None},
     {"text_config": {"model_type": "llama", "head_dim": "x"}},
-    {"model_type": "gemma3_text"},
-    {"model_type": "mamba"},
-    {"model_type": "deepseek_v3", "kv_lora_rank": 512},
 ]
 
 

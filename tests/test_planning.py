@@ -232,7 +232,16 @@ def test_scoring_the_last_positions_saves_the_head_alone() -> None:
 def past(**changes: object) -> Report:
     data = report_data(model_hash=LLAMA.content_hash, seconds=50.0, n_positions=5110)
     data["corpus"]["chunk_length"] = 512
-    return Report.model_validate(data | changes)
+    data |= changes
+    data["positions_per_second"] = data["n_positions"] / max(data["seconds"], 1e-9)
+    return Report.model_validate(data)
+
+
+def test_runs_whose_seconds_are_of_a_part_set_no_pace() -> None:
+    asked = settings("4g64", chunk_length=512)
+    resumed = past().model_copy(update={"positions_per_second": 200.0})
+    ranks = past().model_copy(update={"device": f"{past().device}, 2 ranks"})
+    assert timed(asked, runs=[resumed, ranks]).basis != "runs"
 
 
 def test_earlier_runs_of_the_same_model_set_the_pace() -> None:

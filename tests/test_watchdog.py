@@ -240,7 +240,7 @@ def test_a_plan_that_cannot_fit_loads_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 3
     assert "the limit is 100 MB" in done.stderr
-    assert "weights" in done.stderr
+    assert "--memory-limit" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -188,7 +188,10 @@ def _factor(facts: ModelFacts, shape: Shape, runs: Sequence[Report], is_cpu: boo
     found: list[float] = []
     for run in runs:
         same = run.kind == "kv" and run.model_hash == facts.content_hash and run.origin is None
-        if not (same and run.device.startswith("CPU") == is_cpu):
+        # The seconds of ranks are divided among them; of a resumed run they are of a part only.
+        whole = abs(run.positions_per_second * run.seconds - run.n_positions) < 0.01 * run.n_positions
+        alone = " ranks" not in run.device
+        if not (same and whole and alone and run.device.startswith("CPU") == is_cpu):
             continue
         settings = KVSettings(
             "",
