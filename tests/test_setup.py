@@ -230,3 +230,35 @@ async def test_escape_closes_the_help_and_nothing_else(demo_model: Path) -> None
         assert isinstance(app.screen, SetupScreen)
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, SetupScreen))
+
+
+@pytest.mark.parametrize("width", [40, 60, 75])
+async def test_a_narrow_window_shows_every_option_and_every_hint(demo_model: Path, width: int) -> None:
+    async with running((width, 60)) as (app, pilot):
+        await set_up(app, pilot, demo_model)
+        for choice in app.screen.query(Choice):
+            if not choice.display:
+                continue
+            choice.focus()
+            for place, option in enumerate(choice.options):
+                if option.refusal is None:
+                    choice.chosen = place
+                    await pilot.pause()
+                    shown = screen_lines(app, choice)
+                    words = " ".join(" ".join(shown).split())
+                    assert " ".join(choice.hint.split()) in words
+                    assert all(one.label in words for one in choice.options)
+        choice = app.screen.query_one("#length", Choice)
+        choice.focus()
+        await pilot.pause()
+        lines = screen_lines(app, choice)
+        [row] = [n for n, line in enumerate(lines) if "2,048" in line]
+        await pilot.click("#length", offset=(lines[row].index("2,048") + 1, row))
+        assert choice.value == 2048
+
+
+def screen_lines(app: MqfTuiApp, choice: Choice) -> list[str]:
+    """What the screen shows of it."""
+    region = choice.region
+    lines = screen_text(app).splitlines()[region.y : region.bottom]
+    return [line[region.x : region.right] for line in lines]

@@ -1,19 +1,23 @@
-"""One setting on one line: ←/→ choose among its values, the line below says what the choice means."""
+"""One setting: ←/→ choose among its values, the line below says what the choice means."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
 LONGEST_NUMBER = 7  # digits
+INDENT = 13  # columns that a title takes
+SHORTEST_HINT = 8  # columns of a line of it, in the narrowest window
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Choice(Widget, can_focus=True):
     """A row of options. Digits type a number of one's own where ``own`` says what it is."""
 
     DEFAULT_CSS = """
-    Choice { height: 2; padding: 0 1; }
+    Choice { height: auto; padding: 0 1; }
     Choice:focus { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,7 +45,7 @@ class Choice(Widget, can_focus=True):
         *(Binding(str(d), f"digit({d})", show=False, system=True) for d in range(10)),
         Binding("backspace", "digit(-1)", show=False, system=True),
     ]
-    chosen: reactive[int] = reactive(0)
+    chosen: reactive[int] = reactive(0, layout=True)
 
     class Changed(Message):
         """The value changed."""
@@ -70,7 +74,7 @@ class Choice(Widget, can_focus=True):
         self.options = list(options)
         self._own = own
         self._typed = ""
-        self._ends: list[tuple[int, int]] = []
+        self._places: list[tuple[int, int, int]] = []  # line, start and end of each option
         self.pick(value)
 
     @property
@@ -114,14 +118,19 @@ class Choice(Widget, can_focus=True):
         if self._typed and int(self._typed) > 0:
             self._set_own(int(self._typed))
 
+    def on_focus(self) -> None:
+        """The hint says more, and may need more lines."""
+        self.refresh(layout=True)
+
     def on_blur(self) -> None:
         """The next digit begins a new number."""
         self._typed = ""
+        self.refresh(layout=True)
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
-        for place, (start, end) in enumerate(self._ends):
-            inside = event.y == 0 and start <= event.x - self.styles.padding.left < end
+        for place, (line, start, end) in enumerate(self._places):
+            inside = event.y == line and start <= event.x - self.styles.padding.left < end
             if inside and self.options[place].refusal is None:
                 self.click(place)
 
@@ -149,24 +158,36 @@ class Choice(Widget, can_focus=True):
 
     def render(self) -> Text:
         """The title and options, then the meaning of the chosen one (or why others are not to be had)."""
-        line = Text(no_wrap=True)
-        line.append(f"{self._title:<13}", style="bold")
-        self._ends = []
-        colours = self.app.theme_variables
+        return Text("\n").join(self._lines(self.content_size.width))
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as the options and the hint take."""
+        del container, viewport
+        return len(self._lines(width))
+
+    def _lines(self, width: int) -> list[Text]:
+        lines = [Text.assemble((f"{self._title:<{INDENT}}", "bold"), no_wrap=True)]
+        self._places = []
         for place, option in enumerate(self.options):
-            start = len(line)
             label = f"{self.mark(place)}{option.label} "
-            under = " underline" if place == self.chosen and self.has_focus else ""
-            if self.is_chosen(place):
-                line.append(label, style=f"bold{under} {colours['background']} on {colours['primary']}")
-            elif option.refusal is not None:
-                line.append(label, style=f"strike {colours['secondary']}")
-            else:
-                line.append(label, style=f"{colours['foreground']}{under}")
-            self._ends.append((start, len(line)))
+            if len(lines[-1]) > INDENT and len(lines[-1]) + len(label.rstrip()) > width:
+                lines.append(Text(" " * INDENT, no_wrap=True))
+            line = lines[-1]
+            self._places.append((len(lines) - 1, len(line), len(line) + len(label)))
+            line.append(label, style=self._style(place))
             line.append(" ")
-        line.append(f"\n{'':<14}{self.hint}", style=colours["secondary"])
-        return line
+        hint = wrap(self.hint, max(SHORTEST_HINT, width - INDENT - 1)) or [""]
+        colour = self.app.theme_variables["secondary"]
+        return [*lines, *(Text(f"{'':<{INDENT}} {part}", style=colour, no_wrap=True) for part in hint)]
+
+    def _style(self, place: int) -> str:
+        colours = self.app.theme_variables
+        under = " underline" if place == self.chosen and self.has_focus else ""
+        if self.is_chosen(place):
+            return f"bold{under} {colours['background']} on {colours['primary']}"
+        if self.options[place].refusal is not None:
+            return f"strike {colours['secondary']}"
+        return f"{colours['foreground']}{under}"
 
     def _set_own(self, value: int) -> None:
         known = {o.value: i for i, o in enumerate(self._presets)}
@@ -177,7 +198,7 @@ class Choice(Widget, can_focus=True):
             place = sum(1 for o in self._presets if isinstance(o.value, int) and o.value < value)
             self.options.insert(place, Option(value, f"{value:,}", "a number of your own"))
         if place == self.chosen:
-            self.refresh()
+            self.refresh(layout=True)
             if self.is_mounted:
                 self.post_message(self.Changed(self))
         self.chosen = place

@@ -17,7 +17,7 @@ class MultiChoice(Choice):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "keep", "Add", key_display="␣"),
     ]
-    kept: reactive[frozenset[int]] = reactive(frozenset())
+    kept: reactive[frozenset[int]] = reactive(frozenset(), layout=True)
 
     @property
     def values(self) -> tuple[int | str | None, ...]:
