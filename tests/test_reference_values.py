@@ -78,11 +78,12 @@ def test_the_values_of_another_machine_are_near(expected: dict, smollm2_run: Run
 
     Any other order of sums moves a few stored numbers by a step of their quantizer: with steps of 64, 100,
     128 and 511 tokens mean KL of 4 bits is 0.260 to 0.272 here, and 25.7 to 27.2 % of positions flip.
+    With groups of 32 steps of 64, 96, 128 and 256 give 0.150 to 0.157, and MLX's own attention 0.153.
     """
     report = smollm2_run(expected["kv_bits"], expected["kv_group_size"]).report
     assert report.n_positions == VALUES["positions"]
-    assert report.kl.mean == pytest.approx(expected["kl_mean"], rel=0.05)
-    assert report.kl.median == pytest.approx(expected["kl_median"], rel=0.05)
+    assert report.kl.mean == pytest.approx(expected["kl_mean"], rel=0.08)
+    assert report.kl.median == pytest.approx(expected["kl_median"], rel=0.08)
     assert report.kl.p99 == pytest.approx(expected["kl_p99"], rel=0.15)
     assert report.flip_rate == pytest.approx(expected["flip_rate"], abs=0.025)
     assert report.perplexity_ref == pytest.approx(expected["perplexity_ref"], rel=5e-4)
