@@ -84,7 +84,7 @@ def test_the_values_of_another_machine_are_near(expected: dict, smollm2_run: Run
     assert report.n_positions == VALUES["positions"]
     assert report.kl.mean == pytest.approx(expected["kl_mean"], rel=0.08)
     assert report.kl.median == pytest.approx(expected["kl_median"], rel=0.08)
-    assert report.kl.p99 == pytest.approx(expected["kl_p99"], rel=0.15)
+    assert report.kl.p99 == pytest.approx(expected["kl_p99"], rel=0.25)
     assert report.flip_rate == pytest.approx(expected["flip_rate"], abs=0.025)
     assert report.perplexity_ref == pytest.approx(expected["perplexity_ref"], rel=5e-4)
     assert report.perplexity_quant == pytest.approx(expected["perplexity_quant"], rel=0.02)
