@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import FidelityError, SaveError
 from mqf_tui.fidelity.events import (
-    ChunkFinished,
-    Dropped,
     Estimated,
     Event,
     Failed,
     Finished,
     Plan,
     Started,
-    StepScored,
     Stopped,
     Swept,
 )
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import Positions
-from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.library.spooling import Spooling
 from mqf_tui.reports.text import counted, size
 
 if TYPE_CHECKING:
@@ -42,8 +39,8 @@ class Delivery:
 
     def __init__(self, settings: SweepSettings, spool: Spool | None, *, keeps: bool = True) -> None:
         self.settings, self.spool = settings, spool
-        self.problem: SaveError | None = None
-        self._keeps = keeps
+        self._spooling = Spooling(spool, len(settings.variants), keeps=keeps) if spool is not None else None
+        self._unsaved: SaveError | None = None
         self._twice = len({one.kernel for one in settings.variants}) > 1
         self.subjects: list[Subject] = []
         self.failures: list[tuple[str, FidelityError]] = []
@@ -51,10 +48,16 @@ class Delivery:
         self.ended: Swept | None = None
         self.plans: tuple[Plan, ...] = ()
         self._memory = ""
-        self._active = set(range(len(settings.variants)))
-        self._at = -1
-        self._chunk: dict[int, list[Positions]] = {}
-        self._done: set[int] = set()
+
+    @property
+    def problem(self) -> SaveError | None:
+        """The first thing that could not be written."""
+        return (self._spooling.problem if self._spooling else None) or self._unsaved
+
+    def keep(self, chunk: int, whole: Mapping[int, Positions]) -> None:
+        """Put a whole chunk by that comes from elsewhere, to resume from."""
+        if self._spooling is not None:
+            self._spooling.keep(chunk, whole)
 
     def kept(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events as they come, each taken in first."""
@@ -77,23 +80,13 @@ class Delivery:
         )
 
     def _take(self, event: Event) -> None:
+        if self._spooling is not None:
+            self._spooling.take(event)
         match event:
             case Estimated(memory=memory):
                 self._memory = memory_words(memory)
             case Started(plans=plans):
                 self.plans = plans
-                if self.spool is not None:
-                    self.spool.belongs(_identity(plans))
-            case StepScored(chunk=chunk, positions=positions, variant=i):
-                if chunk != self._at:  # the one before was not finished
-                    self._at, self._chunk, self._done = chunk, {}, set()
-                self._chunk.setdefault(i, []).append(positions)
-            case ChunkFinished(chunk=chunk, variant=i):
-                self._done.add(i)
-                if self._done >= self._active:
-                    self._keep(chunk)
-            case Dropped(variant=i):
-                self._active.discard(i)
             case Finished(report=report, positions=positions):
                 self._save(report, positions)
             case Stopped(report=report, positions=positions):
@@ -105,21 +98,6 @@ class Delivery:
                 self.ended = event
             case _:
                 pass
-
-    def _keep(self, chunk: int) -> None:
-        whole = {i: Positions.concatenate(pieces) for i, pieces in self._chunk.items()}
-        self._chunk, self._done = {}, set()
-        if self._keeps:
-            self.keep(chunk, whole)
-
-    def keep(self, chunk: int, whole: Mapping[int, Positions]) -> None:
-        """Put a whole chunk by, to resume from."""
-        if self.spool is None or self.problem is not None:
-            return
-        try:
-            self.spool.add(chunk, whole)
-        except SaveError as error:
-            self.problem = error
 
     def _failed(
         self, error: FidelityError, report: Report | None, positions: Positions | None, variant: int
@@ -139,7 +117,7 @@ class Delivery:
                 kernel = f" {report.kernel}" if self._twice else ""
                 self.saved.append(f"{report.short_setting}{kernel}: {run_id}")
             except SaveError as error:
-                self.problem = self.problem or error
+                self._unsaved = self._unsaved or error
         names = [subject.run for subject in self.subjects]
         self.subjects.append(Subject(run_id or unsaved_name(report, names), report, lambda: positions))
 
@@ -159,19 +137,3 @@ def memory_words(plan: MemoryPlan) -> str:
         f"planned for {size(plan.need_bytes)} of memory: {counted(beside, 'setting')} beside a pass of the "
         f"reference, {plan.step} positions a step"
     )
-
-
-def _identity(plans: tuple[Plan, ...]) -> dict[str, str]:
-    """What scored chunks belong to: they are of use only where all of this is the same."""
-    first = plans[0]
-    v, settings = versions(), first.settings
-    return {
-        "model": f"{first.model} {first.model_hash}",
-        "text": first.corpus.token_hash,
-        "settings": " ".join(f"{plan.recipe.sets}/{plan.kernel}" for plan in plans),
-        "chunk length, start or last positions": f"{settings.chunk_length} {settings.first_scored} "
-        f"{settings.quantize_start}",
-        "thresholds": settings.policy.model_dump_json(),
-        "device": f"{first.device}, {first.compute}",
-        "versions": f"mqf-tui {v.mqf_tui}, mlx {v.mlx}, mlx-lm {v.mlx_lm}",
-    }
