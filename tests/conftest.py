@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import hypothesis
 import pytest
 
 from mqf_tui.fidelity import device
+from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
@@ -39,6 +41,18 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MQF_TUI_CACHE_DIR", str(tmp_path / "cache-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes some hundredths of a second more, so that a test can do something in the middle."""
+    wait = Control.wait
+
+    def waited(self: Control) -> None:
+        time.sleep(0.03)
+        wait(self)
+
+    monkeypatch.setattr(Control, "wait", waited)
 
 
 @pytest.fixture(scope="session")

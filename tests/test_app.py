@@ -91,6 +91,7 @@ async def test_from_models_to_a_saved_run(size: tuple[int, int]) -> None:
         assert f"{100 * r.flip_rate:.2f}%" in [d.value for d in app.screen.query(Digits)]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_live_numbers_move_and_pause_holds_them() -> None:
     settings = KVSettings("demo", kv_bits=4, max_chunks=30)
     async with running(settings=settings, autostart=True) as (app, pilot):
@@ -123,6 +124,7 @@ async def test_live_numbers_move_and_pause_holds_them() -> None:
         assert "PARTIAL" in text_of(app, "#setting")
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_quitting_in_the_middle_asks_saves_and_gives_130() -> None:
     settings = KVSettings("demo", kv_bits=2, max_chunks=30)
     async with running(settings=settings, autostart=True) as (app, pilot):
@@ -142,6 +144,7 @@ async def test_quitting_in_the_middle_asks_saves_and_gives_130() -> None:
     assert run.report.kv_bits == 2
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_quitting_after_a_stop_was_asked_for() -> None:
     settings = KVSettings("demo", kv_bits=2, max_chunks=30)
     async with running(settings=settings, autostart=True) as (app, pilot):
@@ -166,6 +169,7 @@ async def test_an_end_under_the_question_is_not_lost() -> None:
         await until(pilot, lambda: isinstance(app.screen, ResultScreen))
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_the_palettes_quit_asks_too() -> None:
     settings = KVSettings("demo", kv_bits=2, max_chunks=30)
     async with running(settings=settings, autostart=True) as (app, pilot):
@@ -380,6 +384,7 @@ def last_line(app: MqfTuiApp) -> str:
     return screen_text(app).splitlines()[-1]
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("width", [60, 70, 76, 79, 80, 120])
 async def test_quit_and_help_are_always_in_the_footer(width: int) -> None:
     for seed in (1, 2):

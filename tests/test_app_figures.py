@@ -396,6 +396,7 @@ async def test_precision_is_wired_and_what_is_missing_is_shown() -> None:
         await until(pilot, lambda: isinstance(app.screen, ResultScreen))
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_thresholds_of_ones_own_are_those_of_the_live_screen(tmp_path: Path) -> None:
     home = tmp_path / "config-home"
     home.mkdir()

@@ -267,6 +267,7 @@ def digits(app: MqfTuiApp) -> list[str]:
     return [one.value for one in app.screen.query(Digits)]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_from_the_set_up_to_the_answer_and_back() -> None:
     async with running() as (app, pilot):
         await at_models(app, pilot)
@@ -309,6 +310,7 @@ async def test_from_the_set_up_to_the_answer_and_back() -> None:
         await until(pilot, lambda: isinstance(app.screen, SweepScreen))
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_stopped_sweep_keeps_partial_runs() -> None:
     async with running(settings=replace(SWEEP, sweep_id=""), autostart=True) as (app, pilot):
         measurement = app.bridge.current
@@ -328,6 +330,7 @@ async def test_a_stopped_sweep_keeps_partial_runs() -> None:
     assert load_sweep(sweep_id).partial
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_quitting_names_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     async with running(settings=replace(SWEEP, sweep_id=""), autostart=True) as (app, pilot):
         measurement = app.bridge.current
@@ -343,6 +346,7 @@ async def test_quitting_names_the_sweep(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_the_command_line_goes_on_with_a_sweep_that_was_stopped_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -492,6 +496,7 @@ async def test_tiny_terminals_and_resizing() -> None:
         assert "mean KL" in screen_text(app)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_escape_closes_the_help_while_it_runs_and_after() -> None:
     measurement = begun()
     async with running() as (app, pilot):
