@@ -89,9 +89,9 @@ def bare_ours(model: Any, tokens: Any, variant: Any) -> float:
 
 
 def speed(name: str, pairs: int) -> None:
+    facts, model = load(name)  # before MLX is imported: the fast BLAS must be there first
     import mlx.core as mx
 
-    facts, model = load(name)
     tokens = tokens_of(facts, 512)
     kernel = "dequantized" if mx.default_device() == mx.cpu else "quantized"
     for bits in (8, 4):
@@ -141,11 +141,11 @@ def memory(name: str) -> None:
 
 
 def peak(name: str, length: int) -> None:
+    facts, model = load(name)
     import mlx.core as mx
 
     from mqf_tui.fidelity.facts import kv_bytes_per_token
 
-    facts, model = load(name)
     tokens = tokens_of(facts, length)
     weights = mx.get_active_memory()
     mx.reset_peak_memory()
