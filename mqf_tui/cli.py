@@ -108,7 +108,7 @@ def _measure(options: argparse.Namespace, given: list[str]) -> int:
     if options.control:
         from mqf_tui.console import sweeping
 
-        return sweeping.run(sweeping.controlled(options), given)
+        return sweeping.run(options, given)
     from mqf_tui.console import measuring
 
     return measuring.run(options)

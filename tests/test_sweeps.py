@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -229,6 +230,23 @@ def test_python_gives_the_report_and_the_runs() -> None:
         mqf_tui.measure_kv_sweep("demo", k_bits=[8])
 
 
+@contextlib.contextmanager
+def breaking_at(chunk: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Memory runs out at a chunk; the chunks that were begun."""
+    begun: list[int] = []
+    stock = RunningSweep._chunk
+
+    def breaking(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
+        begun.append(index)
+        if index == chunk:
+            raise MemoryError
+        yield from stock(self, model, chunks, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunningSweep, "_chunk", breaking)
+        yield begun
+
+
 def sweep(*words: str) -> int:
     return cli.main(["sweep", "demo", "--chunk-length", "128", "--max-chunks", "4", *words])
 
@@ -252,24 +270,22 @@ def test_the_command_saves_runs_and_a_report(capsys: pytest.CaptureFixture[str])
 def test_a_sweep_that_broke_off_goes_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes: list[int] = []
-    chunk = RunningSweep._chunk
-
-    def breaking(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
-        passes.append(index)
-        if index == 2:
-            raise MemoryError
-        yield from chunk(self, model, chunks, index)
-
-    monkeypatch.setattr(RunningSweep, "_chunk", breaking)
-    assert sweep("--kv-bits", "8,2") == 3
+    with breaking_at(2, monkeypatch) as passes:
+        assert sweep("--kv-bits", "8,2") == 3
     err = capsys.readouterr().err
     spool = Spool.open("last")
     assert f"--resume {spool.sweep_id}" in err
     assert sorted(spool.known(2)) == [0, 1]
-    monkeypatch.setattr(RunningSweep, "_chunk", chunk)
-    assert cli.main(["sweep", "--resume", "last"]) == 0
     assert passes == [0, 1, 2]
+    stock = RunningSweep._chunk
+
+    def watched(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
+        passes.append(index)
+        yield from stock(self, model, chunks, index)
+
+    monkeypatch.setattr(RunningSweep, "_chunk", watched)
+    assert cli.main(["sweep", "--resume", "last"]) == 0
+    assert passes == [0, 1, 2, 2, 3]
     with pytest.raises(SaveError, match="there is none"):
         Spool.open("last")
 
@@ -299,15 +315,7 @@ def test_a_disk_that_is_full_loses_no_report(
 def test_a_sweep_goes_on_only_with_what_it_began_with(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chunk = RunningSweep._chunk
-
-    def breaking(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
-        if index == 2:
-            raise MemoryError
-        yield from chunk(self, model, chunks, index)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunningSweep, "_chunk", breaking)
+    with breaking_at(2, monkeypatch):
         assert sweep("--kv-bits", "8,2") == 3
     with monkeypatch.context() as patched:
         other = policies.limited(KV_POLICY, 0.5, None)
@@ -419,23 +427,10 @@ def test_a_sweep_that_runs_is_not_taken_up(capsys: pytest.CaptureFixture[str]) -
 def test_resuming_gives_the_report_that_is_asked_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def broken(*_: Any) -> Iterator[Event]:
-        raise MemoryError
-        yield
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunningSweep, "_chunk", broken)
+    with breaking_at(0, monkeypatch):
         assert sweep("--kv-bits", "8") == 3
     assert not list((tmp_path / "data-home" / "spool").iterdir())
-    chunk = RunningSweep._chunk
-
-    def later(self: RunningSweep, model: Any, chunks: Any, index: int) -> Iterator[Event]:
-        if index == 2:
-            raise MemoryError
-        yield from chunk(self, model, chunks, index)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunningSweep, "_chunk", later)
+    with breaking_at(2, monkeypatch):
         assert sweep("--kv-bits", "8") == 3
     capsys.readouterr()
     assert cli.main(["sweep", "--resume", "last", "--kv-bits", "2"]) == 2
@@ -451,6 +446,26 @@ def test_a_control_compares_both_kernels(capsys: pytest.CaptureFixture[str]) -> 
     report = json.loads(capsys.readouterr().out)
     (control,) = report["controls"]
     assert abs(control["difference"]["value"]) < 0.05 * report["variants"][0]["kl"]["value"]
+
+
+def test_a_control_of_layer_sets_is_a_control_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["kv", "demo", "--layers", "0:4", "--chunk-length", "128", "--max-chunks", "2"]
+    assert cli.main([*words, "--control", "--no-save", "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [variant["kernel"] for variant in report["variants"]] == ["quantized", "dequantized"]
+    assert len(report["controls"]) == 1
+
+
+def test_a_control_that_broke_off_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["kv", "demo", "--kv-bits", "4", "--chunk-length", "128", "--max-chunks", "4", "--control"]
+    with breaking_at(2, monkeypatch):
+        assert cli.main(words) == 3
+    assert "--resume" in capsys.readouterr().err
+    assert cli.main(["sweep", "--resume", "last", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["controls"]) == 1
+    assert len(list_runs()) == 2
 
 
 def test_a_recipe_of_the_command_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from mqf_tui import __version__
 from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.scale.options import NAMES as RANKS
 from mqf_tui.scale.options import add_scale
 
 EXIT_CODES = (
@@ -24,6 +25,11 @@ NO_CHOICE = {
     **dict.fromkeys(("kv", "k_bits", "v_bits", "layers", "recipe", "score_last", "memory_limit")),
     "kernel": "auto",
     "control": False,
+}
+# What ``kv --control``, which is a sweep of one setting, has no options for.
+NO_SWEEP = {
+    **dict.fromkeys(("spool", "max_kv_bytes_per_token", "context", "memory", *RANKS)),
+    "race": False,
 }
 RUN = "a run's id, the beginning of it, or 'last'"
 
@@ -52,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _add_text(kv)
     add_one(kv)
     _add_measuring(kv, max_chunks=None)
+    kv.set_defaults(**NO_SWEEP)
 
     _add_sweep(
         commands.add_parser("sweep", help="several settings at once, and which to take", epilog=EXIT_CODES)

@@ -20,7 +20,7 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event
 from mqf_tui.fidelity.recipes import names_all_formats
-from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.reports.schema import VERDICTS
 from mqf_tui.scale.options import NAMES as RANKS
 from mqf_tui.scale.options import fleet_from
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     options.format = sweep_format_of(options.format, options.output)
     if options.output is not None:
         check_output(Path(options.output))
-    limits = limits_of(options)
+    limits = limits_of(options, settings)
     settings = within(settings, limits)
     options.fleet = fleet_from(options)
     spool = None
@@ -82,23 +82,10 @@ def check_resuming(now: argparse.Namespace, bare: argparse.Namespace) -> None:
 
 
 def sweep_settings(options: argparse.Namespace, sweep_id: str) -> SweepSettings:
-    """The settings of all variants that the options name."""
-    from mqf_tui.fidelity.spreading import spread, with_control
+    """The settings of all variants that the options name; of ``kv --control``, its one setting twice."""
+    from mqf_tui.fidelity.spreading import with_control
 
-    base = settings_from(options)
-    bits = options.sweep_bits
-    named = bits or options.formats or options.k_bits or options.v_bits or base.recipe
-    if not (named or names_all_formats(base.layers)):
-        bits = (8, 6, 4)
-    variants = () if base.recipe is None else (base,)
-    variants += spread(
-        replace(base, recipe=None),
-        bits=bits,
-        groups=options.sweep_groups or (64,),
-        formats=options.formats,
-        k_bits=options.k_bits,
-        v_bits=options.v_bits,
-    )
+    variants = (settings_from(options),) if options.command == "kv" else _several(options)
     if options.control:
         variants = with_control(variants)
     if options.spool is not None:
@@ -106,21 +93,30 @@ def sweep_settings(options: argparse.Namespace, sweep_id: str) -> SweepSettings:
     return SweepSettings(variants, race=options.race, memory_limit=options.memory_limit, sweep_id=sweep_id)
 
 
-def controlled(options: argparse.Namespace) -> argparse.Namespace:
-    """The options of ``kv --control`` as those of a sweep over one setting."""
-    one = settings_from(options).quantizers.word if not options.recipe else ""
-    few = {"sweep_bits": (), "sweep_groups": (options.kv_group_size,), "formats": (one,) if one else ()}
-    rest = {"k_bits": (), "v_bits": (), "race": False, "spool": None, **dict.fromkeys(RANKS)}
-    limits = dict.fromkeys(("max_kv_bytes_per_token", "context", "memory"))
-    known = {k: v for k, v in vars(options).items() if k not in ("kv_bits", "kv_group_size", "kv")}
-    return argparse.Namespace(**{**known, **few, **rest, **limits})
+def _several(options: argparse.Namespace) -> tuple[KVSettings, ...]:
+    from mqf_tui.fidelity.spreading import spread
+
+    base = settings_from(options)
+    bits = options.sweep_bits
+    named = bits or options.formats or options.k_bits or options.v_bits or base.recipe
+    if not (named or names_all_formats(base.layers)):
+        bits = (8, 6, 4)
+    variants = () if base.recipe is None else (base,)
+    return variants + spread(
+        replace(base, recipe=None),
+        bits=bits,
+        groups=options.sweep_groups or (64,),
+        formats=options.formats,
+        k_bits=options.k_bits,
+        v_bits=options.v_bits,
+    )
 
 
-def limits_of(options: argparse.Namespace) -> Limits:
+def limits_of(options: argparse.Namespace, settings: SweepSettings) -> Limits:
     """What the setting to take must keep to."""
     from mqf_tui.fidelity.choosing import Limits
 
-    return Limits(allowed_bytes(options, settings_from(options)))
+    return Limits(allowed_bytes(options, settings.first))
 
 
 def within(settings: SweepSettings, limits: Limits) -> SweepSettings:
