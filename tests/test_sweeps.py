@@ -381,6 +381,7 @@ def test_bad_input_is_one_sentence(
         (["--layers", "0:4,1:8", "--kv-bits", "3"], "--layers says"),
         (["--recipe", "", "--kv-bits", "3"], "recipe"),
         (["--kv", ""], "no KV format"),
+        (["--control", "--format", "card"], "not as card"),
     ],
 )
 def test_one_setting_is_said_once(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

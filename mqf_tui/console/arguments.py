@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from mqf_tui import __version__
+from mqf_tui.console.output import SWEEP_FORMATS
 from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
@@ -17,7 +18,6 @@ EXIT_CODES = (
     "4 the verdict that --fail-on names, 130 interrupted"
 )
 FORMATS = ("md", "card", "json", "csv", "badge", "badge-json", "svg", "html")
-SWEEP_FORMATS = ("md", "json", "csv", "html")
 BY_ENDING = "by how --output ends, such as .html or .card.md; else md"
 MODEL = "a model folder, 'demo', or a name from the local hub cache"
 # What ``demo`` has no options for.

@@ -7,7 +7,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mqf_tui.fidelity.errors import SaveError
+from mqf_tui.fidelity.errors import BadSettingError, SaveError
+
+SWEEP_FORMATS = ("md", "json", "csv", "html")
 
 
 def say(text: str) -> None:
@@ -65,6 +67,14 @@ def format_of(given: str | None, output: str | None) -> str:
 
 
 def sweep_format_of(given: str | None, output: str | None) -> str:
-    """The format of a sweep's report: as given, else by how the file's name ends, else Markdown."""
+    """The format of a sweep's report: as given, else by how the file's name ends, else Markdown.
+
+    Raises BadSettingError for a format that only a single measurement's report has.
+    """
+    if given is not None and given not in SWEEP_FORMATS:
+        raise BadSettingError(
+            f"the report of several settings comes as {', '.join(SWEEP_FORMATS)}, not as {given}; choose "
+            "one of these, or render a run of it with `mqf-tui runs export`."
+        )
     ending = Path(output or "").suffix.lower().lstrip(".")
-    return given or (ending if ending in ("json", "csv", "html") else "md")
+    return given or (ending if ending in SWEEP_FORMATS else "md")
