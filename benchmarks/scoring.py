@@ -144,19 +144,20 @@ def peak(name: str, length: int) -> None:
     facts, model = load(name)
     import mlx.core as mx
 
-    from mqf_tui.fidelity.facts import kv_bytes_per_token
+    from mqf_tui.fidelity.facts import kv_bytes
 
     tokens = tokens_of(facts, length)
     weights = mx.get_active_memory()
     mx.reset_peak_memory()
     kernel = "dequantized" if mx.default_device() == mx.cpu else "quantized"
-    score(model, tokens, variant_of(model, 4, kernel))
-    per_token = sum(kv_bytes_per_token(facts, bits, 64, scale_bytes=4) for bits in (None, 4))
+    variant = variant_of(model, 4, kernel)
+    score(model, tokens, variant)
+    cost = kv_bytes(facts, variant.recipe, ("full",) * len(model.layers), 4)
     found = {
         "model": facts.name,
         "peak": mx.get_peak_memory(),
         "weights": weights,
-        "caches": length * per_token,
+        "caches": length * (cost.reference + cost.variant),
         "vocabulary": facts.vocab_size,
     }
     print(json.dumps(found))

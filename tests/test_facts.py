@@ -18,7 +18,7 @@ from mqf_tui.fidelity.errors import (
     UnsupportedModelError,
     UntrustedCodeError,
 )
-from mqf_tui.fidelity.facts import ModelFacts, check_setting, kv_bytes_per_token, read_facts
+from mqf_tui.fidelity.facts import ModelFacts, check_setting, read_facts, recipe_bytes_per_token
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KV_BITS, KVSettings
@@ -263,6 +263,15 @@ def stored(cache: list[Any]) -> float:
             parts = side if isinstance(side, (list, tuple)) else [side]
             total += sum(part.size // part.shape[2] * part.dtype.size for part in parts)
     return total
+
+
+def kv_bytes_per_token(
+    facts: ModelFacts, bits: int | None, group: int = 64, *, scale_bytes: int = 2
+) -> float:
+    """Of the same quantizer for all keys and values; ``bits`` None: full precision."""
+    one = None if bits is None else Quantizer(bits, group)
+    recipe = Recipe.uniform(facts.n_layers, LayerQuantizers(one, one))
+    return recipe_bytes_per_token(facts, recipe, ("full",) * facts.n_layers, scale_bytes)
 
 
 @pytest.mark.parametrize(("dtype", "scale_bytes"), [(mx.float16, 2), (mx.float32, 4)])

@@ -144,18 +144,6 @@ def check_length(facts: ModelFacts, chunk_length: int) -> None:
         )
 
 
-def kv_bytes_per_token(
-    facts: ModelFacts, bits: int | None, group: int = 64, *, scale_bytes: int = 2
-) -> float:
-    """Bytes of keys and values that one token takes over all layers.
-
-    Σ over layers of n_kv_heads · (head_dim + v_head_dim) · (bits/8 + 2·scale_bytes/group): each group has a
-    scale and a bias in the cache's own number format. ``bits`` None: the full-precision cache.
-    """
-    values = facts.n_layers * facts.n_kv_heads * (facts.head_dim + facts.v_head_dim)
-    return values * (scale_bytes if bits is None else bits / 8 + 2 * scale_bytes / group)
-
-
 def recipe_bytes_per_token(
     facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int
 ) -> float:
