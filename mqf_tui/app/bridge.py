@@ -2,70 +2,128 @@
 
 The thread iterates the engine's events, adds them up and saves the runs; the app asks for a snapshot
 whenever it wants to draw. Nothing is posted to the app, so no speed of scoring can flood it.
+
+What is asked for waits in a queue. Positions that a user looks at are scored again before the next
+measurement begins, never in the middle of one.
 """
 
 from __future__ import annotations
 
+import itertools
 import queue
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from mqf_tui import api
 from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.resuming import begun
+from mqf_tui.app.tops import TopsRequest
 from mqf_tui.fidelity import device as devices
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import SaveError
+from mqf_tui.fidelity.events import StepScored
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.timing import measured_flops
+from mqf_tui.fidelity.watchdog import read_memory
+from mqf_tui.library.runs import SavedRun
 from mqf_tui.library.spool import new_sweep_id
 
 # While nothing else is to be done, the device's speed is looked at so many times: the app itself is in the
 # way when it starts, and another program may be at any time.
 LOOKS = 6
 SECONDS_TO_LOOK = 0.3
+SECONDS_TO_WEIGH = 0.5  # between two looks at memory while something is scored
+LEAVE, TOPS, MEASURE = range(3)  # what comes first
+
+Job = Measurement | TopsRequest | None
 
 
 class Bridge:
-    """The long-lived MLX thread. ``close`` must be called before the process ends: MLX aborts otherwise."""
+    """The long-lived MLX thread. ``close`` must be called before the process ends: MLX aborts otherwise.
+
+    All methods and properties are for one thread, the app's.
+    """
 
     def __init__(self) -> None:
-        self._jobs: queue.Queue[Measurement | None] = queue.Queue()
+        self._jobs: queue.PriorityQueue[tuple[int, int, Job]] = queue.PriorityQueue()
+        self._number = itertools.count()
+        self._measurements: list[Measurement] = []
+        self._requests: list[TopsRequest] = []
         self._thread = threading.Thread(target=self._work, name="mlx", daemon=False)
-        self.current: Measurement | None = None
         self.device: Device | None = None  # not known at first
         self.flops: float | None = None  # see timing.measured_flops
         self.looked = False  # whether the two will not change any more
         self._thread.start()
 
     def start(self, settings: KVSettings | SweepSettings) -> Measurement:
-        """Begin a measurement after whatever the thread still does; several settings get a sweep's id."""
+        """A measurement after whatever the thread still does; several settings get a sweep's id."""
         sweep = SweepSettings((settings,)) if isinstance(settings, KVSettings) else settings
         if len(sweep.variants) > 1 and not sweep.sweep_id:
             sweep = replace(sweep, sweep_id=new_sweep_id())
-        self.current = Measurement(sweep)
-        self._jobs.put(self.current)
-        return self.current
+        measurement = Measurement(sweep)
+        self._measurements.append(measurement)
+        self._put(MEASURE, measurement)
+        return measurement
+
+    def tops(self, run: SavedRun, chunk: int, depths: Sequence[int], k: int = 10) -> TopsRequest:
+        """Score positions of a run again for their likeliest tokens, before the next measurement begins."""
+        self._requests = [one for one in self._requests if not one.snapshot().ended]
+        request = TopsRequest(run, chunk, depths, k)
+        self._requests.append(request)
+        self._put(TOPS, request)
+        return request
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """All that were asked for since the app began, in that order."""
+        return tuple(self._measurements)
+
+    @property
+    def current(self) -> Measurement | None:
+        """The one that runs; else the next that waits; else the newest."""
+        states = [(one, one.snapshot().state) for one in self._measurements]
+        for wanted in (("loading", "scoring"), ("waiting",)):
+            for one, state in states:
+                if state in wanted:
+                    return one
+        return self._measurements[-1] if self._measurements else None
+
+    @property
+    def waiting(self) -> tuple[Measurement, ...]:
+        """Those whose turn has not come, the next one first."""
+        return tuple(one for one in self._measurements if one.snapshot().state == "waiting")
 
     @property
     def busy(self) -> bool:
-        """Whether a measurement is running."""
-        return self.current is not None and self.current.snapshot().running
+        """Whether a measurement is running or waits for its turn."""
+        return any(one.snapshot().running for one in self._measurements)
+
+    def stop(self) -> None:
+        """Stop what runs after the current step; what waits never begins."""
+        for one in reversed(self._measurements):  # so that none of them begins in between
+            one.stop()
+        for request in self._requests:
+            request.cancel()
 
     def close(self) -> None:
-        """Stop what runs and wait for the thread's end (at most one step of scoring)."""
-        if self.current is not None:
-            self.current.control.stop()
-        self._jobs.put(None)
+        """Stop everything and wait for the thread's end (at most one step of scoring)."""
+        self.stop()
+        self._put(LEAVE, None)
         self._thread.join()
+
+    def _put(self, turn: int, job: Job) -> None:
+        self._jobs.put((turn, next(self._number), job))
 
     def _work(self) -> None:
         looks, wait = 0, 0.0
         while True:
             try:
-                job = self._jobs.get(timeout=wait if looks < LOOKS else None)
+                _, _, job = self._jobs.get(timeout=wait if looks < LOOKS else None)
             except queue.Empty:
                 looks, wait = looks + 1, SECONDS_TO_LOOK
                 self._look()
@@ -73,11 +131,8 @@ class Bridge:
                 continue
             if job is None:
                 break
-            try:
-                _measure(job)
-            except Exception as error:
-                # The thread must outlive any mistake of ours: nothing else can end it in order.
-                job.break_off(error)
+            if job.begin():
+                _do(job)
         _leave_mlx()
 
     def _look(self) -> None:
@@ -85,6 +140,20 @@ class Bridge:
         with suppress(Exception):
             self.device = self.device or devices.prepare()
             self.flops = max(self.flops or 0.0, measured_flops())
+
+
+def _do(job: Measurement | TopsRequest) -> None:
+    """One job. The thread must outlive any mistake of ours: nothing else can end it in order."""
+    try:
+        if isinstance(job, TopsRequest):
+            _score_again(job)
+        else:
+            _measure(job)
+    except Exception as error:
+        if isinstance(job, TopsRequest):
+            job.fail(error)
+        else:
+            job.break_off(error)
 
 
 def _measure(job: Measurement) -> None:
@@ -95,16 +164,28 @@ def _measure(job: Measurement) -> None:
     except SaveError as error:
         job.break_off(error)
         return
+    weighed = 0.0
     try:
         for event in api.sweep_events(settings, job.control):
             if kept is not None:
                 # Before the app hears of the end: it asks then whether the sweep can go on.
                 kept.take(event, job)
             job.take(event)
+            if isinstance(event, StepScored) and time.monotonic() - weighed >= SECONDS_TO_WEIGH:
+                weighed = time.monotonic()
+                job.weigh(read_memory())
     except Exception:
         if kept is not None:
             kept.leave(job)
         raise
+
+
+def _score_again(job: TopsRequest) -> None:
+    """All of one request, in the MLX thread; may raise anything."""
+    rescore: Any = vars(api)["rescore"]
+    for event in rescore(job.run, job.chunk, job.depths, job.k, job.control):
+        job.take(event)
+    job.end()
 
 
 def _leave_mlx() -> None:

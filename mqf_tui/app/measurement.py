@@ -13,6 +13,7 @@ from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, MeasurementError
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
+    Estimated,
     Event,
     Failed,
     Finished,
@@ -26,15 +27,17 @@ from mqf_tui.fidelity.events import (
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.fidelity.watchdog import Reading
 from mqf_tui.library.runs import save_run
 from mqf_tui.reports.schema import Report, Stopping
 from mqf_tui.reports.sweep_schema import SweepReport
 
 
 class Measurement:
-    """A running or ended measurement of one or more settings.
+    """A measurement of one or more settings, from its place in the queue to its end.
 
-    ``take`` is called in the MLX thread, all else in any other.
+    ``begin``, ``take``, ``weigh``, ``note`` and ``break_off`` are called in the MLX thread, all else in any
+    other.
     """
 
     def __init__(self, settings: SweepSettings) -> None:
@@ -61,11 +64,32 @@ class Measurement:
                 self._read[variant] = n, found
             return found
 
+    def stop(self) -> None:
+        """One that waits is cancelled at once; one that runs ends after the current step, and is kept."""
+        self.control.stop()
+        with self._lock:
+            if self._snapshot.state == "waiting":
+                self._snapshot = self._changed(state="stopped", doing="cancelled", exit_code=INTERRUPTED)
+
+    def begin(self) -> bool:
+        """Its turn has come; False where it was cancelled."""
+        with self._lock:
+            if self._snapshot.state != "waiting":
+                return False
+            self._snapshot = self._changed(state="loading", doing="starting")
+            return True
+
+    def weigh(self, reading: Reading) -> None:
+        """Memory now."""
+        self._update(memory=reading)
+
     def take(self, event: Event) -> None:
         """Take in one event."""
         match event:
             case Loading(what=what, share=share):
                 self._update(doing=what, share=share)
+            case Estimated(memory=memory):
+                self._update(memory_limit=memory.limit_bytes)
             case Started(plans=plans):
                 self._start(plans)
             case StepScored():
@@ -177,4 +201,7 @@ class Measurement:
 
     def _update(self, **changes: Any) -> None:
         with self._lock:
-            self._snapshot = replace(self._snapshot, version=self._snapshot.version + 1, **changes)
+            self._snapshot = self._changed(**changes)
+
+    def _changed(self, **changes: Any) -> Snapshot:
+        return replace(self._snapshot, version=self._snapshot.version + 1, **changes)

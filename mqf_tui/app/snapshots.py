@@ -7,11 +7,12 @@ from typing import Literal
 
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.watchdog import Reading
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.sweep_schema import SweepReport
 
-State = Literal["loading", "scoring", "finished", "stopped", "failed"]
+State = Literal["waiting", "loading", "scoring", "finished", "stopped", "failed"]
 
 SETTLED = "settled"  # the engine's word for it, see events.Dropped
 
@@ -43,13 +44,14 @@ class Snapshot:
 
     ``plans``: one per variant, none before scoring begins. ``share``: of what is being loaded, None where
     not known. ``seconds``: scoring time of all variants together. ``sweep``: the report of more than one.
+    ``memory``: the last look at it; ``memory_limit``: the most that may be used, in bytes, 0 where not known.
     """
 
     settings: SweepSettings
     variants: tuple[VariantState, ...]
-    state: State = "loading"
+    state: State = "waiting"
     version: int = 0
-    doing: str = "starting"
+    doing: str = "waiting for its turn"
     share: float | None = None
     plans: tuple[Plan, ...] = ()
     chunk: int = 0
@@ -58,6 +60,8 @@ class Snapshot:
     problem: str | None = None
     exit_code: int = 0
     paused: bool = False
+    memory: Reading | None = None
+    memory_limit: float = 0
 
     @classmethod
     def of(cls, settings: SweepSettings) -> Snapshot:
@@ -66,8 +70,8 @@ class Snapshot:
 
     @property
     def running(self) -> bool:
-        """Whether the thread still works on it."""
-        return self.state in ("loading", "scoring")
+        """Whether it has not ended: the thread works on it, or will."""
+        return self.state in ("waiting", "loading", "scoring")
 
     @property
     def several(self) -> bool:
