@@ -4,62 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import App
-from textual.binding import Binding, BindingType
+from textual import events
+from textual.app import SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
 
+from mqf_tui.app.actions import bindings, keymap
 from mqf_tui.app.bridge import Bridge
-from mqf_tui.app.measurement import Measurement
-from mqf_tui.app.screens.live import LiveScreen
-from mqf_tui.app.screens.models import ModelsScreen
-from mqf_tui.app.screens.quit import QuitScreen, kept_words
-from mqf_tui.app.screens.result import ResultScreen
-from mqf_tui.app.screens.runs import RunsScreen
-from mqf_tui.app.screens.setup import Choices, SetupScreen
-from mqf_tui.app.screens.sweep import SweepScreen
+from mqf_tui.app.capabilities import capabilities
+from mqf_tui.app.navigation import Navigation
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.themes import DEFAULT, themes
-from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.library.models import LocalModel
-from mqf_tui.library.runs import SavedRun
+
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
 SIGNALLED = 128  # shells count an end by a signal from here
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+TEXTUALS_OWN = ("Quit", "Keys")  # commands that our table has
 
 
-class MqfTuiApp(App[None]):
-    """Choose a model and a setting, watch the measurement, read and compare runs."""
+class MqfTuiApp(Navigation):
+    """Choose a model and a setting, watch the measurement, walk around in the answer."""
 
     TITLE = "mqf-tui"
     CSS_PATH = "styles.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "leave", "Quit", priority=True),
-        Binding("ctrl+c", "leave", "Quit", show=False, priority=True),
-        Binding("f1,question_mark", "help", "Help", key_display="f1"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("app")
 
     def __init__(
         self, settings: KVSettings | SweepSettings | None = None, *, autostart: bool = False
     ) -> None:
         super().__init__()
         self.bridge = Bridge()
+        self.capabilities = capabilities(os.environ)
         self._first = settings
-        self._choices: dict[str, Choices] = {}  # of the set-up, by the model's folder
         self._autostart = autostart
 
     def on_mount(self) -> None:
-        """Set the theme; open the first screen."""
+        """Set theme and keys; open the first screen; say what of the user's files cannot be used."""
         found, problems = themes()
         for theme in found:
             self.register_theme(theme)
         if DEFAULT in self.available_themes:
             self.theme = DEFAULT
-        for problem in problems:
-            self.notify(problem, severity="warning", markup=False)
+        keys, refused = keymap({})
+        self.set_keymap(keys)
+        for problem in (*problems, *refused):
+            self.notify(problem, severity="warning", markup=False, timeout=15)
         self._obey_signals()
-        self.push_screen(ModelsScreen())
+        self.action_models()
         if self._first is not None and self._autostart:
             self.measure(self._first)
 
@@ -71,32 +70,34 @@ class MqfTuiApp(App[None]):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, lambda n=number: self.exit(return_code=SIGNALLED + n))
 
-    def set_up(self, model: LocalModel) -> None:
-        """Open the set-up for a model."""
-        if not isinstance(self.screen, SetupScreen):  # Enter, pressed twice
-            folder = str(model.facts.folder) if model.facts is not None else ""
-            self.push_screen(SetupScreen(model, self._choices.setdefault(folder, {})))
+    def on_resize(self, event: events.Resize) -> None:
+        """A sentence in place of a screen that would not fit."""
+        from mqf_tui.app.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmallScreen
 
-    def measure(self, settings: KVSettings | SweepSettings) -> None:
-        """Start a measurement of one or more settings and show it."""
-        self.push_screen(LiveScreen(self.bridge.start(settings)))
+        small = event.size.width < LEAST_WIDTH or event.size.height < LEAST_HEIGHT
+        said = isinstance(self.screen, TooSmallScreen)
+        if small and not said:
+            self.push_screen(TooSmallScreen())
+        elif said and not small:
+            self.pop_screen()
 
-    def show_run(self, run: SavedRun) -> None:
-        """Open a saved run."""
-        self.push_screen(ResultScreen(run))
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the palette lists: every action that can be done on this screen, then Textual's own."""
+        if isinstance(screen, BaseScreen):
+            yield from screen.commands()
+        yield from (one for one in super().get_system_commands(screen) if one.title not in TEXTUALS_OWN)
 
-    def show_ended(self, measurement: Measurement) -> None:
-        """Put the result of an ended measurement in place of its live screen."""
-        s = measurement.snapshot()
-        if s.sweep is not None:
-            self.switch_screen(SweepScreen(s.sweep, {run.id: run for run in s.saved}, s.problem))
-        elif s.reports:
-            one = next(one for one in s.variants if one.report is not None)
-            self.switch_screen(ResultScreen(one.saved, one.report, s.problem))
+    async def action_press(self, key: str) -> None:
+        """Do what another key does: letters that move as the arrows."""
+        # Not by sending the key: in a burst it would come after the keys that follow.
+        active = self.screen.active_bindings.get(key)
+        if active is not None and active.enabled:
+            await self.run_action(active.binding.action, active.node)
 
-    def action_runs(self) -> None:
-        """Open the saved runs."""
-        self.push_screen(RunsScreen())
+    def action_undo(self) -> None:
+        """Take back the last removal on this screen."""
+        if isinstance(self.screen, BaseScreen):
+            self.screen.action_undo()
 
     def action_help(self) -> None:
         """Show or hide the keys and the words of this screen."""
@@ -107,13 +108,15 @@ class MqfTuiApp(App[None]):
 
     def action_leave(self) -> None:
         """Quit; ask first where a measurement runs."""
+        from mqf_tui.app.screens.quit import QuitScreen
+
         if isinstance(self.screen, QuitScreen):
             return
         current = self.bridge.current
         if current is not None and current.snapshot().running:
             self.push_screen(QuitScreen(current))
         else:
-            self.exit(return_code=self.screen.exit_code if isinstance(self.screen, LiveScreen) else 0)
+            self.exit(return_code=getattr(self.screen, "exit_code", 0))
 
     async def action_quit(self) -> None:
         """The command palette's word for it."""
@@ -122,6 +125,8 @@ class MqfTuiApp(App[None]):
 
 def run_app(settings: KVSettings | SweepSettings | None = None, *, autostart: bool = False) -> int:
     """Run the app until the user leaves; return the exit code (130: a measurement was cut short)."""
+    from mqf_tui.app.screens.quit import kept_words
+
     app = MqfTuiApp(settings, autostart=autostart)
     try:
         app.run()

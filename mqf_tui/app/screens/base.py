@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from textual.binding import Binding, BindingType
+from textual.app import SystemCommand
 from textual.screen import Screen
 from textual.widgets import Footer, HelpPanel
 
@@ -12,18 +13,14 @@ if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
 
 
-COMMON: tuple[BindingType, ...] = (
-    Binding("escape", "back", "Back"),
-    Binding("q", "app.leave", "Quit", show=False),
-)
 NARROW = 76  # columns
-WIDE_FOOTER = 80  # columns that the longest footer takes
+WIDE_FOOTER = 100  # columns that the longest footer takes
 
 
 class BaseScreen(Screen[None]):
-    """A screen of this app. Subclasses end their bindings with ``COMMON``, so that the footer does too."""
+    """A screen of this app. Subclasses begin with a TitleBar and end with a Footer."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide")]  # noqa: RUF012 (Textual types it so)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide"), (116, "-broad")]  # noqa: RUF012 (Textual types it so)
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012 (Textual types it so)
 
     def on_resize(self) -> None:
@@ -51,3 +48,24 @@ class BaseScreen(Screen[None]):
     def leave(self) -> None:
         """To the screen before."""
         self.dismiss()
+
+    def action_undo(self) -> None:
+        """Take back the last removal; screens that remove something do more."""
+        self.notify("Nothing was removed here.")
+
+    def commands(self) -> Iterator[SystemCommand]:
+        """Every action that can be done here and now, for the command palette."""
+        from mqf_tui.app.actions import table
+
+        known = {name: one for scope in table().values() for name, one in scope.items()}
+        seen: set[str] = set()
+        for active in self.active_bindings.values():
+            one = known.get(active.binding.id or "")
+            if one is None or not one.palette or one.id in seen or not active.enabled:
+                continue
+            seen.add(one.id)
+
+            async def run(action: str = active.binding.action, node: object = active.node) -> None:
+                await self.app.run_action(action, cast("Screen[None]", node))
+
+            yield SystemCommand(one.words, one.help, run)

@@ -16,7 +16,8 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
-from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.actions import bindings
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.tally import histogram
 from mqf_tui.app.widgets.kl_plots import Histogram
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -68,11 +69,11 @@ class CompareScreen(BaseScreen):
         "compared as two separate samples, which sees less; the words above the table say why."
     )
 
-    BINDINGS: ClassVar[list[BindingType]] = [*COMMON]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("compare")
 
-    def __init__(self, first: SavedRun, second: SavedRun) -> None:
+    def __init__(self, runs: Sequence[SavedRun]) -> None:
         super().__init__()
-        self._first, self._second = first, second
+        self._first, self._second = runs[:2]
         self._rows: list[Row] = []
 
     def compose(self) -> ComposeResult:

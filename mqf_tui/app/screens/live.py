@@ -7,10 +7,11 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import DataTable, Footer, ProgressBar, Static
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.snapshots import Snapshot
@@ -43,12 +44,7 @@ class LiveScreen(BaseScreen):
         "that the numbers and plots below are of. ✓: settled; ✕: out, the sweep goes on without it.\n\n"
         "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space,p", "pause", "Pause/go on", key_display="space"),
-        Binding("s", "stop", "Stop"),
-        Binding("escape", "back", "Back"),
-        Binding("q", "app.leave", "Quit", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("live")
 
     def __init__(self, measurement: Measurement) -> None:
         super().__init__()

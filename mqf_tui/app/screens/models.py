@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.library.models import LocalModel, describe_folder, is_folder, local_models
@@ -38,11 +39,7 @@ class ModelsScreen(BaseScreen):
         "# Models\n\nThe bundled demo and the models of the local Hugging Face cache. "
         "Type to filter, or type the path of a model folder; ↑ and ↓ move. Enter sets up a measurement."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+r", "app.runs", "Runs"),
-        Binding("f5", "reload", "Reload"),
-        Binding("escape", "back", "Clear", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("models")
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +124,7 @@ class ModelsScreen(BaseScreen):
                 markup=False,
             )
         else:
-            self.mqf.set_up(model)
+            self.mqf.set_up((model,))
 
     def leave(self) -> None:
         """Empty the filter; there is nothing behind this screen."""

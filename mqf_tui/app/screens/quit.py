@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.library.spooling import resume_words
 
 if TYPE_CHECKING:
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 class QuitScreen(ModalScreen[None]):
     """Asks; on yes stops the measurement, waits until it is saved as partial, and leaves."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,enter", "stop", "Stop and quit"),
-        Binding("n,escape", "stay", "Go on"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("quit")
 
     def __init__(self, measurement: Measurement) -> None:
         super().__init__()

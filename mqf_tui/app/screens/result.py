@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
-from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.actions import bindings
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.sections import Section, sections
 from mqf_tui.app.tally import Numbers, histogram
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
@@ -41,11 +42,7 @@ class ResultScreen(BaseScreen):
         "with ! are doubts about this very measurement. ↑ and ↓ scroll to the tables.\n\n"
         "y copies the Markdown report through your terminal; `mqf-tui runs show` prints it."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "copy", "Copy Markdown"),
-        Binding("r", "app.runs", "Runs"),
-        *COMMON,
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("result")
 
     def __init__(
         self, run: SavedRun | None, report: Report | None = None, problem: str | None = None

@@ -8,9 +8,10 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets import DataTable, Footer, Static
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.columns import LAST, PADDING, SCROLLBAR, fitting, narrowed, staying
 from mqf_tui.app.row_words import (
     SHORTEST_SETTING,
@@ -20,8 +21,7 @@ from mqf_tui.app.row_words import (
     local_time,
     short_words,
 )
-from mqf_tui.app.screens.base import COMMON, BaseScreen
-from mqf_tui.app.screens.compare import CompareScreen
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.screens.sweep import SweepScreen
 from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.tiles import COLOURS
@@ -63,13 +63,7 @@ class RunsScreen(BaseScreen):
         "Beside the verdict stands how sure it is; ± is half of a 95 % interval: of KL as a share of it, of "
         "flips in percentage points. Below the table stands what found no room in it."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "Mark", key_display="␣"),
-        Binding("c", "compare", "Compare"),
-        Binding("s", "sweep", "Sweep"),
-        Binding("f5", "reload", "Reload", show=False),
-        *COMMON,
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("runs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,7 +225,7 @@ class RunsScreen(BaseScreen):
             self.notify("Mark two runs with space first.")
             return
         by_id = {run.id: run for run in self._runs}
-        self.app.push_screen(CompareScreen(by_id[chosen[0]], by_id[chosen[1]]))
+        self.mqf.compare([by_id[name] for name in chosen])
 
     def action_sweep(self) -> None:
         """Open the sweep that the run under the cursor is of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -13,8 +14,9 @@ from textual.containers import VerticalScroll
 from textual.widgets import Footer, Input, Static
 
 from mqf_tui.app import setup_options as offered
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.preflight import Preflight, choice_words, preflight
-from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.setup_options import ALIKE, FILE, WHEN_SURE
 from mqf_tui.app.widgets.choice import Choice
 from mqf_tui.app.widgets.multi_choice import MultiChoice
@@ -66,16 +68,12 @@ class SetupScreen(BaseScreen):
         "**Stop**: when sure, or within some per cent, ends the measurement before its last chunk where the "
         "numbers allow it. The rule bears being asked after every chunk. Choose many chunks, or all, with it."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "start", "Start"),
-        Binding("up", "app.focus_previous", "Setting", key_display="↑↓"),
-        Binding("down", "app.focus_next", "Setting", show=False),
-        *COMMON,
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("setup")
 
-    def __init__(self, model: LocalModel, choices: Choices | None = None) -> None:
+    def __init__(self, models: Sequence[LocalModel], choices: Choices | None = None) -> None:
         """``choices``: what was chosen for this model before, kept up to date."""
         super().__init__()
+        model = models[0]
         self._choices: Choices = {} if choices is None else choices
         self._before = dict(self._choices)
         assert model.facts is not None

@@ -8,12 +8,13 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.columns import SCROLLBAR, narrowed
-from mqf_tui.app.screens.base import COMMON, BaseScreen
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.sweep_words import COLUMNS, cells, detail_words, origin_words, unranked_cells
 from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.tiles import COLOURS
@@ -38,7 +39,7 @@ class SweepScreen(BaseScreen):
         "setting would change, compared position by position. Enter opens a setting's own result; Tab goes "
         "to the notes below, which the arrows scroll."
     )
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "app.runs", "Runs"), *COMMON]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("sweep")
 
     def __init__(self, report: SweepReport, runs: Mapping[str, SavedRun], problem: str | None = None) -> None:
         super().__init__()
