@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 import secrets
 import shutil
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.library.files import TEMPORARY, subfolders, sync_folder, write_synced
+from mqf_tui.library.folders import data_dir
 from mqf_tui.library.labels import Labels, read_labels
 from mqf_tui.reports.json_report import from_json, to_json
 from mqf_tui.reports.markdown import to_markdown
@@ -76,18 +76,6 @@ class SavedRun:
                 f"{self.id}` tells more, and measuring again gives new ones."
             )
         return found
-
-
-def data_dir() -> Path:
-    """Where this user's data lives; ``MQF_TUI_DATA_DIR`` overrides."""
-    import platformdirs
-
-    override = os.environ.get("MQF_TUI_DATA_DIR")
-    return (
-        Path(os.path.expanduser(override))
-        if override
-        else Path(platformdirs.user_data_dir("mqf-tui", appauthor=False))
-    )
 
 
 def save_run(report: Report, positions: Positions | None, root: Path | None = None) -> SavedRun:
