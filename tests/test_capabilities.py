@@ -4,8 +4,12 @@ import unicodedata
 
 import pytest
 from rich.cells import cell_len
+from rich.color import Color as RichColor
+from rich.color_triplet import ColorTriplet
+from rich.style import Style
 
 from mqf_tui.app.capabilities import MARKS, Capabilities, ascii_bar, bar, capabilities, mark, tall
+from mqf_tui.app.filters import few_colours, no_colours, plain
 
 UTF8 = {"LANG": "en_US.UTF-8"}
 WEB = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver"}
@@ -73,3 +77,80 @@ def test_bars() -> None:
     assert bar(0.3, 0, unicode=True) == ascii_bar(0.3, 0) == ""
     assert [tall(s, unicode=True) for s in (0, 0.5, 1)] == [" ", "▄", "█"]
     assert all(tall(i / 20, unicode=False).isascii() for i in range(21))
+
+
+@pytest.mark.parametrize(
+    ("shown", "plain_form"),
+    [
+        ("╭─ KL ─╮", "+- KL -+"),
+        ("Süß, naïve", "Su?, naive"),
+        ("日本 x", "???? x"),
+        ("⣿⠀", ": "),
+        ("a\u0301", "a"),  # an accent of no column of its own
+        ("…→ 3 × 4 ≥ 2", "~> 3 x 4 > 2"),
+        ("ﬁ", "?"),
+        ("plain", "plain"),
+    ],
+)
+def test_plain_text_keeps_its_columns(shown: str, plain_form: str) -> None:
+    assert plain(shown) == plain_form
+    assert cell_len(plain_form) == cell_len(shown)
+
+
+# The 16 colours of xterm, of the Linux console and of Solarized's terminals: what "blue" is differs much.
+XTERM = """000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5
+    7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff"""
+CONSOLE = """000000 aa0000 00aa00 aa5500 0000aa aa00aa 00aaaa aaaaaa
+    555555 ff5555 55ff55 ffff55 5555ff ff55ff 55ffff ffffff"""
+
+
+def relative_luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def ratio(one: str, other: str) -> float:
+    high, low = sorted(map(relative_luminance, (one, other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [XTERM.split(), CONSOLE.split()], ids=["xterm", "console"])
+def test_sixteen_colours_can_be_read(palette: list[str]) -> None:
+    grid = [
+        ColorTriplet(r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51)
+    ]
+    for base in (ColorTriplet(20, 22, 31), ColorTriplet(250, 248, 243)):
+        for behind in (base, *grid[::7]):
+            for front in grid[::3]:
+                style = Style.from_color(RichColor.from_triplet(front), RichColor.from_triplet(behind))
+                made = few_colours(style, base)
+                fore, back = made.color, made.bgcolor
+                assert fore is not None
+                assert back is not None
+                assert back.number in range(8)
+                assert ratio(palette[fore.number], palette[back.number]) >= 2.9, (base, behind, front)
+
+
+def test_sixteen_colours_keep_the_verdicts_apart() -> None:
+    base = ColorTriplet(20, 22, 31)
+    made = [
+        few_colours(Style.parse(f"{colour} on #14161f"), base).color.number
+        for colour in ("#73c991", "#e0af68", "#f7768e")
+    ]
+    assert made == [10, 11, 9]
+    assert few_colours(Style.parse("red on blue"), base) == Style.parse("red on blue")
+
+
+def test_without_colours_the_cursor_is_reversed() -> None:
+    base = ColorTriplet(20, 22, 31)
+    row = no_colours(Style.parse("#d5d9e8 on #1b1e2b"), base)
+    cursor = no_colours(Style.parse("bold #14161f on #7aa2f7"), base)
+    assert not row.reverse
+    assert cursor.reverse
+    assert cursor.bold
+    for style in (row, cursor):
+        assert style.color.is_default
+        assert style.bgcolor.is_default
+    # What is reversed already on such a background (a button with the focus) differs from its neighbours.
+    assert not no_colours(Style.parse("reverse #14161f on #7aa2f7"), base).reverse
