@@ -182,3 +182,51 @@ def test_zero_and_infinite_kl_are_counted_at_the_ends() -> None:
         assert counts[0] == 2
         assert counts[-1] == 2
     assert n.verdict == "bad"
+
+
+@pytest.mark.parametrize("size", [1, 64, 1000])
+def test_median_confident_flips_chunks_and_depths(size: int) -> None:
+    positions = makers.positions(n_chunks=12, per_chunk=90)
+    n = fed(positions, size, edges=np.array([0, 30, 80, 90, 300])).running()
+    assert n is not None
+    s = summarise(positions, 91)
+    kl = positions.kl.astype(np.float64).reshape(12, 90)
+    assert n.numbers.kl_median == pytest.approx(np.median(kl))
+    assert s.flips is not None
+    assert n.numbers.confident_rate == pytest.approx(s.flips.confident.value)
+    assert 0 < n.numbers.confident_rate < n.numbers.flip_rate
+    assert n.numbers.confident_interval == pytest.approx(s.flips.confident.ci)
+    np.testing.assert_allclose(n.chunks, kl.mean(axis=1))
+    assert [(d.start, d.end) for d in n.depths] == [(0, 30), (30, 80), (80, 90)]
+    for bucket in n.depths:
+        assert bucket.kl_mean == pytest.approx(kl[:, bucket.start : bucket.end].mean())
+
+
+def test_no_interval_of_confident_flips_where_one_looks_again_and_again() -> None:
+    positions = makers.positions(n_chunks=12, per_chunk=90)
+    n = fed(positions, 64, sureness=Sureness(KV_POLICY)).running()
+    assert n is not None
+    assert n.numbers.confident_interval is None
+    assert n.depths == ()  # no edges were given
+
+
+def test_of_many_positions_the_quantiles_are_looked_up_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqf_tui.app.tally.MANY", 1000)
+    positions = makers.positions(n_chunks=20, per_chunk=100)
+    tally = Tally(2000)
+    looked = [995]  # of how many positions; then whenever there are a hundredth more
+    for n_scored in range(1000, 2001, 5):
+        if n_scored >= 1.01 * looked[-1]:
+            looked.append(n_scored)
+    for end, piece in enumerate(pieces(positions, 5), 1):
+        tally.add(piece)
+        n = tally.running()
+        assert n is not None
+        kl = positions.kl[: 5 * end].astype(np.float64)
+        exact = np.quantile(kl, 0.99), np.median(kl)
+        if 5 * end < 1000:
+            assert (n.numbers.kl_p99, n.numbers.kl_median) == pytest.approx(exact, rel=1e-5)
+        else:
+            of = max(m for m in looked if m <= 5 * end)
+            known = np.quantile(positions.kl[:of].astype(np.float64), 0.99)
+            assert n.numbers.kl_p99 == pytest.approx(known, rel=1e-5)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.bootstrap import ClusterBootstrap, bootstrap_interval
+from mqf_tui.fidelity.depth import depth_edges
 from mqf_tui.fidelity.events import Plan
+from mqf_tui.fidelity.flips import CONFIDENT
 from mqf_tui.fidelity.intervals import (
     Clusters,
     Interval,
@@ -29,6 +32,8 @@ TRACE_BINS = 400
 HISTOGRAM_EDGES = np.linspace(-8.0, 2.0, 61)  # log10 of nats
 REPLICATES = 200  # enough for a number that moves; the report draws more
 GROWTH = 1.1  # the chunks are resampled when there are so many times more than the last time
+# From so many positions on, the quantiles are looked up when there are so many times more than the last time.
+MANY, SLOW_GROWTH = 50_000, 1.01
 
 
 class Numbers(NamedTuple):
@@ -42,6 +47,17 @@ class Numbers(NamedTuple):
     flip_interval: Interval | None
     perplexity_delta: float
     perplexity_interval: Interval | None
+    kl_median: float = math.nan
+    confident_rate: float = math.nan
+    confident_interval: Interval | None = None
+
+
+class DepthMean(NamedTuple):
+    """Mean KL, in nats, of the positions ``start <= depth < end`` of all chunks."""
+
+    start: int
+    end: int
+    kl_mean: float
 
 
 @dataclass(frozen=True)
@@ -63,8 +79,10 @@ class Looked:
 @dataclass(frozen=True)
 class Running:
     """The numbers so far. ``histogram`` counts log10 KL between HISTOGRAM_EDGES (60,); ``trace`` is the
-    mean KL of equal stretches of the planned positions, NaN where not scored yet. ``confidence`` is as of
-    the last time the chunks were resampled, ``n_resampled`` of them; None before the second one's end."""
+    mean KL of equal stretches of the planned positions, NaN where not scored yet. ``chunks``: mean KL of each
+    chunk in the order scored, the last one perhaps not whole. ``depths``: those that have positions.
+    ``confidence`` is as of the last time the chunks were resampled, ``n_resampled`` of them; None before the
+    second one's end."""
 
     n: int
     numbers: Numbers
@@ -75,25 +93,35 @@ class Running:
     n_resampled: int = 0
     looked: Looked | None = None
     stopping: Stopping | None = None
+    chunks: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    depths: tuple[DepthMean, ...] = ()
 
 
 class Tally:
     """Adds up the positions of ``n_planned`` as they come; one writer, any number of readers.
 
-    ``add`` and ``running`` must not overlap; ``resample`` may be called by the writer beside ``running``.
+    ``edges`` are those of the depth buckets (K + 1,). ``add`` and ``running`` must not overlap;
+    ``finish_chunk`` may be called by the writer beside ``running``.
     """
 
     def __init__(
-        self, n_planned: int, policy: Thresholds = KV_POLICY, sureness: Sureness | None = None
+        self,
+        n_planned: int,
+        policy: Thresholds = KV_POLICY,
+        sureness: Sureness | None = None,
+        edges: NDArray[np.int64] | None = None,
     ) -> None:
         self._policy, self._sureness = policy, sureness
         self._n = 0
         self._kl = np.empty(n_planned, np.float32)
         self._flip = np.empty(n_planned, np.bool_)
         self._chunk = np.empty(n_planned, np.int32)
-        # Of each chunk: positions, sum of KL, flips, sums of both NLLs.
+        # Of each chunk: positions, sum of KL, flips, sums of both NLLs, confident flips.
         self._by_chunk: dict[int, NDArray[np.float64]] = {}
         self._histogram = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
+        self._edges = np.zeros(1, np.int64) if edges is None else edges
+        self._depth_sums = np.zeros((2, max(len(self._edges) - 1, 0)))  # KL, positions
+        self._quantiled, self._quantiles = 0, (math.nan, math.nan)  # of how many positions; median and p99
         bins = min(TRACE_BINS, n_planned)
         self._sums, self._counts = np.zeros(bins), np.zeros(bins, np.int64)
         self._open: list[Positions] = []  # the steps of the chunk under way, for the stopping rule
@@ -106,8 +134,9 @@ class Tally:
     @classmethod
     def of_plan(cls, plan: Plan, *, race: bool = False) -> Tally:
         """A tally of what is planned. In a race one looks after every chunk, as where it may stop early."""
-        rule = Sureness.of(plan.settings, race=race)
-        return cls(plan.n_positions, plan.settings.policy, rule)
+        rule, settings = Sureness.of(plan.settings, race=race), plan.settings
+        edges = depth_edges(settings.chunk_length, settings.first_scored)
+        return cls(plan.n_positions, settings.policy, rule, edges)
 
     def add(self, positions: Positions) -> None:
         """Take in the next positions, in order."""
@@ -116,7 +145,9 @@ class Tally:
         self._kl[first:last] = positions.kl
         self._flip[first:last] = flips
         self._chunk[first:last] = positions.chunk
-        columns = (np.ones(len(positions)), positions.kl, flips, positions.nll_ref, positions.nll_quant)
+        confident = flips & (positions.prob_ref >= CONFIDENT)
+        nlls = positions.nll_ref, positions.nll_quant
+        columns = (np.ones(len(positions)), positions.kl, flips, *nlls, confident)
         for chunk in np.unique(positions.chunk).tolist():
             here = positions.chunk == chunk
             sums = np.array([column[here].sum(dtype=np.float64) for column in columns])
@@ -125,9 +156,16 @@ class Tally:
         where = np.arange(first, last) * len(self._sums) // len(self._kl)
         np.add.at(self._sums, where, positions.kl)
         np.add.at(self._counts, where, 1)
+        self._add_depths(positions)
         self._n = last
         if self._sureness is not None:
             self._open.append(positions)
+
+    def _add_depths(self, positions: Positions) -> None:
+        label = np.searchsorted(self._edges, positions.depth, side="right") - 1
+        here = (label >= 0) & (label < self._depth_sums.shape[1])
+        for sums, values in zip(self._depth_sums, (positions.kl[here], None), strict=True):
+            sums += np.bincount(label[here], values, minlength=len(sums))
 
     def finish_chunk(self, stopping: Stopping | None = None) -> None:
         """A chunk has all its positions: look what they rule out, and resample where enough are new.
@@ -172,7 +210,8 @@ class Tally:
         n = self._n
         if n == 0:
             return None
-        numbers = self._numbers()
+        table = np.array(list(self._by_chunk.values()))
+        numbers = self._numbers(table.T)
         with np.errstate(invalid="ignore"):
             trace = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
         return Running(
@@ -185,27 +224,41 @@ class Tally:
             self._resampled,
             self._looked,
             self._stopping,
+            table[:, 1] / table[:, 0],
+            self._depths(),
         )
 
-    def _numbers(self) -> Numbers:
+    def _depths(self) -> tuple[DepthMean, ...]:
+        (sums, counts), edges = self._depth_sums, self._edges.tolist()
+        rows = zip(edges[:-1], edges[1:], sums.tolist(), counts.tolist(), strict=True)
+        return tuple(DepthMean(start, end, kl / n) for start, end, kl, n in rows if n)
+
+    def _numbers(self, by_chunk: NDArray[np.float64]) -> Numbers:
         n = self._n
-        counts, kl, flips, nll_ref, nll_quant = np.array(list(self._by_chunk.values())).T
+        counts, kl, flips, nll_ref, nll_quant, confident = by_chunk
         if self._sureness is None:
             kl_interval = within(interval_of_sums(kl, counts), 0.0, np.inf)
-            flip_interval = rate_interval(flips, counts)
+            flip_interval, confident_interval = rate_interval(flips, counts), rate_interval(confident, counts)
         else:
             # Where intervals decide when to stop, only those hold that bear being looked at.
             kl_interval, flip_interval = self._sequences
+            confident_interval = None
         delta, delta_interval = perplexity_change(nll_ref, nll_quant, counts)
+        if n < MANY or n >= SLOW_GROWTH * self._quantiled:
+            self._quantiled = n
+            self._quantiles = percentile(self._kl[:n], 0.5), percentile(self._kl[:n], 0.99)
         return Numbers(
             kl_mean=float(kl.sum() / n),
             kl_interval=kl_interval,
-            kl_p99=percentile(self._kl[:n], 0.99),
+            kl_p99=self._quantiles[1],
             p99_interval=self._drawn[0] if self._drawn else None,
             flip_rate=float(flips.sum() / n),
             flip_interval=flip_interval,
             perplexity_delta=delta,
             perplexity_interval=delta_interval,
+            kl_median=self._quantiles[0],
+            confident_rate=float(confident.sum() / n),
+            confident_interval=confident_interval,
         )
 
 
