@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from textual.app import App
 from textual.screen import ModalScreen, Screen
 
 from mqf_tui.app.bridge import Bridge
+from mqf_tui.app.copying import CopyingApp
 
 if TYPE_CHECKING:
     from mqf_tui.app.documents import Document
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mqf_tui.reports.sweep_schema import SweepReport
 
 
-class Navigation(App[None]):
+class Navigation(CopyingApp):
     """The part of the app that opens screens. A screen that is open already is gone back to."""
 
     bridge: Bridge
