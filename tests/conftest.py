@@ -40,6 +40,7 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MQF_TUI_CONFIG_DIR", str(tmp_path / "config-home"))
     monkeypatch.setenv("MQF_TUI_CACHE_DIR", str(tmp_path / "cache-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("MQF_TUI_MODELS", raising=False)
     return folder
 
 

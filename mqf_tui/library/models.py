@@ -4,31 +4,52 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from mqf_tui.fidelity.errors import FidelityError, ModelNotFoundError
 from mqf_tui.fidelity.facts import ModelFacts, read_facts
+from mqf_tui.library.facts_cache import FactsCache
+from mqf_tui.library.model_places import (
+    BUNDLED,
+    DEMO,
+    FOLDER,
+    HUB,
+    Place,
+    demo_place,
+    folder_places,
+    hub_places,
+    places,
+)
 
-DEMO = "demo"
+__all__ = ["BUNDLED", "DEMO", "FOLDER", "HUB", "LocalModel"]
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A model that can be chosen; ``problem`` says why it cannot be measured, None where it can."""
+    """A model that can be chosen; ``problem`` says why it cannot be measured, None where it can.
+
+    Neither ``facts`` nor ``problem``: its headers are not read yet. ``folder`` is None where there is none.
+    """
 
     name: str
     source: str
     facts: ModelFacts | None
     problem: str | None
+    folder: Path | None = None
+
+    @property
+    def word(self) -> str:
+        """What the settings of a measurement call it: a folder by its path."""
+        known = self.facts.folder if self.facts else self.folder
+        return os.path.abspath(known) if self.source == FOLDER and known else self.name
 
 
 def find_model(name: str) -> Path:
-    """The folder of ``demo``, a path, or a name in the hub cache; raises ModelNotFoundError."""
+    """The folder of ``demo``, a path, or a name that ``local_models`` lists; raises ModelNotFoundError."""
     if name == DEMO:
-        return Path(str(resources.files("mqf_tui.demo") / "model"))
+        return demo_place().folder
     # os.path, since Path.expanduser raises for an unknown user and Path keeps "." without a name.
     path = Path(os.path.abspath(os.path.expanduser(name)))
     try:
@@ -41,17 +62,28 @@ def find_model(name: str) -> Path:
         raise ModelNotFoundError(
             f"{name} cannot be read ({error.strerror}); check its permissions."
         ) from error
-    cached = dict(_hub_snapshots())
-    if name in cached:
-        return cached[name]
-    raise ModelNotFoundError(_not_found(name, sorted(cached)))
+    named = {place.name: place.folder for place in (*folder_places(), *hub_places())}
+    if name in named:
+        return named[name]
+    raise ModelNotFoundError(_not_found(name, sorted(named)))
 
 
 def local_models() -> tuple[LocalModel, ...]:
-    """The demo and all models of the hub cache, with what their headers say."""
-    found = [_described(DEMO, "bundled", find_model(DEMO))]
-    found += [_described(name, "hub cache", folder) for name, folder in sorted(_hub_snapshots())]
-    return tuple(found)
+    """The demo, all models of the hub's cache and of the user's folders, with what their headers say."""
+    return tuple(described(places()))
+
+
+def listed(place: Place) -> LocalModel:
+    """A model whose headers are not read yet."""
+    return LocalModel(place.name, place.source, None, None, place.folder)
+
+
+def described(found: Sequence[Place]) -> Iterator[LocalModel]:
+    """Each with what its headers say, or said when they were read last; then these are kept on disk."""
+    cache = FactsCache()
+    for place in found:
+        yield _described(place, cache)
+    cache.save(place.folder for place in found)
 
 
 def is_folder(typed: str) -> bool:
@@ -65,38 +97,22 @@ def is_folder(typed: str) -> bool:
 def describe_folder(name: str) -> LocalModel:
     """What a folder or name the user typed is; never raises."""
     try:
-        return _described(name, "folder", find_model(name))
+        return _described(Place(name, FOLDER, find_model(name)))
     except FidelityError as error:
-        return LocalModel(name, "folder", None, str(error))
+        return LocalModel(name, FOLDER, None, str(error))
 
 
-def _described(name: str, source: str, folder: Path) -> LocalModel:
+def _described(place: Place, cache: FactsCache | None = None) -> LocalModel:
+    name, source, folder = place.name, place.source, place.folder
+    called = None if source == FOLDER else name
     try:
-        facts = read_facts(folder, None if source == "folder" else name)
+        facts = cache.facts(folder, called) if cache else read_facts(folder, called)
     except FidelityError as error:
-        return LocalModel(name, source, None, str(error))
+        return LocalModel(name, source, None, str(error), folder)
     except OSError as error:
-        return LocalModel(name, source, None, f"it cannot be read ({error.strerror}); check its permissions.")
-    return LocalModel(name, source, facts, facts.refusal)
-
-
-def _hub_snapshots() -> Iterator[tuple[str, Path]]:
-    """Name and newest snapshot folder of every cached model repository that has a configuration."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = scan_cache_dir().repos
-    except (CacheNotFound, OSError, ValueError):
-        return
-    for repo in repos:
-        if repo.repo_type != "model":
-            continue
-        revisions = sorted(repo.revisions, key=lambda r: ("main" in r.refs, r.last_modified), reverse=True)
-        for revision in revisions:
-            if (revision.snapshot_path / "config.json").exists():
-                yield repo.repo_id, revision.snapshot_path
-                break
+        problem = f"it cannot be read ({error.strerror}); check its permissions."
+        return LocalModel(name, source, None, problem, folder)
+    return LocalModel(name, source, facts, facts.refusal, folder)
 
 
 def _not_found(name: str, cached: list[str]) -> str:
