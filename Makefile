@@ -19,8 +19,9 @@ $(VENV)/developer: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/mqf-tui demo
 
+# Two at a time, each with one thread for its matrices; a file's tests stay together, since they share models.
 test: $(VENV)/developer
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/developer
 	$(BIN)/ruff check .

@@ -210,9 +210,10 @@ def test_a_tuning_that_is_stopped_before_any_recipe_keeps_what_it_sensed(
     four = next(s for s in map(load_sweep, list_sweeps()) if s.sensitivity and s.sensitivity.format == "4g64")
     assert four.command.startswith("mqf-tui sensitivity demo --kv-bits 4")
     # Its own command finds the same.
+    before = set(list_sweeps())
     assert _run(*shlex.split(four.command)[1:]) == 0
-    again = load_sweep("last").sensitivity
-    assert again == four.sensitivity
+    (new,) = set(list_sweeps()) - before
+    assert load_sweep(new).sensitivity == four.sensitivity
 
 
 @pytest.mark.parametrize(

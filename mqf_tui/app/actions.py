@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import chain
@@ -77,17 +77,17 @@ def within() -> Mapping[str, frozenset[str]]:
     return {scope: frozenset(others - {scope}) for scope, others in found.items()}
 
 
-def keymap(wanted: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def keymap(wanted: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], list[str]]:
     """The user's keys that can be used, by the action's id, and a sentence for each that cannot.
 
-    ``wanted``: keys (several with commas) by id. A key that is taken where it would be used is refused, so
+    ``wanted``: keys by id. A key that is taken where it would be used is refused, so
     that no action loses its key in silence.
     """
     actions = {one.id: one for scope in table().values() for one in scope.values()}
     problems: list[str] = []
     chosen: dict[str, tuple[str, ...]] = {}
     for name, words in wanted.items():
-        keys = tuple(_normal(word) for word in words.split(",") if word.strip())
+        keys = tuple(_normal(word) for word in words if word.strip())
         bad = next((key for key in keys if not is_key(key)), None)
         if name not in actions:
             problems.append(f"[keys] {name}: there is no such action; docs/settings.md lists all.")
@@ -120,13 +120,16 @@ def is_key(name: str) -> bool:
 
 @functools.cache
 def _names() -> frozenset[str]:
-    characters = (_normal(chr(code)) for code in range(33, 127) if chr(code) != ",")
-    return frozenset({"space", "comma", *characters, *KEY_ALIASES, *(key.value for key in Keys)})
+    characters = (_normal(chr(code)) for code in range(33, 127))
+    return frozenset({"space", *characters, *KEY_ALIASES, *(key.value for key in Keys)})
 
 
 def _normal(word: str) -> str:
-    """Textual's name of a key: ``question_mark`` for ``?``."""
-    return next(iter(Binding.make_bindings([Binding(word.strip(), "")]))).key
+    """Textual's name of a key: ``question_mark`` for ``?``. What can be no key is left as it is."""
+    word = word.strip()
+    if "," in word:
+        return "comma" if word == "," else word
+    return next(iter(Binding.make_bindings([Binding(word, "")]))).key
 
 
 def _clashes(

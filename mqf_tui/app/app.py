@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events
 from textual.app import SystemCommand
 from textual.binding import BindingType
+from textual.geometry import Size
 from textual.screen import Screen
 
 from mqf_tui.app.actions import bindings, keymap
@@ -21,6 +22,7 @@ from mqf_tui.app.capabilities import capabilities
 from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.themes import DEFAULT, themes
+from mqf_tui.library.settings import user_settings
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.settings import KVSettings, SweepSettings
@@ -42,7 +44,9 @@ class MqfTuiApp(Navigation):
     ) -> None:
         super().__init__()
         self.bridge = Bridge()
-        self.capabilities = capabilities(os.environ)
+        self.settings = user_settings()
+        self.capabilities = capabilities(os.environ, self.settings.app.unicode)
+        self._too_small: Screen[None] | None = None
         self._first = settings
         self._autostart = autostart
 
@@ -53,12 +57,13 @@ class MqfTuiApp(Navigation):
             self.register_theme(theme)
         if DEFAULT in self.available_themes:
             self.theme = DEFAULT
-        keys, refused = keymap({})
+        keys, refused = keymap(self.settings.keys)
         self.set_keymap(keys)
-        for problem in (*problems, *refused):
+        for problem in (*self.settings.problems, *problems, *refused):
             self.notify(problem, severity="warning", markup=False, timeout=15)
         self._obey_signals()
         self.action_models()
+        self._fit(self.size)
         if self._first is not None and self._autostart:
             self.measure(self._first)
 
@@ -72,14 +77,19 @@ class MqfTuiApp(Navigation):
 
     def on_resize(self, event: events.Resize) -> None:
         """A sentence in place of a screen that would not fit."""
+        if len(self.screen_stack) > 1:  # the first size comes before the first screen
+            self._fit(event.size)
+
+    def _fit(self, size: Size) -> None:
         from mqf_tui.app.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmallScreen
 
-        small = event.size.width < LEAST_WIDTH or event.size.height < LEAST_HEIGHT
-        said = isinstance(self.screen, TooSmallScreen)
-        if small and not said:
-            self.push_screen(TooSmallScreen())
-        elif said and not small:
-            self.pop_screen()
+        small = size.width < LEAST_WIDTH or size.height < LEAST_HEIGHT
+        if small and self._too_small is None:
+            self._too_small = TooSmallScreen()
+            self.push_screen(self._too_small)
+        elif self._too_small is not None and not small:
+            self._too_small, gone = None, self._too_small
+            gone.dismiss()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the palette lists: every action that can be done on this screen, then Textual's own."""
