@@ -226,6 +226,8 @@ def _events(
     from mqf_tui import api
 
     known = delivery.spool.known(len(settings.variants)) if delivery.spool is not None else {}
+    for variant in delivery.spool.skipped() if delivery.spool is not None else ():
+        control.skip(variant)
     return api.sweep_events(
         settings, control, known=known, fleet=options.fleet, keep=delivery.keep, notice=notice
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.costs import KVBytesOf, kv_basis, kv_bytes
+from mqf_tui.fidelity.events import SKIPPED
 from mqf_tui.fidelity.flips import mcnemar
 from mqf_tui.fidelity.intervals import (
     LEVEL,
@@ -303,6 +304,8 @@ def _warnings(a: Report, b: Report, pair: Pair) -> Iterator[str]:
 def ended_early(r: Report) -> bool:
     """Whether what it measured said when to stop: by a rule, or in a race."""
     s = r.stopping
+    if r.dropped == SKIPPED:
+        return False
     if r.dropped or s is None or not s.settled:
         return bool(r.dropped)
     return s.rule != "race" or s.n_chunks < r.n_chunks_planned

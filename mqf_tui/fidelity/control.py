@@ -7,10 +7,12 @@ import time
 
 
 class Control:
-    """Stop and pause, looked at between steps."""
+    """Stop, pause, and settings of a sweep to go on without; looked at between steps."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
+        self._skipped: frozenset[int] = frozenset()
+        self._lock = threading.Lock()
         self._go = threading.Event()
         self._go.set()
         self.waited = 0.0  # seconds spent held, all pauses together
@@ -28,6 +30,19 @@ class Control:
     def resume(self) -> None:
         """Go on after a pause."""
         self._go.set()
+
+    def skip(self, variant: int) -> None:
+        """Go on without a variant (an index into the sweep's) from the next step on; what it has is kept.
+
+        With ranks from the next chunk on. A measurement that is held does so when it goes on.
+        """
+        with self._lock:
+            self._skipped |= {variant}
+
+    @property
+    def skipped(self) -> frozenset[int]:
+        """The variants that skip() was called for."""
+        return self._skipped
 
     @property
     def stopped(self) -> bool:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report, Stopping
 
 
+SKIPPED = "skipped"  # why a variant goes no further where the user asked for that
+
+
 @dataclass(frozen=True)
 class Loading:
     """Progress before scoring: what is being done, and the share done (0..1, None: unknown)."""
@@ -91,7 +94,8 @@ class Started:
 
 @dataclass(frozen=True)
 class StepScored:
-    """One step of one chunk went through the caches of reference and variant; ``positions``: its new numbers.
+    """One step of one chunk went through the caches of reference and variant; ``positions``: its new numbers,
+    with the texts of their tokens.
 
     ``n_positions`` counts this variant's so far; ``seconds`` the whole measurement, all variants and their
     reference together (time paused is left out).
@@ -117,7 +121,10 @@ class ChunkFinished:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A variant goes no further: ``why`` in words (surely bad, surely worse than another, settled)."""
+    """A variant goes no further: ``why`` in words (surely bad, surely worse than another, settled, skipped).
+
+    ``chunk``: the one that it left after, or in.
+    """
 
     variant: int
     chunk: int
@@ -135,7 +142,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Stopped on request. ``report`` is partial, or None where nothing was scored yet."""
+    """Stopped or skipped on request. ``report`` is partial, or None where nothing was scored yet."""
 
     report: Report | None
     positions: Positions
@@ -155,7 +162,8 @@ class Failed:
 @dataclass(frozen=True)
 class Swept:
     """The end of a sweep. ``reference_passes`` and ``variant_passes`` count chunks that went through the
-    model; ``error`` is what ended it early, where something did."""
+    model; ``error`` is what ended it early, where something did. ``stopped``: on request, or because all that
+    was left of it was skipped."""
 
     sweep_id: str
     reference_passes: int

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import FidelityError, ZeroDriftError
-from mqf_tui.fidelity.events import Failed, Finished, Plan, Stopped
+from mqf_tui.fidelity.events import SKIPPED, Failed, Finished, Plan, Stopped
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.load import Load
 from mqf_tui.fidelity.positions import Positions
@@ -50,6 +50,11 @@ class Measured:
         self.pieces.append(positions)
         self.n_positions += len(positions)
 
+    def spelled(self, positions: Positions) -> Positions:
+        """Positions with the texts of their tokens."""
+        ids = np.concatenate([positions.token, positions.top1_ref, positions.top1_quant])
+        return replace(positions, texts=self.vocabulary.texts(ids))
+
     def look(self, chunk: Sequence[Positions]) -> Stopping | None:
         """What the stopping rule says after this whole chunk; None where there is none."""
         if self.sureness is None:
@@ -67,9 +72,7 @@ class Measured:
 
     def positions(self) -> Positions:
         """All positions scored so far, with the texts of their tokens."""
-        scored = Positions.concatenate(self.pieces)
-        ids = np.concatenate([scored.token, scored.top1_ref, scored.top1_quant])
-        return replace(scored, texts=self.vocabulary.texts(ids))
+        return self.spelled(Positions.concatenate(self.pieces))
 
     def report(
         self, positions: Positions, load: Load, *, partial: bool = False, reason: str | None = None
@@ -103,7 +106,8 @@ class Measured:
 
 
 def ended(index: int, one: Measured, load: Load, *, stopped: bool) -> Finished | Stopped | Failed:
-    """The last event of a variant that did not fail on the way."""
+    """The last event of a variant that did not fail on the way; one that was skipped was stopped too."""
+    stopped = stopped or one.dropped == SKIPPED
     try:
         one.check_drift()
     except ZeroDriftError as error:
@@ -130,3 +134,19 @@ def broken_off(measured: Sequence[Measured], load: Load, error: FidelityError) -
 def round_ends(part: NDArray[np.int16], index: int) -> bool:
     """Whether each part of the corpus has had its turn: between rounds some parts weigh more than others."""
     return index + 1 == len(part) or part[index + 1] <= part[index]
+
+
+def are_whole(measured: Sequence[Measured], before: Sequence[int]) -> bool:
+    """Whether each that is still in has all positions of the chunk that began after ``before`` pieces."""
+    return all(
+        sum(map(len, one.pieces[n:])) == one.plan.positions_per_chunk
+        for one, n in zip(measured, before, strict=True)
+        if one.active
+    )
+
+
+def is_known(measured: Sequence[Measured], known: Sequence[Positions] | None) -> bool:
+    """Whether all that are still in have a chunk; one may have left at it before and be in now."""
+    return known is not None and all(
+        len(positions) for one, positions in zip(measured, known, strict=True) if one.active
+    )

@@ -96,11 +96,14 @@ class Positions:
 
     @classmethod
     def concatenate(cls, pieces: Sequence[Positions]) -> Positions:
-        """All positions of the pieces, in order; part names and texts are those of the first."""
+        """All positions of the pieces, in order; part names are those of the first."""
         if not pieces:
             return cls.empty()
         columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in ARRAYS)
-        return cls(*columns, part_names=pieces[0].part_names, texts=pieces[0].texts)
+        texts = pieces[0].texts
+        if any(piece.texts and piece.texts is not texts for piece in pieces):
+            texts = {token: text for piece in pieces for token, text in piece.texts.items()}
+        return cls(*columns, part_names=pieces[0].part_names, texts=texts)
 
     def where(self, chosen: NDArray[Any]) -> Positions:
         """The positions that a mask or an array of indices chooses."""

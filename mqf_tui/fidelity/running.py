@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, OutOfMemoryError
 from mqf_tui.fidelity.events import (
+    SKIPPED,
     ChunkFinished,
     Dropped,
     Estimated,
@@ -24,7 +25,7 @@ from mqf_tui.fidelity.events import (
 )
 from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting
 from mqf_tui.fidelity.load import Load
-from mqf_tui.fidelity.measured import Measured, broken_off, ended, round_ends
+from mqf_tui.fidelity.measured import Measured, are_whole, broken_off, ended, is_known, round_ends
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 
@@ -75,6 +76,7 @@ class RunningSweep:
         self._sharing: Sharing | None = None
         self._prefixes: dict[int, Prefix] = {}
         self._spare = 0.0  # bytes that the plan leaves free
+        self._all_skipped = False
 
     def run(self) -> Iterator[Event]:
         """Load and score; raises what goes wrong, for ``engine.sweep`` to turn into events."""
@@ -220,12 +222,13 @@ class RunningSweep:
         order = self._order(chunks)
         self._sharing = self._shared(chunks, order)
         for index in order:
+            yield from self._skips(index, self.known.get(index, ()))
             before = [len(one.pieces) for one in self.measured]
-            if self._is_known(index):
+            if is_known(self.measured, self.known.get(index)):
                 yield from self._known(index)
             else:
                 yield from self._chunk(model, chunks, index)
-            if self.control.stopped and not self._whole(before):
+            if self.control.stopped and not are_whole(self.measured, before):
                 return
             scored = {
                 i: one.pieces[n:]
@@ -252,27 +255,12 @@ class RunningSweep:
         starts = boundaries(first.chunk_length, first.quantize_start, first.first_scored, self._step)
         return sharing(chunks.tokens, [i for i in order if i not in self.known], starts)
 
-    def _whole(self, before: Sequence[int]) -> bool:
-        """Whether every variant that is still in has all positions of this chunk."""
-        return all(
-            sum(map(len, one.pieces[n:])) == one.plan.positions_per_chunk
-            for one, n in zip(self.measured, before, strict=True)
-            if one.active
-        )
-
-    def _is_known(self, index: int) -> bool:
-        """Whether all that are still in have this chunk; one may have left at it before and be in now."""
-        known = self.known.get(index)
-        return known is not None and all(
-            len(positions) for one, positions in zip(self.measured, known, strict=True) if one.active
-        )
-
     def _known(self, index: int) -> Iterator[Event]:
         for i, (one, positions) in enumerate(zip(self.measured, self.known[index], strict=True)):
             if one.active and len(positions):
                 one.add(positions)
                 one.n_known += len(positions)
-                yield StepScored(index, 0, positions, one.n_positions, self.seconds, i)
+                yield StepScored(index, 0, one.spelled(positions), one.n_positions, self.seconds, i)
 
     def _chunk(self, model: Any, chunks: Chunks, index: int) -> Iterator[Event]:
         """One chunk through the model: the reference once for as many variants as memory holds."""
@@ -290,7 +278,7 @@ class RunningSweep:
         active = [i for i, one in enumerate(self.measured) if one.active]
         shared = self._sharing or Sharing()
         for start in range(0, len(active), self._per_pass):
-            group = active[start : start + self._per_pass]
+            group = [i for i in active[start : start + self._per_pass] if self.measured[i].active]
             plans = [self.measured[i].plan for i in group]
             scorer = ChunkScorer(
                 model,
@@ -304,6 +292,7 @@ class RunningSweep:
                 prefix=self._prefixes.get(shared.source.get(index, -1)),
                 keep=self._kept_until(index),
                 watch=self._watchdog.check if self._watchdog else None,
+                numbers=group,
             )
             yield from self._group(scorer, group, index)
             if self.control.stopped:
@@ -326,28 +315,40 @@ class RunningSweep:
         step, held = dict.fromkeys(group, 0), self.control.waited
         self.load.begin()
         scored = iter(scorer)
-        while True:
+        while any(self.measured[i].active for i in group):
             self.control.wait()
             began, waited = time.perf_counter(), self.control.waited
             found = next(scored, None)
             self.seconds += time.perf_counter() - began - (self.control.waited - waited)
+            if found is not None:
+                i, one = group[found[0]], self.measured[group[found[0]]]
+                one.add(found[1])
+                yield StepScored(index, step[i], one.spelled(found[1]), one.n_positions, self.seconds, i)
+                step[i] += 1
+            yield from self._skips(index)
             if found is None:
                 break
-            i, one = group[found[0]], self.measured[group[found[0]]]
-            one.add(found[1])
-            yield StepScored(index, step[i], found[1], one.n_positions, self.seconds, i)
-            step[i] += 1
         if self.control.waited == held:  # what others do in a pause slows nothing down
             self.load.end()
         if not self.control.stopped:
-            self.reference_passes += 1
-            self.variant_passes += len(group)
+            whole = sum(self.measured[i].active for i in group)
+            self.reference_passes += bool(whole)
+            self.variant_passes += whole
         for place, i in enumerate(group):
             one = self.measured[i]
             one.seconds += scorer.seconds[place] + scorer.reference_seconds / len(group)
             if step[i] and one.plan.kernel != "emulated":
                 caches = scorer.reference, scorer.whole_cache(place)
                 one.bytes_measured = bytes_per_token(caches[0]), bytes_per_token(caches[1])
+
+    def _skips(self, index: int, known: Sequence[Positions] = ()) -> Iterator[Event]:
+        """Variants that nobody wants any more; those that had this chunk before stay for it."""
+        for i in sorted(self.control.skipped & {*range(len(self.measured))}):
+            one = self.measured[i]
+            if one.active and not (known and len(known[i])):
+                one.dropped = SKIPPED
+                self._all_skipped = not any(other.active for other in self.measured)
+                yield Dropped(i, index, SKIPPED)
 
     def _leaving(self, index: int, *, last: bool) -> Iterator[Event]:
         """Variants that are settled, or out of the race, after a whole round of the corpus's parts."""
@@ -371,7 +372,7 @@ class RunningSweep:
     def _finished(self) -> Iterator[Event]:
         for i, one in enumerate(self.measured):
             yield ended(i, one, self.load, stopped=False)
-        yield self._swept()
+        yield self._swept(stopped=self._all_skipped)
 
     def stopped(self) -> Iterator[Event]:
         """The last events of a measurement that was stopped on request."""

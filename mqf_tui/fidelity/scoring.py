@@ -75,7 +75,9 @@ class ChunkScorer:
     Positions before ``quantize_start`` run with the reference's cache alone, which is then converted for
     each variant; those before ``first_scored`` run without logits. Iterating yields an index into
     ``variants`` and its Positions of a step, the variants in turn; a stop asked for through ``control`` ends
-    the iteration. Memory: the caches, and the logits of one step of the reference and of one variant.
+    the iteration, and a variant that is to be skipped has no further steps (``numbers``: what ``control``
+    calls each of ``variants``). Memory: the caches, and the logits of one step of the reference and of one
+    variant.
 
     ``replay``: repeats the reference's layers before a variant's first quantized one instead of computing
     them again. ``prefix``: what another chunk that begins alike has left, to go on from; ``keep``: the
@@ -98,12 +100,14 @@ class ChunkScorer:
         prefix: Prefix | None = None,
         keep: int = 0,
         watch: Callable[[], None] | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self.model, self.text, self.variants, self.control = model, text, variants, control
         self.quantize_start, self.first_scored = quantize_start, max(first_scored, quantize_start)
         self.step_size = step_size
         self.replay = replay
         self.prefix, self.keep, self.watch = prefix, keep, watch
+        self._numbers = range(len(variants)) if numbers is None else numbers
         self.left: Prefix | None = None
         self.reference: Cache = [copied(c) for c in prefix.reference] if prefix else reference_cache(model)
         self.caches: list[Cache] = []
@@ -120,11 +124,12 @@ class ChunkScorer:
             if self.keep and positions.depth[0] < self.keep:
                 self._found[index].append(positions)
             yield index, positions
-        if self.control.stopped:
+        if self._ends:
             self.left = None
         if self.left is not None:
-            scored = map(Positions.concatenate, self._found)
-            self.left = replace(self.left, positions=dict(zip(self.variants, scored, strict=True)))
+            found = enumerate(zip(self.variants, self._found, strict=True))
+            whole = {v: Positions.concatenate(pieces) for i, (v, pieces) in found if not self._is_out(i)}
+            self.left = replace(self.left, positions=whole)
 
     def _all(self, ids: mx.array) -> Iterator[tuple[int, Positions]]:
         for a, b in self._steps(0, self.quantize_start):
@@ -145,11 +150,19 @@ class ChunkScorer:
         return [*self.reference[:kept], *self.caches[index][kept:]]
 
     def _held(self) -> bool:
-        """Wait out a pause; whether a stop was asked for."""
+        """Wait out a pause; whether that is all."""
         self.control.wait()
         if self.watch is not None:
             self.watch()
-        return self.control.stopped
+        return self._ends
+
+    @property
+    def _ends(self) -> bool:
+        """Whether a stop was asked for, or nobody wants any of the variants any more."""
+        return self.control.stopped or all(map(self._is_out, range(len(self.variants))))
+
+    def _is_out(self, index: int) -> bool:
+        return self._numbers[index] in self.control.skipped
 
     def _steps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The steps of a stretch that no prefix covers; on the way a prefix is left where one is wanted."""
@@ -158,8 +171,9 @@ class ChunkScorer:
                 continue
             if self.keep and a == self.keep:
                 own = {
-                    variant: [copied(c) for c in cache]
-                    for variant, cache in zip(self.variants, self.caches, strict=False)
+                    self.variants[i]: [copied(c) for c in cache]
+                    for i, cache in enumerate(self.caches)
+                    if not self._is_out(i)
                 }
                 self.left = Prefix(a, [copied(c) for c in self.reference], own, {})
             yield a, b
@@ -190,6 +204,8 @@ class ChunkScorer:
             self._fill_reference(ids[None, a:b])
         for index in range(len(self.caches)):
             yield
+            if self._is_out(index):
+                continue
             began = time.perf_counter()
             self._variant(ids[None, a:b], index)
             eval_cache(self.caches[index][self._kept[index] :])
@@ -208,19 +224,22 @@ class ChunkScorer:
             if self._held():
                 return
             reference = self._begun_reference(ids, a, b)
-            if waiting is not None:
-                yield self._taken(waiting)
+            yield from self._waited(waiting)
             waiting = None
             for index in range(len(self.caches)):
                 if self._held():
-                    if waiting is not None:
-                        yield self._taken(waiting)
+                    yield from self._waited(waiting)
                     return
+                if self._is_out(index):
+                    continue
                 begun = self._begun_variant(ids, a, b, index, reference)
-                if waiting is not None:
-                    yield self._taken(waiting)
+                yield from self._waited(waiting)
                 waiting = begun
-        if waiting is not None:
+        yield from self._waited(waiting)
+
+    def _waited(self, waiting: _Pass | None) -> Iterator[tuple[int, Positions]]:
+        """The numbers of a pass that has begun, where there is one and they are still wanted."""
+        if waiting is not None and not self._is_out(waiting.index):
             yield self._taken(waiting)
 
     def _begun_reference(self, ids: mx.array, a: int, b: int) -> ReferenceStep:

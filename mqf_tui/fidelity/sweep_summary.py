@@ -55,7 +55,8 @@ def sweep_summary(
     ranking = rank(ranked, limits)
     variants = _variants(subjects, ranking, twins, bytes_of)
     first = subjects[0].report
-    partial = ended.stopped or ended.error is not None or any(s.report.partial for s in subjects)
+    broken_off = any(s.report.partial and s.report.dropped is None for s in subjects)
+    partial = ended.stopped or ended.error is not None or broken_off
     smallest = min((side(s, bytes_of) for s in ranked), key=_by_bytes, default=None)
     return SweepReport(
         sweep_id=ended.sweep_id,

@@ -30,10 +30,11 @@ class Vocabulary:
         decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
         symbols = "ByteLevel" in repr(decoder) or hasattr(tokenizer, "byte_decoder")
         self._bytes = _byte_symbols() if symbols else None
+        self._spelled: dict[int, str] = {}  # every step of a measurement asks for much the same ids
 
     def texts(self, ids: NDArray[Any]) -> dict[int, str]:
         """The text of each id that occurs in ``ids``."""
-        return {i: self._text(i) for i in np.unique(ids).tolist()}
+        return {i: self._spelling(i) for i in np.unique(ids).tolist()}
 
     def classes(self, tokens: NDArray[np.int32]) -> NDArray[np.int8]:
         """The class of each token (an index into TOKEN_CLASSES), same shape as ``tokens`` (n, L).
@@ -43,7 +44,7 @@ class Vocabulary:
         """
         ids, place = np.unique(tokens, return_inverse=True)
         place = place.reshape(tokens.shape)
-        texts = [self._text(i) for i in ids.tolist()]
+        texts = [self._spelling(i) for i in ids.tolist()]
         kind = np.array(
             [SPECIAL if i in self._special else _kind(t) for i, t in zip(ids.tolist(), texts, strict=True)],
             np.int8,
@@ -54,6 +55,12 @@ class Vocabulary:
         joined = np.zeros(tokens.shape, bool)
         joined[:, 1:] = opens[place[:, 1:]] & closes[place[:, :-1]]
         return np.where((found == WORD_START) & joined, CONTINUATION, found).astype(np.int8)
+
+    def _spelling(self, token: int) -> str:
+        found = self._spelled.get(token)
+        if found is None:
+            found = self._spelled[token] = self._text(token)
+        return found
 
     def _text(self, token: int) -> str:
         piece = self._added.get(token) or self._tokenizer.convert_ids_to_tokens(token)

@@ -119,6 +119,15 @@ class Spool:
                 found[int(path.stem)] = positions
         return found
 
+    def skip(self, variant: int) -> None:
+        """Note that the user wants no more of a variant; raises SaveError."""
+        self._write({**_meta(self.folder), "skipped": sorted(self.skipped() | {variant})})
+
+    def skipped(self) -> set[int]:
+        """The variants to go on without; raises SaveError."""
+        noted = _meta(self.folder).get("skipped", [])
+        return {i for i in noted if type(i) is int} if isinstance(noted, list) else set()
+
     def remove(self) -> None:
         """The sweep is done."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mqf_tui.fidelity.errors import SaveError
-from mqf_tui.fidelity.events import ChunkFinished, Dropped, Event, Plan, Started, StepScored
+from mqf_tui.fidelity.events import SKIPPED, ChunkFinished, Dropped, Event, Plan, Started, StepScored
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.library.spool import Spool
@@ -40,8 +40,12 @@ class Spooling:
                 self._done.add(i)
                 if self._done >= self._active:
                     self._finish(chunk)
-            case Dropped(variant=i):
+            case Dropped(variant=i, why=why):
                 self._active.discard(i)
+                if i not in self._done:  # it left in the middle, so it has no whole chunk
+                    self._chunk.pop(i, None)
+                if why == SKIPPED:
+                    self._skip(i)
             case _:
                 pass
 
@@ -53,6 +57,12 @@ class Spooling:
             self.spool.add(chunk, whole)
         except SaveError as error:
             self.problem = error
+
+    def _skip(self, variant: int) -> None:
+        try:
+            self.spool.skip(variant)
+        except SaveError as error:
+            self.problem = self.problem or error
 
     def _finish(self, chunk: int) -> None:
         whole = {i: Positions.concatenate(pieces) for i, pieces in self._chunk.items()}

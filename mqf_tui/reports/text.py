@@ -194,7 +194,8 @@ def stopping_words(report: Report) -> str:
         return ""
     planned = counted(max(report.n_chunks_planned, s.n_chunks), "chunk")
     if report.dropped:
-        return f"left the race after {s.n_chunks} of {planned}: {inert(report.dropped)}"
+        left = "the race" if s.rule == "race" else "its sweep"
+        return f"left {left} after {s.n_chunks} of {planned}: {inert(report.dropped)}"
     if s.rule == "race" and s.settled and s.n_chunks < report.n_chunks_planned:
         return f"verdict and place in the race were settled after {s.n_chunks} of {planned}"
     word = "" if s.settled else " not"

@@ -142,6 +142,7 @@ class DealtSweep(RunningSweep):
             if i in scored:
                 scored[i] += len(positions)
                 n = self.measured[i].n_positions + scored[i]
+                positions = self.measured[i].spelled(positions)
                 yield StepScored(index, step, positions, n, self._clock(), i)
         self._take(index, active)
 
@@ -173,7 +174,8 @@ class DealtSweep(RunningSweep):
                 one = self.measured[i]
                 pieces = one.pieces[before[i] :]
                 n = one.n_positions
-                yield StepScored(index, 0, Positions.concatenate(pieces), n, self.seconds, i)
+                positions = one.spelled(Positions.concatenate(pieces))
+                yield StepScored(index, 0, positions, n, self.seconds, i)
                 yield ChunkFinished(index, one.plan.n_chunks, one.look(pieces), i)
 
     def stopped(self) -> Iterator[Event]:
