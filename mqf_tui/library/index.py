@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,12 @@ class RunRow:
     def name(self) -> str:
         """The measured model, without what stands before it: ``SmolLM2-135M``."""
         return (self.variant_model or self.model).rsplit("/", 1)[-1]
+
+    @cached_property
+    def words(self) -> str:
+        """What a word of a filter is looked for in, case-folded, one field a line."""
+        fields = (self.model, self.variant_model, self.setting, self.short_setting, self.format, self.corpus)
+        return "\n".join((*fields, " ".join(self.tags), self.note)).casefold()
 
     def load(self) -> SavedRun:
         """The run itself; raises SaveError where it is gone or damaged by now."""
