@@ -33,7 +33,9 @@ class Vocabulary:
         self._spelled: dict[int, str] = {}  # every step of a measurement asks for much the same ids
 
     def texts(self, ids: NDArray[Any]) -> dict[int, str]:
-        """The text of each id that occurs in ``ids``."""
+        """The text of each id that occurs in ``ids``; none where there is no tokenizer."""
+        if self._tokenizer is None:
+            return {}
         return {i: self._spelling(i) for i in np.unique(ids).tolist()}
 
     def classes(self, tokens: NDArray[np.int32]) -> NDArray[np.int8]:
