@@ -53,8 +53,9 @@ def numbers() -> list[Numbers]:
             change = (sign * value - error, sign * value + error)
             share = next(rates)
             flips = (max(share - 0.01, 0.0), min(share + 0.0123, 1.0))
-            found.append(Numbers(value, ends, value, ends, share, flips, sign * value, change))
-        found.append(Numbers(value, None, value, None, next(rates), None, sign * value, None))
+            of_all = value, ends, value, ends, share, flips, sign * value, change
+            found.append(Numbers(*of_all, kl_median=value, confident_rate=share, confident_interval=flips))
+        found.append(Numbers(value, None, value, None, next(rates), None, sign * value, None, value, share))
     return found
 
 
@@ -65,15 +66,26 @@ def rendered_width(digits: Digits) -> int:
     return max(len(line.rstrip()) for line in lines)
 
 
+def shown(app: App[None]) -> list[Tile]:
+    return [tile for tile in app.screen.query(Tile) if tile.display]
+
+
+def values(app: App[None]) -> list[str]:
+    return [tile.query_one(Digits).value for tile in shown(app)]
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_everything_fits_its_tile(width: int) -> None:
     app = Page()
     async with app.run_test(size=(width, 24)) as pilot:
         await pilot.pause(0.1)
-        tiles = app.screen.query_one(Tiles)
+        tiles, n_shown = app.screen.query_one(Tiles), 0
         for n in numbers():
             tiles.show(n, KV_POLICY)
-            for tile in app.screen.query(Tile):
+            if len(shown(app)) != n_shown:
+                n_shown = len(shown(app))
+                await pilot.pause(0)
+            for tile in shown(app):
                 digits = tile.query_one(Digits)
                 room = digits.size.width
                 assert room == tile.content_size.width >= 15
@@ -89,17 +101,38 @@ async def test_digits_follow_the_width() -> None:
         tiles = app.screen.query_one(Tiles)
         tiles.show(n, KV_POLICY)
         await pilot.pause(0.1)
-        assert [d.value for d in app.screen.query(Digits)] == ["0.0234", "0.200", "100.00%", "+0.047"]
+        assert values(app) == ["0.0234", "0.200", "100.00%", "+0.047"]
         await pilot.resize_terminal(76, 24)
         await pilot.pause(0.2)
-        assert [d.value for d in app.screen.query(Digits)] == ["0.023", "0.200", "100.0%", "+4.70"]
+        assert values(app) == ["0.023", "0.200", "100.0%", "+4.70"]
         change = app.screen.query_one("#perplexity", Tile)
         assert str(change.query_one(".title", Label).render()) == "Δ PPL ×10⁻²"
         assert str(change.query_one(".note", Label).render()) == "-0.4 to +18.7"
         await pilot.resize_terminal(100, 24)
         await pilot.pause(0.2)
-        assert [d.value for d in app.screen.query(Digits)] == ["0.0234", "0.200", "100.00%", "+0.047"]
+        assert values(app) == ["0.0234", "0.200", "100.00%", "+0.047"]
         assert str(change.query_one(".title", Label).render()) == "Δ perplexity"
+
+
+async def test_all_six_where_they_find_room() -> None:
+    app = Page()
+    n = Numbers(0.0234, None, 0.2, None, 1.0, None, 0.047, (-0.0041, 0.187), 0.00123, 0.0251, (0.02, 0.03))
+    async with app.run_test(size=(120, 24)) as pilot:
+        tiles = app.screen.query_one(Tiles)
+        tiles.show(n, KV_POLICY)
+        await pilot.pause(0.1)
+        assert values(app) == ["0.0234", "1.23", "0.200", "100.0%", "2.51%", "+4.70"]
+        titles = [str(tile.query_one(".title", Label).render()) for tile in shown(app)]
+        assert titles == ["KL mean", "KL median ×10⁻³", "KL p99", "flips", "confident flips", "Δ PPL ×10⁻²"]
+        assert "2.00 to 3.00 %" in [str(tile.query_one(".note", Label).render()) for tile in shown(app)]
+        await pilot.resize_terminal(100, 24)
+        await pilot.pause(0.2)
+        assert values(app) == ["0.0234", "0.200", "100.00%", "+0.047"]
+        tiles.show(n._replace(kl_median=math.nan), KV_POLICY)
+        await pilot.resize_terminal(140, 24)
+        await pilot.pause(0.2)
+        assert "confident flips" in [str(tile.query_one(".title", Label).render()) for tile in shown(app)]
+        assert len(shown(app)) == 5
 
 
 @given(

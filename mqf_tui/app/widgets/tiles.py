@@ -1,4 +1,4 @@
-"""The four large numbers of a measurement, the same on the live screen and in the result."""
+"""The large numbers of a measurement, the same on the live screen and in the result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.widgets import Digits
 
 from mqf_tui.app.tally import Numbers
 from mqf_tui.app.widgets.large import large, rate, span, times
@@ -17,11 +16,16 @@ from mqf_tui.reports.schema import Thresholds, Verdict
 # The theme's colour for each verdict.
 COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
 IN_A_ROW = 72  # columns that four tiles take at least
-ROOM = 15  # columns of a tile in a narrow terminal, taken before the true width is known
+ALL_IN_A_ROW = 108  # columns that all of them take at least
+FRAME = 3  # columns of a tile beside its text
+ROOM = 15  # columns of text in a narrow tile, taken before the true width is known
+# Shown only where all find room.
+MORE = ("median", "confident")
 
 
 class Tiles(Horizontal):
-    """KL mean, KL p99, flips, change of perplexity; as many digits as the tiles have room for."""
+    """KL mean, KL p99, flips, change of perplexity, and where there is room the median and confident flips;
+    as many digits as the tiles have room for."""
 
     DEFAULT_CSS = """
     Tiles { height: 5; margin: 0 1; }
@@ -33,8 +37,14 @@ class Tiles(Horizontal):
         self._shown: tuple[Numbers, Thresholds, str] | None = None
 
     def compose(self) -> ComposeResult:
-        """Four tiles."""
-        for name, title in (("mean", "KL mean"), ("p99", "KL p99"), ("flips", "flips")):
+        """All of them; the layout hides some."""
+        for name, title in (
+            ("mean", "KL mean"),
+            ("median", "KL median"),
+            ("p99", "KL p99"),
+            ("flips", "flips"),
+            ("confident", "confident flips"),
+        ):
             yield Tile(title, id=name)
         yield Tile("Δ perplexity", id="perplexity")
 
@@ -49,6 +59,17 @@ class Tiles(Horizontal):
         self.set_class(self.size.width < IN_A_ROW, "-square")
         self._fill()
 
+    @property
+    def all_shown(self) -> bool:
+        """Whether there is room for all of them."""
+        return self.size.width >= ALL_IN_A_ROW
+
+    def _room(self) -> int:
+        """Columns of text in each of those that are shown."""
+        n = len([tile for tile in self.query(Tile) if tile.display])
+        a_row = 2 if self.size.width < IN_A_ROW else n
+        return max(ROOM, self.size.width // a_row - FRAME)
+
     def _fill(self) -> None:
         if self._shown is None or not self.is_attached:
             return
@@ -56,19 +77,26 @@ class Tiles(Horizontal):
             self.call_after_refresh(self._fill)  # shown before the tiles have put up their own parts
             return
         n, limits, none = self._shown
-        room = min((d.size.width for d in self.query(Digits)), default=0) or ROOM
-        for name, title, value, interval, pair in (
-            ("mean", "KL mean", n.kl_mean, n.kl_interval, limits.kl_mean),
-            ("p99", "KL p99", n.kl_p99, n.p99_interval, limits.kl_p99),
+        for name, value in zip(MORE, (n.kl_median, n.confident_rate), strict=True):
+            self._tile(name).display = self.all_shown and not math.isnan(value)
+        room = self._room()
+        for name, title, value, note, word in (
+            ("mean", "KL mean", n.kl_mean, n.kl_interval, level(n.kl_mean, limits.kl_mean)),
+            ("median", "KL median", n.kl_median, "half are less", ""),
+            ("p99", "KL p99", n.kl_p99, n.p99_interval, level(n.kl_p99, limits.kl_p99)),
         ):
             number = large(value, room, least=0.01)
-            note = span(interval, 10.0**-number.exponent, room=room) or none
-            self._tile(name).show(title + times(number.exponent), number.text, note, level(value, pair))
-        # At first a confidence sequence spans all that can be, which says nothing.
-        rates = None if n.flip_interval == (0.0, 1.0) else n.flip_interval
-        ends = span(rates, 100, most=2, room=room - len(" %"))
-        note = f"{ends} %" if ends else none
-        self._tile("flips").show("flips", rate(n.flip_rate, room), note, level(n.flip_rate, limits.flip_rate))
+            if not isinstance(note, str):
+                note = span(note, 10.0**-number.exponent, room=room) or none
+            self._tile(name).show(title + times(number.exponent), number.text, note, word)
+        for name, title, value, interval, word in (
+            ("flips", "flips", n.flip_rate, n.flip_interval, level(n.flip_rate, limits.flip_rate)),
+            ("confident", "confident flips", n.confident_rate, n.confident_interval, ""),
+        ):
+            # At first a confidence sequence spans all that can be, which says nothing.
+            rates = None if interval == (0.0, 1.0) else interval
+            ends = span(rates, 100, most=2, room=room - len(" %"))
+            self._tile(name).show(title, rate(value, room), f"{ends} %" if ends else none, word)
         # The change is often less than its error: the power is that of the largest number shown.
         change = large(n.perplexity_delta, room, least=0.1, beside=n.perplexity_interval, signed=True)
         titles = [name + times(change.exponent) for name in ("Δ perplexity", "Δ PPL")]
