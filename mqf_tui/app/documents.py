@@ -22,6 +22,7 @@ Language = Literal["markdown", "html", "json", "csv", "xml", "toml", "python", "
 Read = Callable[[], "Positions | None"]
 OPEN_TEXTS = ("builtin", "wikitext-2")  # corpora that everybody may read
 LONGEST_STEM = 80
+LONGEST_BODY = 65_536  # characters of an issue that GitHub takes
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Document:
 
     ``issue``: makes the text of an issue, with words of the measured text where it is given True (None: there
     is none to make). ``text_name``: the text that these would be of ("": the document quotes none);
-    ``text_open``: whether that text is public.
+    ``text_open``: whether that text is public. ``note``: what must be said of it beside it.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Document:
     issue: Callable[[bool], IssueText] | None = None
     text_name: str = ""
     text_open: bool = False
+    note: str = ""
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -99,13 +101,13 @@ def run_document(report: Report, positions: Positions | Read | None = None, run_
         stem=_stem(run_id or f"{report.model.rsplit('/', 1)[-1]}-{report.short_setting}"),
         forms=(
             form("md", "Markdown", "md", "markdown"),
-            form("card", "Model card", "card.md", "markdown"),
+            form("card", "Card", "card.md", "markdown"),
             form("html", "HTML", "html", "html", pictures=True),
             form("json", "JSON", "json", "json"),
             form("csv", "CSV", "csv", "csv"),
-            *([Form("positions", "CSV of positions", "positions.csv", "csv", rows)] if positions else []),
+            *([Form("positions", "Positions", "positions.csv", "csv", rows)] if positions else []),
             form("svg", "SVG", "svg", "xml", pictures=True),
-            form("svg", "SVG, dark", "dark.svg", "xml", pictures=True, dark=True),
+            form("svg", "Dark SVG", "dark.svg", "xml", pictures=True, dark=True),
             form("badge", "Badge", "badge.svg", "xml"),
             form("badge-json", "Badge JSON", "badge.json", "json"),
         ),
@@ -207,6 +209,9 @@ def issue_document(document: Document, tracker: Tracker, *, quoted: bool) -> Doc
     if document.issue is None:
         raise FidelityError("there is no issue to make of this; copy its Markdown instead.")
     text = document.issue(quoted)
+    note = f"Nothing is sent: copy it, and paste it at {tracker.address}"
+    if len(text.body) > LONGEST_BODY:
+        note += f". GitHub takes {LONGEST_BODY:,} characters of the {len(text.body):,}: attach a saved report"
     return Document(
         title=f"An issue for {tracker.word}",
         stem=f"{document.stem}.issue",
@@ -215,6 +220,7 @@ def issue_document(document: Document, tracker: Tracker, *, quoted: bool) -> Doc
             Form("title", "Title alone", "title.txt", "text", lambda: f"{text.title}\n"),
             Form("body", "Body alone", "body.md", "markdown", lambda: text.body),
         ),
+        note=note,
     )
 
 
