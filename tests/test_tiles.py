@@ -121,9 +121,9 @@ async def test_all_six_where_they_find_room() -> None:
         tiles = app.screen.query_one(Tiles)
         tiles.show(n, KV_POLICY)
         await pilot.pause(0.1)
-        assert values(app) == ["0.0234", "1.23", "0.200", "100.0%", "2.51%", "+4.70"]
+        assert values(app) == ["0.0234", "1.23", "0.200", "100.0%", "2.51%", "+0.047"]
         titles = [str(tile.query_one(".title", Label).render()) for tile in shown(app)]
-        assert titles == ["KL mean", "KL median ×10⁻³", "KL p99", "flips", "confident flips", "Δ PPL ×10⁻²"]
+        assert titles == ["KL mean", "KL median ×10⁻³", "KL p99", "flips", "confident flips", "Δ perplexity"]
         assert "2.00 to 3.00 %" in [str(tile.query_one(".note", Label).render()) for tile in shown(app)]
         await pilot.resize_terminal(100, 24)
         await pilot.pause(0.2)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import plotext
 from numpy.typing import NDArray
 
 from mqf_tui.app.tally import HISTOGRAM_EDGES
 from mqf_tui.app.widgets.plot import Plot
 from mqf_tui.fidelity.verdict import KV_POLICY
-from mqf_tui.reports.schema import DepthBucket, Thresholds
+from mqf_tui.reports.schema import VERDICTS, Thresholds
 
 MOST_TICKS = 8  # of depths that find room beside each other
 ZONES = ("success", "warning", "error")
+AXIS = 6  # columns that the axis and its numbers take
+HEAD = 1.2  # the height of the histogram's plot: that of its highest bar, and room for words above
 
 
 def zone(log_kl: float, limits: Thresholds) -> str:
@@ -58,6 +61,11 @@ class Histogram(Plot):
         filled = np.flatnonzero(counts)
         first, last = min(filled[0], 18), max(filled[-1], 47)
         shown = slice(int(first), int(last) + 1)
+        ends = float(HISTOGRAM_EDGES[first]), float(HISTOGRAM_EDGES[last + 1])
+        figure.ruler("x").lim(*ends)
+        top = int(counts.max())
+        figure.ruler("y").lim(0, HEAD * top)
+        self._draw_limits(figure, ends, HEAD * top)
         for name in ZONES:
             picked = [
                 i for i in range(shown.start, shown.stop) if zone(float(centres[i]), self._limits) == name
@@ -67,16 +75,27 @@ class Histogram(Plot):
                 figure.draw(
                     figure.bar(centres[picked].tolist(), heights, width=1, marker=self.marker("█", name))
                 )
-        low, high = math.ceil(HISTOGRAM_EDGES[first]), math.floor(HISTOGRAM_EDGES[last + 1])
-        ticks = list(range(low, high + 1))
-        figure.ruler("x").lim(float(HISTOGRAM_EDGES[first]), float(HISTOGRAM_EDGES[last + 1]))
+        ticks = list(range(math.ceil(ends[0]), math.floor(ends[1]) + 1))
         figure.ruler("x").ticks(
             ticks, [f"≤{power(t)}" if t == HISTOGRAM_EDGES[0] else power(t) for t in ticks]
         )
-        top = int(counts.max())
-        figure.ruler("y").lim(0, top)
         figure.ruler("y").ticks([0, top / 2, top], ["0", f"{top / 2:.0f}", str(top)])
         return True
+
+    def _draw_limits(self, figure: Any, ends: tuple[float, float], top: float) -> None:
+        """Lines at the most that is still good and still marginal for the mean, with what lies beside them."""
+        good, marginal = (math.log10(limit) if limit > 0 else -math.inf for limit in self._limits.kl_mean)
+        for place in sorted({good, marginal}):
+            if ends[0] < place < ends[1]:
+                pixel = plotext.pixel(self.colour("secondary"), "default")
+                figure.line(place, "v", relative=True, pixel=pixel, style="dotted")
+        a_column = (ends[1] - ends[0]) / max(self.content_size.width - AXIS, 1)
+        edges = (ends[0], *(min(max(place, ends[0]), ends[1]) for place in (good, marginal)), ends[1])
+        for word, colour, start, end in zip(VERDICTS, ZONES, edges[:-1], edges[1:], strict=True):
+            if end - start >= (len(word) + 2) * a_column:
+                pixel = plotext.pixel(self.colour(colour), "default")
+                label = plotext.colorize(word, pixel)
+                figure.draw(figure.text((start + end) / 2, top, label, alignment="center"))
 
 
 class LogSeries(Plot):
@@ -130,16 +149,35 @@ class Trace(LogSeries):
         return True
 
 
+class DepthPart(Protocol):
+    """A part of the depths of a chunk, from ``start`` on, and its mean KL in nats."""
+
+    @property
+    def start(self) -> int:
+        """The first depth."""
+        ...
+
+    @property
+    def kl_mean(self) -> float:
+        """Over all chunks."""
+        ...
+
+
 class Depth(LogSeries):
     """Mean KL by depth in the chunk: equal parts of it, or, in long windows, parts that double."""
 
     BORDER_TITLE = "KL by depth in the chunk"
 
     def __init__(
-        self, buckets: Sequence[DepthBucket], limits: Thresholds = KV_POLICY, **options: Any
+        self, buckets: Sequence[DepthPart] = (), limits: Thresholds = KV_POLICY, **options: Any
     ) -> None:
         super().__init__(**options)
         self._buckets, self._limits = buckets, limits
+
+    def show(self, buckets: Sequence[DepthPart], limits: Thresholds = KV_POLICY) -> None:
+        """Draw these."""
+        self._buckets, self._limits = buckets, limits
+        self.refresh()
 
     def plot(self, figure: Any) -> bool:
         """One bar a part, coloured by zone."""
