@@ -13,34 +13,26 @@ import itertools
 import queue
 import sys
 import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from mqf_tui import api
-from mqf_tui.app.measurement import Measurement
-from mqf_tui.app.resuming import begun
-from mqf_tui.app.tops import TopsRequest
-from mqf_tui.fidelity import device as devices
-from mqf_tui.fidelity.device import Device
-from mqf_tui.fidelity.errors import SaveError
-from mqf_tui.fidelity.events import StepScored
-from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.timing import measured_flops
-from mqf_tui.fidelity.watchdog import read_memory
-from mqf_tui.library.runs import SavedRun
-from mqf_tui.library.spool import new_sweep_id
+if TYPE_CHECKING:
+    from mqf_tui.app.measurement import Measurement
+    from mqf_tui.app.tops import TopsRequest
+    from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+    from mqf_tui.library.runs import SavedRun
+
+    Job = Measurement | TopsRequest | None
 
 # While nothing else is to be done, the device's speed is looked at so many times: the app itself is in the
 # way when it starts, and another program may be at any time.
 LOOKS = 6
 SECONDS_TO_LOOK = 0.3
-SECONDS_TO_WEIGH = 0.5  # between two looks at memory while something is scored
+SECONDS_TO_START = 1.5  # before the first look: until then the app draws its first screen
 LEAVE, TOPS, MEASURE = range(3)  # what comes first
-
-Job = Measurement | TopsRequest | None
 
 
 class Bridge:
@@ -62,6 +54,10 @@ class Bridge:
 
     def start(self, settings: KVSettings | SweepSettings) -> Measurement:
         """A measurement after whatever the thread still does; several settings get a sweep's id."""
+        from mqf_tui.app.measurement import Measurement
+        from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+        from mqf_tui.library.spool import new_sweep_id
+
         sweep = SweepSettings((settings,)) if isinstance(settings, KVSettings) else settings
         if len(sweep.variants) > 1 and not sweep.sweep_id:
             sweep = replace(sweep, sweep_id=new_sweep_id())
@@ -72,6 +68,8 @@ class Bridge:
 
     def tops(self, run: SavedRun, chunk: int, depths: Sequence[int], k: int = 10) -> TopsRequest:
         """Score positions of a run again for their likeliest tokens, before the next measurement begins."""
+        from mqf_tui.app.tops import TopsRequest
+
         self._requests = [one for one in self._requests if not one.snapshot().ended]
         request = TopsRequest(run, chunk, depths, k)
         self._requests.append(request)
@@ -120,72 +118,27 @@ class Bridge:
         self._jobs.put((turn, next(self._number), job))
 
     def _work(self) -> None:
-        looks, wait = 0, 0.0
+        looks, wait = 0, SECONDS_TO_START
         while True:
             try:
                 _, _, job = self._jobs.get(timeout=wait if looks < LOOKS else None)
             except queue.Empty:
                 looks, wait = looks + 1, SECONDS_TO_LOOK
-                self._look()
+                self.device, self.flops = jobs().look(self.device, self.flops)
                 self.looked = looks >= LOOKS
                 continue
             if job is None:
                 break
             if job.begin():
-                _do(job)
+                jobs().do(job)
         _leave_mlx()
 
-    def _look(self) -> None:
-        """What the device is and how fast, for estimates. What is wrong with it, a measurement will say."""
-        with suppress(Exception):
-            self.device = self.device or devices.prepare()
-            self.flops = max(self.flops or 0.0, measured_flops())
 
+def jobs() -> ModuleType:
+    """The module that does them: it imports the engine, which the app's first screen need not wait for."""
+    from mqf_tui.app import jobs
 
-def _do(job: Measurement | TopsRequest) -> None:
-    """One job. The thread must outlive any mistake of ours: nothing else can end it in order."""
-    try:
-        if isinstance(job, TopsRequest):
-            _score_again(job)
-        else:
-            _measure(job)
-    except Exception as error:
-        if isinstance(job, TopsRequest):
-            job.fail(error)
-        else:
-            job.break_off(error)
-
-
-def _measure(job: Measurement) -> None:
-    """All of one measurement, in the MLX thread; may raise anything."""
-    settings = job.snapshot().settings
-    try:
-        kept = begun(settings)
-    except SaveError as error:
-        job.break_off(error)
-        return
-    weighed = 0.0
-    try:
-        for event in api.sweep_events(settings, job.control):
-            if kept is not None:
-                # Before the app hears of the end: it asks then whether the sweep can go on.
-                kept.take(event, job)
-            job.take(event)
-            if isinstance(event, StepScored) and time.monotonic() - weighed >= SECONDS_TO_WEIGH:
-                weighed = time.monotonic()
-                job.weigh(read_memory())
-    except Exception:
-        if kept is not None:
-            kept.leave(job)
-        raise
-
-
-def _score_again(job: TopsRequest) -> None:
-    """All of one request, in the MLX thread; may raise anything."""
-    rescore: Any = vars(api)["rescore"]
-    for event in rescore(job.run, job.chunk, job.depths, job.k, job.control):
-        job.take(event)
-    job.end()
+    return jobs
 
 
 def _leave_mlx() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity import architectures, recipes
 from mqf_tui.fidelity.errors import (
@@ -20,7 +20,9 @@ from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_conf
 from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
-from mqf_tui.reports.schema import KVBytes
+
+if TYPE_CHECKING:
+    from mqf_tui.reports.schema import KVBytes
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -159,6 +161,8 @@ def recipe_bytes_per_token(
 
 def kv_bytes(facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int) -> KVBytes:
     """The formula for the cache as it is here and for a 16-bit one."""
+    from mqf_tui.reports.schema import KVBytes
+
     full = Recipe.uniform(len(kinds), LayerQuantizers())
     return KVBytes(
         reference=recipe_bytes_per_token(facts, full, kinds, number_bytes),

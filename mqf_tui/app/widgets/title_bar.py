@@ -9,12 +9,11 @@ from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widget import Widget
 
-from mqf_tui.app.snapshots import Snapshot
-from mqf_tui.app.words import measured_words
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
+    from mqf_tui.app.snapshots import Snapshot
 
 SECONDS = 0.5
 PADDING = 2
@@ -79,6 +78,8 @@ class TitleBar(Widget):
 
 def status_words(s: Snapshot, *, unicode: bool) -> str:
     """The running measurement in a few words: ``▶ 43 % demo, 4-bit KV cache``; empty where none runs."""
+    from mqf_tui.app.words import measured_words
+
     if not s.running:
         return ""
     sign = ("‖" if s.paused else "▶") if unicode else ("=" if s.paused else ">")

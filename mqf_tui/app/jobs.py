@@ -1,0 +1,74 @@
+"""What the MLX thread does: measurements, and positions that are scored again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from mqf_tui import api
+from mqf_tui.app.measurement import Measurement
+from mqf_tui.app.resuming import begun
+from mqf_tui.app.tops import TopsRequest
+from mqf_tui.fidelity import device as devices
+from mqf_tui.fidelity.device import Device
+from mqf_tui.fidelity.errors import SaveError
+from mqf_tui.fidelity.events import StepScored
+from mqf_tui.fidelity.timing import measured_flops
+from mqf_tui.fidelity.watchdog import read_memory
+
+SECONDS_TO_WEIGH = 0.5  # between two looks at memory while something is scored
+
+
+def do(job: Measurement | TopsRequest) -> None:
+    """One job. The thread must outlive any mistake of ours: nothing else can end it in order."""
+    try:
+        if isinstance(job, TopsRequest):
+            _score_again(job)
+        else:
+            _measure(job)
+    except Exception as error:
+        if isinstance(job, TopsRequest):
+            job.fail(error)
+        else:
+            job.break_off(error)
+
+
+def _measure(job: Measurement) -> None:
+    """All of one measurement, in the MLX thread; may raise anything."""
+    settings = job.snapshot().settings
+    try:
+        kept = begun(settings)
+    except SaveError as error:
+        job.break_off(error)
+        return
+    weighed = 0.0
+    try:
+        for event in api.sweep_events(settings, job.control):
+            if kept is not None:
+                # Before the app hears of the end: it asks then whether the sweep can go on.
+                kept.take(event, job)
+            job.take(event)
+            if isinstance(event, StepScored) and time.monotonic() - weighed >= SECONDS_TO_WEIGH:
+                weighed = time.monotonic()
+                job.weigh(read_memory())
+    except Exception:
+        if kept is not None:
+            kept.leave(job)
+        raise
+
+
+def _score_again(job: TopsRequest) -> None:
+    """All of one request, in the MLX thread; may raise anything."""
+    rescore: Any = vars(api)["rescore"]
+    for event in rescore(job.run, job.chunk, job.depths, job.k, job.control):
+        job.take(event)
+    job.end()
+
+
+def look(device: Device | None, flops: float | None) -> tuple[Device | None, float | None]:
+    """What the device is and how fast, for estimates. What is wrong with it, a measurement will say."""
+    with suppress(Exception):
+        device = device or devices.prepare()
+        flops = max(flops or 0.0, measured_flops())
+    return device, flops
