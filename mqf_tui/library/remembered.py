@@ -1,0 +1,34 @@
+"""What the app remembers from one start to the next, in ``state.json`` beside the runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from mqf_tui.library.files import replace_synced
+from mqf_tui.library.folders import data_dir
+
+
+def state_file() -> Path:
+    """The file, whether there is one or not."""
+    return data_dir() / "state.json"
+
+
+def remembered() -> dict[str, str]:
+    """Everything remembered, by name; empty where there is nothing, or nothing that can be read."""
+    try:
+        data = json.loads(state_file().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    return {name: value for name, value in data.items() if isinstance(value, str)}
+
+
+def remember(**values: str) -> None:
+    """Put these by beside what is remembered already. Never raises: not to remember does no harm."""
+    path = state_file()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_synced(path, json.dumps(remembered() | values, indent=1).encode())
