@@ -19,9 +19,9 @@ from textual.screen import Screen
 from mqf_tui.app.actions import bindings, keymap
 from mqf_tui.app.bridge import Bridge
 from mqf_tui.app.capabilities import capabilities
+from mqf_tui.app.looks import Looks
 from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.screens.base import BaseScreen
-from mqf_tui.app.themes import DEFAULT, themes
 from mqf_tui.library.settings import user_settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 TEXTUALS_OWN = ("Quit", "Keys")  # commands that our table has
 
 
-class MqfTuiApp(Navigation):
+class MqfTuiApp(Looks, Navigation):
     """Choose a model and a setting, watch the measurement, walk around in the answer."""
 
     TITLE = "mqf-tui"
@@ -52,11 +52,7 @@ class MqfTuiApp(Navigation):
 
     def on_mount(self) -> None:
         """Set theme and keys; open the first screen; say what of the user's files cannot be used."""
-        found, problems = themes()
-        for theme in found:
-            self.register_theme(theme)
-        if DEFAULT in self.available_themes:
-            self.theme = DEFAULT
+        problems = self.start_looks(self.settings.app.theme)
         keys, refused = keymap(self.settings.keys)
         self.set_keymap(keys)
         for problem in (*self.settings.problems, *problems, *refused):
