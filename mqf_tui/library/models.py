@@ -78,12 +78,16 @@ def listed(place: Place) -> LocalModel:
     return LocalModel(place.name, place.source, None, None, place.folder)
 
 
-def described(found: Sequence[Place]) -> Iterator[LocalModel]:
-    """Each with what its headers say, or said when they were read last; then these are kept on disk."""
+def described(found: Sequence[Place], *, keep: bool = True) -> Iterator[LocalModel]:
+    """Each with what its headers say, or said when they were read last.
+
+    ``keep``: in the end these are kept on disk, and no others, so they should be all of ``places()``.
+    """
     cache = FactsCache()
     for place in found:
         yield _described(place, cache)
-    cache.save(place.folder for place in found)
+    if keep:
+        cache.save(place.folder for place in found)
 
 
 def is_folder(typed: str) -> bool:

@@ -1,172 +1,321 @@
-"""Models: what is on this machine, and what can be measured on it."""
+"""Models: what is on this machine, what can be measured on it, what came of it so far."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
+from textual.worker import get_current_worker
 
 from mqf_tui.app.actions import bindings
+from mqf_tui.app.capabilities import mark
+from mqf_tui.app.model_rows import (
+    SORTS,
+    ModelRow,
+    Sort,
+    columns_for,
+    header,
+    line,
+    matching,
+    model_rows,
+    ordered,
+)
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.widgets.model_facts import ModelFactsPane
+from mqf_tui.app.widgets.model_list import ModelList, SearchLine
+from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.library.models import LocalModel, describe_folder, is_folder, local_models
-from mqf_tui.reports.text import inert, size
+from mqf_tui.library.index import RunRow
+from mqf_tui.library.models import LocalModel
+from mqf_tui.reports.text import counted, inert
 
-
-class Filter(Input):
-    """The line that is typed into; arrows move in the list below it."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Set up"),
-        Binding("down", "screen.move('cursor_down')", "Model", key_display="↑↓"),
-        Binding("up", "screen.move('cursor_up')", "Model", show=False),
-        Binding("pagedown", "screen.move('page_down')", "Page down", show=False),
-        Binding("pageup", "screen.move('page_up')", "Page up", show=False),
-    ]
+SECONDS_OF_A_BATCH = 0.15  # facts come one by one, and the list is drawn anew for each batch of them
+SECONDS_TO_TYPE = 0.2  # a path may still be going on
+MARGIN = 3  # columns of the list that are no cells: its padding, and a scroll bar
+MARKED = 2  # columns before a row
 
 
 class ModelsScreen(BaseScreen):
-    """A list that typing filters; a path typed there is a model too."""
+    """A list with facts beside it. The list has the focus; `/` goes to the line that searches."""
 
     TITLE: ClassVar[str | None] = "Models"
     HELP = (
-        "# Models\n\nThe bundled demo and the models of the local Hugging Face cache. "
-        "Type to filter, or type the path of a model folder; ↑ and ↓ move. Enter sets up a measurement."
+        "# Models\n\nThe bundled demo, the models of the local Hugging Face cache, and those in the folders "
+        "that `MQF_TUI_MODELS` or `settings.toml` (`[models] folders`) name.\n\n"
+        "**/** searches in names, architectures and weights; the path of a folder may be typed there too. "
+        "**Space** marks several models, **Enter** sets up a measurement of them. **s** sorts by name, size, "
+        "bits, last use, or best verdict.\n\n"
+        "On the right of a row each of its runs has a mark, newest first: ● good, ▲ marginal, ■ bad. ✕: the "
+        "model cannot be measured; the facts say why."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("models")
+    DEFAULT_CSS = """
+    ModelsScreen #left { width: 3fr; }
+    ModelsScreen #told, ModelsScreen #columns { height: 1; padding: 0 2; }
+    ModelsScreen #told { color: $text-muted; }
+    ModelsScreen #columns { text-style: bold; padding: 0 1; }
+    ModelsScreen #facts { width: 2fr; min-width: 34; max-width: 64; }
+    ModelsScreen.-tall #left { padding-top: 1; }
+    ModelsScreen.-tall #facts { padding: 1 1 0 2; }
+    ModelsScreen.-tall #columns { margin-top: 1; }
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._models: tuple[LocalModel, ...] = ()
-        self._shown: list[LocalModel] = []
+        self._typed: tuple[LocalModel, ...] = ()  # what a typed path leads to
+        self._runs: tuple[RunRow, ...] = ()
+        self._shown: list[ModelRow] = []
+        self._marked: set[str] = set()
+        self._sort: Sort = "name"
+        self._looking = True
+        self._wait: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Filter and list on the left, facts on the right."""
+        """Search line and list on the left, facts on the right."""
         yield TitleBar(str(self.TITLE))
         with Horizontal():
             with Vertical(id="left"):
-                hint = "filter, or a folder's path"
-                yield Filter(placeholder=hint, id="filter", select_on_focus=False)
-                listing = OptionList(id="models")
-                listing.can_focus = False
-                yield listing
-            with Vertical(id="facts"):
-                yield Static("looking for models …", id="facts-text")
+                yield SearchLine(
+                    placeholder="/ search, or a folder's path", id="filter", select_on_focus=False
+                )
+                yield Static(id="told")
+                yield Static(id="columns")
+                yield ModelList(id="models")
+            yield ModelFactsPane(id="facts")
         yield Footer()
 
     def on_mount(self) -> None:
-        """Scan in the background."""
+        """Look around in the background."""
+        self.query_one(ModelFactsPane).say("looking for models …")
+        listing = self.query_one(ModelList)
+        # Shades of a background are not to be seen in few colours.
+        listing.set_class(self.mqf.capabilities.colour in ("none", "16"), "-plain")
+        listing.focus()
         self.action_reload()
 
     def on_screen_resume(self) -> None:
-        """Letters always filter, so keys go to the filter; arrows move in the list."""
-        self.query_one("#filter", Input).focus()
+        """There may be new runs."""
+        self._read_runs()
+
+    def on_resize(self, event: events.Resize | None = None) -> None:
+        """Another width may bear other columns."""
+        super().on_resize()
+        self.call_after_refresh(self._fill)
 
     @property
     def listed(self) -> bool:
         """Whether any model is listed yet."""
         return bool(self._shown)
 
-    @work(thread=True, exclusive=True)
     def action_reload(self) -> None:
-        """Scan the machine again."""
-        found = local_models()
-        self.app.call_from_thread(self._loaded, found)
+        """Look for models again, and for their runs."""
+        self._looking = True
+        self._look_around()
+        self._read_runs()
 
-    def _loaded(self, found: tuple[LocalModel, ...]) -> None:
-        self._models = found
-        self._refill()
+    @work(thread=True, exclusive=True, group="models")
+    def _look_around(self) -> None:
+        """The list first, then what the headers say, in batches."""
+        from mqf_tui.library.model_places import missing_folders, places
+        from mqf_tui.library.models import described, listed
+
+        worker, found = get_current_worker(), places()
+        models = {place.folder: listed(place) for place in found}
+        self._tell(worker.is_cancelled, tuple(models.values()), looking=True)
+        told = time.monotonic()
+        for model in described(found):
+            if worker.is_cancelled:
+                return
+            if model.folder is not None:
+                models[model.folder] = model
+            if time.monotonic() - told > SECONDS_OF_A_BATCH:
+                self._tell(worker.is_cancelled, tuple(models.values()), looking=True)
+                told = time.monotonic()
+        self._tell(worker.is_cancelled, tuple(models.values()), looking=False)
+        if not worker.is_cancelled and (missing := missing_folders()):
+            self.app.call_from_thread(self._miss, missing)
+
+    def _tell(self, cancelled: bool, models: tuple[LocalModel, ...], *, looking: bool) -> None:
+        if not cancelled:
+            self.app.call_from_thread(self._loaded, models, looking)
+
+    def _loaded(self, models: tuple[LocalModel, ...], looking: bool) -> None:
+        self._models, self._looking = models, looking
+        self._fill()
+
+    def _miss(self, missing: Sequence[Path]) -> None:
+        names = ", ".join(inert(str(folder)) for folder in missing)
+        self.notify(
+            f"There is no folder {names}; see MQF_TUI_MODELS and [models] in settings.toml.",
+            severity="warning",
+            markup=False,
+        )
+
+    @work(thread=True, exclusive=True, group="runs")
+    def _read_runs(self) -> None:
+        from mqf_tui.fidelity.errors import FidelityError
+        from mqf_tui.library.index import run_rows
+
+        worker = get_current_worker()
+        try:
+            rows = run_rows().rows
+        except FidelityError:
+            return  # the list of runs says what is wrong there
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._have_runs, rows)
+
+    def _have_runs(self, rows: tuple[RunRow, ...]) -> None:
+        if rows != self._runs:
+            self._runs = rows
+            self._fill()
 
     @on(Input.Changed, "#filter")
-    def _refill(self) -> None:
-        typed = self.query_one("#filter", Input).value.strip()
-        shown = [m for m in self._models if typed.lower() in m.name.lower()]
-        if is_folder(typed):
-            shown.insert(0, describe_folder(typed))
-        self._shown = shown
-        listing = self.query_one(OptionList)
-        listing.clear_options()
-        listing.add_options([Option(_line(m), id=str(i)) for i, m in enumerate(shown)])
-        if shown:
-            listing.highlighted = 0
+    def _search(self) -> None:
+        if self._wait is not None:
+            self._wait.stop()
+        self._typed = ()
+        if "/" in self._line or "\\" in self._line or self._line.startswith((".", "~")):
+            self._wait = self.set_timer(SECONDS_TO_TYPE, lambda: self._read_path(self._line))
+        self._fill(top=True)
+
+    @property
+    def _line(self) -> str:
+        return self.query_one("#filter", Input).value.strip()
+
+    @work(thread=True, exclusive=True, group="path")
+    def _read_path(self, typed: str) -> None:
+        """A folder that is typed is a model, or holds models."""
+        from mqf_tui.library.model_places import CONFIG, folder_places
+        from mqf_tui.library.models import describe_folder, described, is_folder
+
+        if not is_folder(typed):
+            return
+        worker, folder = get_current_worker(), Path(os.path.abspath(os.path.expanduser(typed)))
+        inside = [] if (folder / CONFIG).exists() else list(folder_places([folder]))
+        found = tuple(described(inside, keep=False)) if inside else (describe_folder(typed),)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._have_path, typed, found)
+
+    def _have_path(self, typed: str, found: tuple[LocalModel, ...]) -> None:
+        if typed == self._line:
+            self._typed = found
+            self._fill(top=True)
+
+    def _fill(self, *, top: bool = False) -> None:
+        """Draw the list anew; the cursor stays on its model, or goes to the top."""
+        listing = self.query_one(ModelList)
+        before = None if top else self._under_cursor
+        known = model_rows(self._models, self._runs)
+        self._shown = model_rows(self._typed, self._runs) + ordered(matching(known, self._line), self._sort)
+        unicode = self.mqf.capabilities.unicode
+        colours = {verdict: self.app.theme_variables[name] for verdict, name in COLOURS.items()}
+        width = max(1, listing.size.width - MARGIN - MARKED)
+        columns = columns_for(self._shown, width, self._sort)
+        lines: list[Option] = []
+        for row in self._shown:
+            sign = mark("marked", unicode) if row.key in self._marked else " "
+            text = Text(f"{sign} ").append_text(line(row, columns, unicode, colours))
+            if not row.measurable:
+                text.stylize("dim", 0, len(text) - 1)
+            lines.append(Option(text))
+        with self.prevent(OptionList.OptionHighlighted):
+            listing.set_options(lines)
+            places = {row.key: place for place, row in enumerate(self._shown)}
+            listing.highlighted = places.get(before.key if before else "", 0) if lines else None
+        self.query_one("#columns", Static).update(" " * MARKED + header(columns, self._sort, unicode))
+        self._show_about()
+        self._show_facts()
+
+    def _show_about(self) -> None:
+        marked = len(self._chosen())
+        n, all_of_them = len(self._shown), len(self._models)
+        words = f"{n:,} of {counted(all_of_them, 'model')}" if self._line else counted(n, "model")
+        said = f"{marked} marked, Enter sets up {'it' if marked == 1 else 'all'}" if marked else ""
+        parts = (words, f"by {self._sort}", said, "reading …" if self._looking else "")
+        self.query_one("#told", Static).update(", ".join(part for part in parts if part))
+
+    def _show_facts(self) -> None:
+        pane, row = self.query_one(ModelFactsPane), self._under_cursor
+        if row is not None:
+            pane.show(row)
+        elif self._line:
+            said = f"No model matches {inert(self._line)!r} and there is no such folder."
+            pane.say(f"{said} Escape clears the line.")
         else:
-            self.query_one("#facts-text", Static).update(Text(_nothing(typed)))
+            pane.say("looking for models …" if self._looking else "No models found.")
+
+    @property
+    def _under_cursor(self) -> ModelRow | None:
+        place = self.query_one(ModelList).highlighted
+        # The list may be about to be filled anew.
+        return self._shown[place] if place is not None and place < len(self._shown) else None
 
     @on(OptionList.OptionHighlighted)
-    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        # The list may have been refilled since the event was sent.
-        if event.option_index < len(self._shown):
-            self.query_one("#facts-text", Static).update(_facts(self._shown[event.option_index]))
+    def _moved(self) -> None:
+        self._show_facts()
 
-    def action_move(self, how: str) -> None:
-        """Move in the list."""
-        getattr(self.query_one(OptionList), f"action_{how}")()
+    def action_search(self) -> None:
+        """Go to the line that is typed into."""
+        self.query_one(SearchLine).focus()
+
+    @on(SearchLine.Left)
+    def _to_list(self) -> None:
+        self.query_one(ModelList).focus()
+
+    def action_sort(self) -> None:
+        """Sort by the next key."""
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self._fill()
+
+    def action_mark(self) -> None:
+        """Mark the model under the cursor, or take its mark away, and go on to the next."""
+        row = self._under_cursor
+        if row is None:
+            return
+        if not row.measurable:
+            self._refuse(row)
+            return
+        self._marked ^= {row.key}
+        self._fill()
+        self.query_one(ModelList).action_cursor_down()
+
+    def _chosen(self) -> list[ModelRow]:
+        """The marked ones that can be measured, also those that the search hides."""
+        typed = model_rows(self._typed, self._runs)
+        known = [*typed, *ordered(model_rows(self._models, self._runs), self._sort)]
+        return [row for row in known if row.key in self._marked and row.measurable]
 
     @on(OptionList.OptionSelected)
-    @on(Input.Submitted)
-    def choose(self) -> None:
-        """Set up a measurement of the highlighted model."""
-        place = self.query_one(OptionList).highlighted
-        if place is None or not self._shown:
-            return
-        model = self._shown[place]
-        if model.problem or model.facts is None:
-            self.notify(
-                model.problem or "it cannot be read",
-                title="Cannot be measured",
-                severity="warning",
-                markup=False,
-            )
-        else:
-            self.mqf.set_up((model,))
+    def action_choose(self) -> None:
+        """Set up a measurement of the marked models, or of the one under the cursor."""
+        row = self._under_cursor
+        if chosen := self._chosen():
+            self.mqf.set_up([one.model for one in chosen])
+        elif row is not None and row.measurable:
+            self.mqf.set_up([row.model])
+        elif row is not None:
+            self._refuse(row)
+
+    def _refuse(self, row: ModelRow) -> None:
+        why = row.model.problem or "its headers are still being read; try again in a moment."
+        self.notify(why, title="Cannot be measured", severity="warning", markup=False)
 
     def leave(self) -> None:
-        """Empty the filter; there is nothing behind this screen."""
-        self.query_one("#filter", Input).value = ""
-
-
-def _line(model: LocalModel) -> Text:
-    text = Text(inert(model.name), no_wrap=True, overflow="ellipsis")
-    if model.problem:
-        text.stylize("dim")
-        text.append("  cannot be measured", style="italic dim")
-    return text
-
-
-def _nothing(typed: str) -> str:
-    if typed:
-        return f"No model matches {typed!r} and there is no such folder. Escape clears the filter."
-    return "No models found."
-
-
-def _facts(model: LocalModel) -> Text:
-    text = Text()
-    text.append(inert(model.name) + "\n", style="bold")
-    text.append(f"{model.source}\n\n", style="dim")
-    if model.facts is not None:
-        f = model.facts
-        rows = (
-            ("architecture", f.architecture),
-            ("weights", f.weights),
-            ("parameters", f"{f.n_parameters / 1e6:,.1f} million"),
-            ("size", size(f.size_bytes)),
-            ("layers", str(f.n_layers)),
-            ("heads", f"{f.n_heads}, {f.n_kv_heads} of keys and values"),
-            ("head size", str(f.head_dim)),
-            ("groups", ", ".join(map(str, f.valid_groups)) or "none fits"),
-            ("vocabulary", f"{f.vocab_size:,}"),
-            ("context", f"{f.context:,}" if f.context else "not stated"),
-        )
-        for name, value in rows:
-            text.append(f"{name:<13}", style="dim")
-            text.append(f"{value}\n")
-    if model.problem:
-        text.append("\nCannot be measured: ", style="bold")
-        text.append(inert(model.problem))
-    return text
+        """Empty the search line, then the marks; there is nothing behind this screen."""
+        if self._line:
+            self.query_one("#filter", Input).value = ""
+        elif self._marked:
+            self._marked.clear()
+            self._fill()
