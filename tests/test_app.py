@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Digits, Input, OptionList, Static
+from textual.widgets import Digits, Input, OptionList, Static
 
 from mqf_tui.app.app import MqfTuiApp
 from mqf_tui.app.screens.compare import CompareScreen
@@ -22,6 +22,7 @@ from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.choice import Choice
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
+from mqf_tui.app.widgets.row_list import RowList
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.runs import list_runs, save_run
 from tests import makers
@@ -327,10 +328,10 @@ async def test_runs_open_mark_and_compare() -> None:
     save_run(makers.report(kv_bits=8, model="two"), first)
     async with running((120, 40)) as (app, pilot):
         await at_models(app, pilot)
-        await pilot.press("ctrl+r")
+        await pilot.press("r")
         await until(
             pilot,
-            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 2,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(RowList).row_count == 2,
         )
         await pilot.press("c")
         await pilot.pause(0.1)
@@ -367,7 +368,7 @@ async def test_keys_of_every_screen_do_not_crash() -> None:
     ]
     async with running() as (app, pilot):
         await at_models(app, pilot)
-        await pilot.press(*keys, "escape", "ctrl+r")
+        await pilot.press(*keys, "escape", "r")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
         await pilot.press(*keys, "space", "space", "enter")
         await until(pilot, lambda: isinstance(app.screen, ResultScreen))
@@ -401,10 +402,10 @@ async def test_quit_and_help_are_always_in_the_footer(width: int) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         await look()
-        await pilot.press("escape", "ctrl+r")
+        await pilot.press("escape", "r")
         await until(
             pilot,
-            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 2,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(RowList).row_count == 2,
         )
         await look()
         await pilot.press("space", "down", "c")

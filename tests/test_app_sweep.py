@@ -24,6 +24,7 @@ from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.screens.sweep import SweepScreen
 from mqf_tui.app.widgets.kl_plots import Histogram
+from mqf_tui.app.widgets.row_list import RowList
 from mqf_tui.app.widgets.variant_table import VariantTable, bar, scale
 from mqf_tui.console.arguments import parser
 from mqf_tui.console.sweeping import sweep_settings
@@ -303,7 +304,7 @@ async def test_from_the_set_up_to_the_answer_and_back() -> None:
         await pilot.press("r")
         await until(
             pilot,
-            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 2,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(RowList).row_count == 2,
         )
         assert f"≡ sweep {sweep_id}" in text_of(app, "#detail")
         await pilot.press("s")
@@ -443,10 +444,10 @@ async def test_a_run_of_a_sweep_that_is_gone_says_so() -> None:
     save_run(report(0), makers.positions())
     async with running() as (app, pilot):
         await at_models(app, pilot)
-        await pilot.press("ctrl+r")
+        await pilot.press("r")
         await until(
             pilot,
-            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 1,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(RowList).row_count == 1,
         )
         await pilot.press("s")
         await until(pilot, lambda: any("there is no sweep" in note.message for note in app._notifications))
@@ -463,10 +464,10 @@ async def test_the_list_of_runs_has_room_for_what_a_sweep_brings() -> None:
     )
     async with running((80, 24)) as (app, pilot):
         await at_models(app, pilot)
-        await pilot.press("ctrl+r")
+        await pilot.press("r")
         await until(
             pilot,
-            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(DataTable).row_count == 1,
+            lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(RowList).row_count == 1,
         )
         await pilot.pause(0.2)
         table = app.screen.query_one(DataTable)

@@ -250,7 +250,7 @@ def test_begun_words_are_enough() -> None:
         ("kl<x", "'x' is no number for kl; write kl<0.01"),
         ("kl<1%", "no number for kl"),
         ("flips>5", "write flips>5%"),
-        ("bits:four", "write bits=4"),
+        ("bits:four", "write bits:4"),
         ("after:soon", "write 2026-11-25"),
         ("before:2026-13", "is no day"),
         ("on:2026-02-30", "is no day"),

@@ -22,6 +22,7 @@ from mqf_tui.app.capabilities import capabilities
 from mqf_tui.app.looks import Looks
 from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.undoing import Undoing
 from mqf_tui.library.settings import user_settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class MqfTuiApp(Looks, Navigation):
         self.bridge = Bridge()
         self.settings = user_settings()
         self.capabilities = capabilities(os.environ, self.settings.app.unicode)
+        self.undoing = Undoing()
         self._too_small: Screen[None] | None = None
         self._first = settings
         self._autostart = autostart

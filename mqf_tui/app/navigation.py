@@ -94,6 +94,14 @@ class Navigation(CopyingApp):
 
         self._go(RunsScreen, RunsScreen)
 
+    def find_runs(self, filter: str, marked: Sequence[str] = ()) -> None:
+        """Go to the saved runs that fit a filter, with these marked."""
+        self.action_runs()
+        from mqf_tui.app.screens.runs import RunsScreen
+
+        if isinstance(self.screen, RunsScreen):
+            self.screen.find(filter, marked)
+
     def action_live(self) -> None:
         """Go to the measurement that runs."""
         from mqf_tui.app.screens.live import LiveScreen

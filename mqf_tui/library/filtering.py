@@ -27,6 +27,7 @@ Letter = tuple[str, bool]  # a character, and whether it was quoted
 
 VERDICTS = ("good", "marginal", "bad")
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ":": operator.eq,
     "<=": operator.le,
     ">=": operator.ge,
     "<": operator.lt,
@@ -186,7 +187,7 @@ def _checked(key: str, sign: str, now: datetime) -> Callable[[str], Test]:
     if key in ("after", "before", "on") and sign in (":", "="):
         return partial(_dated, key, now=now)
     if key in NUMBERS and (sign != ":" or key in ("bits", "group")):
-        return partial(_compared, key, "=" if sign == ":" else sign)
+        return partial(_compared, key, sign)
     if key in WORDS and sign in (":", "="):
         return partial(WORDS[key], key)
     if key in NUMBERS:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INDEX_VERSION = 1  # raise it when rows get other fields, or the same ones from other rules
 READ = ("report.json", LABELS_FILE)  # what a row is made of
-COUNTED = ("positions.npz", "report.md", "files.json")  # what else takes room
+COUNTED = ("positions.npz", "report.md", "files.json", "tops.npz")  # what else takes room
 
 Interval = tuple[float, float]
 Mark = list[list[int]]

@@ -67,6 +67,15 @@ def remove_tags(folder: Path, tags: Iterable[str]) -> Labels:
     return _write(folder, {"tags": [tag for tag in found if tag not in taken]})
 
 
+def set_tags(folder: Path, tags: Iterable[str]) -> Labels:
+    """Put these tags in the place of those that are there; raises SaveError."""
+    found = list(dict.fromkeys(map(checked_tag, tags)))
+    if len(found) > MAX_TAGS:
+        raise SaveError(f"a run takes at most {MAX_TAGS} tags, and these are {len(found)}; leave some out.")
+    _readable(folder)
+    return _write(folder, {"tags": found})
+
+
 def set_note(folder: Path, text: str) -> Labels:
     """Put ``text`` in the place of the note; empty: no note. Raises SaveError."""
     note = checked_note(text)

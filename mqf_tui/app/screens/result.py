@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,14 +17,20 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
 from mqf_tui.app.actions import bindings
+from mqf_tui.app.labelling import ask_note, ask_tags
+from mqf_tui.app.opening import open_report, open_sweep_of
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.sections import Section, sections
 from mqf_tui.app.tally import Numbers, histogram
+from mqf_tui.app.undoing import taken_back
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import COLOURS, Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import perplexity_words, policy_words, setting_words, without_flags
 from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.library.filtering import quoted
+from mqf_tui.library.index import run_rows
+from mqf_tui.library.labels import read_labels
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.markdown import to_markdown
 from mqf_tui.reports.rows import bounds
@@ -40,7 +47,9 @@ class ResultScreen(BaseScreen):
         "# Result\n\nThe **verdict** passes a level when mean KL, p99 KL and flips all do; beside it stands "
         "the share of resampled chunks that give the same. Intervals are 95 %, clustered by chunk. Lines "
         "with ! are doubts about this very measurement. ↑ and ↓ scroll to the tables.\n\n"
-        "y copies the Markdown report through your terminal; `mqf-tui runs show` prints it."
+        "**e** walks through the text, position by position. **c** goes to the runs of this model, with this "
+        "one marked: choose another and press c again. **o** opens the report in its formats, **y** copies "
+        "it as Markdown. **t** and **n** change tags and note, **u** takes that back."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("result")
 
@@ -55,19 +64,19 @@ class ResultScreen(BaseScreen):
         self._problem = problem
 
     def compose(self) -> ComposeResult:
-        """Verdict, doubts and large numbers first; then pictures, tables, provenance."""
+        """Verdict, large numbers and doubts first; then pictures, tables, provenance."""
         r = self._report
         yield TitleBar(str(self.TITLE))
         with VerticalScroll():
             yield Static(self._headline(), id="setting")
-            yield Static(_doubts(r, self.app.theme_variables["warning"]), id="doubts")
             yield Tiles()
-            yield Static(self._judging(), id="judging")
+            yield Static(_doubts(r, self.app.theme_variables["warning"]), id="doubts")
             with Horizontal(id="plots"):
                 if self._run is not None and self._run.has_positions:
                     yield Histogram(id="histogram")
                 if r.kl_by_depth:
                     yield Depth(r.kl_by_depth, r.thresholds, id="depth")
+            yield Static(self._judging(), id="judging")
             for section in sections(r):
                 yield Static(_title(section), classes="section")
                 yield Static(_table(section), classes="figures")
@@ -101,10 +110,64 @@ class ResultScreen(BaseScreen):
         for plot in self.query(Histogram):
             plot.show(counts, self._report.thresholds)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What needs a saved run, its positions, or its sweep."""
+        del parameters
+        if action == "explore":
+            return self._run is not None and self._run.has_positions
+        if action == "sweep":
+            return bool(self._report.sweep_id)
+        return self._run is not None if action in ("compare", "tags", "note") else True
+
     def action_copy(self) -> None:
-        """Hand the Markdown to the terminal's clipboard."""
-        self.app.copy_to_clipboard(to_markdown(self._report))
-        self.notify("Markdown sent to the terminal's clipboard (OSC 52); not every terminal takes it.")
+        """Hand the Markdown to the clipboard."""
+        self.mqf.copy(to_markdown(self._report), "The report as Markdown")
+
+    def action_explore(self) -> None:
+        """Walk through the text."""
+        if self._run is not None:
+            self.mqf.explore(self._run)
+
+    def action_report(self) -> None:
+        """Open the report in its formats."""
+        open_report(self, self._run, self._report)
+
+    def action_compare(self) -> None:
+        """To the runs of this model, with this one marked: the next mark is what it is compared with."""
+        if self._run is not None:
+            name = (self._report.variant_model or self._report.model).rsplit("/", 1)[-1]
+            self.mqf.find_runs(f"model:{quoted(name)} ", [self._run.id])
+
+    def action_sweep(self) -> None:
+        """Open the sweep that the run is of."""
+        if self._report.sweep_id:
+            open_sweep_of(self, self._report.sweep_id)
+
+    def action_tags(self) -> None:
+        """Change the tags of this run."""
+        if self._run is not None:
+            ask_tags(
+                self, [self._run], sorted({tag for row in run_rows().rows for tag in row.tags}), self._again
+            )
+
+    def action_note(self) -> None:
+        """Change the note of this run."""
+        if self._run is not None:
+            ask_note(self, self._run, self._again)
+
+    def action_undo(self) -> None:
+        """Take back the last change of labels, or the last removal."""
+        words, well = taken_back(self.mqf.undoing)
+        self.notify(words, severity="information" if well else "warning", markup=False)
+        self._again()
+
+    def _again(self) -> None:
+        """Show the labels that the run has now."""
+        if self._run is None:
+            return
+        self._run = replace(self._run, labels=read_labels(self._run.folder))
+        self.query_one("#setting", Static).update(self._headline())
+        self.query_one("#judging", Static).update(self._judging())
 
     def _headline(self) -> Text:
         r = self._report
@@ -118,6 +181,8 @@ class ResultScreen(BaseScreen):
             text.append(f"  IMPORTED from {inert(r.origin.tool)}", style=f"bold {colours['warning']}")
         text.append(f"\n{inert(r.model)}", style="bold")
         text.append(f"  {setting_words(r)}")
+        for tag in self._run.tags if self._run else ():
+            text.append(f"  #{inert(tag)}", style=colours["accent"])
         return text
 
     def _judging(self) -> Text:
@@ -132,7 +197,6 @@ class ResultScreen(BaseScreen):
             *notes(r),
             *([f"of sweep {inert(r.sweep_id)}"] if r.sweep_id else []),
             *([f"note: {inert(self._run.note)}"] if self._run and self._run.note else []),
-            *([f"tags: {inert(' '.join(self._run.tags))}"] if self._run and self._run.tags else []),
         )
         return Text("\n".join(lines), style=self.app.theme_variables["secondary"])
 
