@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from mqf_tui.app.served import served
 from mqf_tui.console.arguments import parser
 from mqf_tui.fidelity.errors import FidelityError
 
@@ -59,9 +60,13 @@ def complain(error: FidelityError) -> int:
 
 
 def _run(options: argparse.Namespace, given: list[str]) -> int:
+    if options.serve and options.command is not None:
+        raise FidelityError("--serve opens the whole app in a browser; leave the command away.")
+    if options.port is not None and not options.serve:
+        raise FidelityError("--port is the port of --serve; use `mqf-tui --serve --port N`.")
     match options.command:
         case None:
-            return _app()
+            return _serve(options) if options.serve else _app()
         case "kv":
             return _measure(options, given)
         case "sweep":
@@ -132,8 +137,14 @@ def _sweep(options: argparse.Namespace, given: list[str]) -> int:
     return sweeping.run(options, given)
 
 
+def _serve(options: argparse.Namespace) -> int:
+    from mqf_tui.app import serving
+
+    return serving.serve(serving.PORT if options.port is None else options.port)
+
+
 def _app(options: argparse.Namespace | None = None) -> int:
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if not (sys.stdout.isatty() and sys.stdin.isatty()) and not served():
         raise FidelityError("the app needs a terminal; without one use a command such as `mqf-tui kv MODEL`.")
     from mqf_tui.app.app import run_app
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mqf_tui.app.served import served
+
 Colour = Literal["none", "16", "256", "true"]
 
 # Consoles whose fonts have hardly more than ASCII, whatever the locale says.
@@ -98,7 +100,7 @@ def _within(share: float) -> float:
 
 
 def _has_unicode(environment: Mapping[str, str]) -> bool:
-    if _in_a_browser(environment):
+    if served(environment):
         return True
     if environment.get("TERM", "").lower() in POOR_FONTS:
         return False
@@ -112,7 +114,7 @@ def _colours(environment: Mapping[str, str]) -> Colour:
     # An empty NO_COLOR counts here as well, since it does for Textual, which draws.
     if "NO_COLOR" in environment:
         return "none"
-    if _in_a_browser(environment):
+    if served(environment):
         return "true"
     term = environment.get("TERM", "").lower()
     if term in NO_COLOURS:
@@ -122,7 +124,3 @@ def _colours(environment: Mapping[str, str]) -> Colour:
     if "256color" in term or "kitty" in term:
         return "256"
     return "16"
-
-
-def _in_a_browser(environment: Mapping[str, str]) -> bool:
-    return "web_driver" in environment.get("TEXTUAL_DRIVER", "")

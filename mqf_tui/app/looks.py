@@ -10,11 +10,12 @@ from textual.filter import LineFilter
 
 from mqf_tui.app.capabilities import Capabilities
 from mqf_tui.app.filters import filters
+from mqf_tui.app.served import orphaned
 from mqf_tui.app.themes import DEFAULT, stamp, themes
 from mqf_tui.library.remembered import remember, remembered
 from mqf_tui.reports.text import inert
 
-EVERY = 1.0  # seconds between two looks at the user's theme files
+EVERY = 1.0  # seconds between two looks at the user's theme files, and at who still looks at the app
 
 
 class Looks(App[None]):
@@ -70,6 +71,8 @@ class Looks(App[None]):
             remember(theme=self.theme, theme_wanted=self._wanted)
 
     def _look_for_changes(self) -> None:
+        if orphaned():
+            self.exit(return_code=1)
         now = stamp()
         if now == self._stamp:
             return

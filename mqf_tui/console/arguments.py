@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"mqf-tui {__version__}")
     top.add_argument("--debug", action="store_true", help="show the details of unexpected errors")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    top.add_argument("--serve", action="store_true", help="open the app in a browser of this machine")
+    top.add_argument("--port", type=int, metavar="N", help="with --serve (default: 8000)")
 
     kv = commands.add_parser("kv", help="measure a quantized KV cache", epilog=EXIT_CODES)
     kv.add_argument("model", metavar="MODEL", help=MODEL)
