@@ -10,9 +10,10 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
-import pytest
 import aiohttp
+import pytest
 
 
 def opened(page: Path, profile: Path) -> str:
