@@ -63,7 +63,7 @@ def _held(name: str, sign: str, value: str, answer: Answer) -> Mask:
         known = ", ".join((*WORDS, *NUMBERS))
         raise FilterError(f"There is no filter {inert(name)!r}; there are {known}.")
     if sign not in (":", "="):
-        raise FilterError(f"{name} takes no {sign}; write {name}:…")
+        raise FilterError(f"{name} takes no {sign}; write {name}:{inert(value)}.")
     held: dict[str, Callable[[str, Answer], Mask]] = {
         "part": _part,
         "class": _class,

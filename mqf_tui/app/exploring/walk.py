@@ -28,6 +28,11 @@ class Walk:
         self._ranks: dict[Order, NDArray[np.intp]] = {}
         self._at: dict[Order, int] = {}
 
+    def warm(self) -> None:
+        """Work out now, beside the screen, what the first keys will want."""
+        self._ranking("differing" if self.beside is not None else "worst")
+        _ = self.answer.flips
+
     @property
     def kept(self) -> int:
         """How many positions the filter keeps."""

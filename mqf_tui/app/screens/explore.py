@@ -112,6 +112,7 @@ class ExploreScreen(BaseScreen):
             walk = walk.with_rival(read(rival) if rival is not None else None)
         except FidelityError as error:
             problem = str(error)
+        walk.warm()
         for one in (run, rival):
             problem = problem or (read_tops(one) if one is not None else "")
         self.app.call_from_thread(self._loaded, walk, problem)

@@ -34,7 +34,9 @@ class RivalsScreen(ModalScreen["SavedRun | str | None"]):
         padding: 1 2; background: $surface; border: round $primary;
     }
     RivalsScreen #rivals-said { height: auto; margin-bottom: 1; }
-    RivalsScreen OptionList { height: auto; max-height: 16; border: none; background: $surface; padding: 0; }
+    RivalsScreen OptionList, RivalsScreen OptionList:focus {
+        height: auto; max-height: 16; border: none; background: $surface; padding: 0;
+    }
     """
 
     def __init__(self, run: SavedRun, rival: SavedRun | None) -> None:

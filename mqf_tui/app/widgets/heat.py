@@ -12,8 +12,8 @@ from mqf_tui.app.capabilities import Colour
 from mqf_tui.app.exploring.measures import HIGHEST, UNKNOWN
 
 LEAST_CONTRAST = 4.5  # of text and what is behind it
-# How far each level is from the background to the hue, and from the hue on to the far end.
-_TO_HUE = (0.0, 0.10, 0.20, 0.32, 0.46, 0.62, 0.80, 1.0, 1.0)
+# How far each level but the last is from the background to the hue; the last lies beyond it.
+_TO_HUE = (0.0, 0.10, 0.20, 0.32, 0.46, 0.62, 0.80, 0.97)
 _BEYOND = 0.45
 _SOME, _MUCH = 3, 6  # levels from which on a terminal of few colours marks a token
 
@@ -27,8 +27,8 @@ class Heat:
         self._colours: Colour = "none" if self.background.ansi is not None else colours
         self.foreground = readable(Color.parse(variables["foreground"]), self.background)
         self.quiet = _quiet(self.foreground, self.background)
-        self._rising = _ramp(self.background, Color.parse(variables["warning"]), self.foreground)
-        self._falling = _ramp(self.background, Color.parse(variables["primary"]), self.foreground)
+        self._rising = _ramp(self.background, Color.parse(variables["warning"]))
+        self._falling = _ramp(self.background, Color.parse(variables["primary"]))
         self._cursor = Color.parse(variables["accent"])
 
     @lru_cache(maxsize=1024)  # noqa: B019 (one Heat lives as long as its theme)
@@ -99,12 +99,11 @@ def _luminance(colour: Color) -> float:
     return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
 
 
-def _ramp(background: Color, hue: Color, foreground: Color) -> list[Color]:
-    """From the background over the hue towards the foreground: each level is lighter than the one before
-    it, or darker, so that the order can be seen without seeing colours."""
-    found = [background.blend(hue, share, 1.0) for share in _TO_HUE]
-    found[-1] = hue.blend(foreground, _BEYOND, 1.0)
-    return found
+def _ramp(background: Color, hue: Color) -> list[Color]:
+    """From the background over the hue on to white or black: each level is lighter than the one before it,
+    or each is darker, so that the order can be seen without seeing colours."""
+    end = WHITE if _luminance(hue) > _luminance(background) else BLACK
+    return [*(background.blend(hue, share, 1.0) for share in _TO_HUE), hue.blend(end, _BEYOND, 1.0)]
 
 
 def _quiet(foreground: Color, background: Color) -> Color:
