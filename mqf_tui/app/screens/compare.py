@@ -1,251 +1,344 @@
-"""Compare: two runs side by side, and their difference, paired where they share positions."""
+"""Compare: two to four runs side by side, as a table, as pictures, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from textwrap import wrap
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.cells import cell_len
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import DataTable, Footer, Static
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
+from textual.widgets import Footer, Static
+from textual.worker import get_current_worker
 
 from mqf_tui.app.actions import bindings
+from mqf_tui.app.comparing import Compared, explained, figure_rows
+from mqf_tui.app.comparing_pictures import Spread, curves, doubling, part_lines, spreads
+from mqf_tui.app.comparing_settings import setting_rows
+from mqf_tui.app.comparing_words import in_full, summary
+from mqf_tui.app.comparing_work import Reading, begun, compared, gap
+from mqf_tui.app.documents import comparison_document
 from mqf_tui.app.screens.base import BaseScreen
-from mqf_tui.app.tally import histogram
-from mqf_tui.app.widgets.kl_plots import Histogram
+from mqf_tui.app.widgets.compare_table import CompareTable
+from mqf_tui.app.widgets.overlays import OverlaidCurves, OverlaidParts, OverlaidSpreads, Overlay
+from mqf_tui.app.widgets.pareto_plot import ParetoPlot, legend
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.fidelity.comparison import compare
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.fidelity.pairing import Subject
-from mqf_tui.fidelity.positions import Positions
 from mqf_tui.library.runs import SavedRun
-from mqf_tui.library.subjects import subject
-from mqf_tui.reports.comparison_report import (
-    basis,
-    figures,
-    more_differs,
-    one_sided,
-    sentence,
-    shortened,
-    verdict_of,
-)
-from mqf_tui.reports.comparison_schema import Comparison, Difference
-from mqf_tui.reports.rows import known
-from mqf_tui.reports.schema import Report
-from mqf_tui.reports.text import UNKNOWN, inert, kl, p_value, perplexity
+from mqf_tui.reports.text import counted
 
-LONGEST_MODEL = 32
-SCROLLBAR = 2
-PADDING = 2  # of a cell, both sides together
+if TYPE_CHECKING:
+    from mqf_tui.app.comparing_frontier import Frontier
 
-
-class Row(NamedTuple):
-    """A line of the table in words."""
-
-    name: str
-    first: str
-    second: str
-    difference: str = ""
-    interval: str = ""
-    beyond: str = ""
+VIEWS = ("numbers", "spread", "depth", "parts", "pareto", "words")
+MOST = 4  # runs
+ROWS_FOR_TWO = 32  # of the terminal: then the table stands above a picture
+ROOM_FOR_ALL = (150, 44)  # columns and rows: then everything stands beside each other
 
 
 class CompareScreen(BaseScreen):
-    """Two columns of numbers, their difference, two histograms."""
+    """A column a run; one of them is the current column, and one the baseline of all differences."""
 
     TITLE: ClassVar[str | None] = "Compare"
     HELP = (
-        "# Compare\n\nWhere both runs scored the same positions of the same tokens, the difference is taken "
-        "position by position; its 95 % interval and p value are clustered by chunk. **Beyond error** says "
-        "whether p is under 0.05: chance alone would seldom give such a difference. Where the window is too "
-        "narrow for a column of intervals, each stands under its difference. Runs that cannot be paired are "
-        "compared as two separate samples, which sees less; the words above the table say why."
+        "# Compare\n\nEach column is a run, with its number. ← and → choose the current one. Differences "
+        "are taken from the **baseline**; b makes the current run the baseline, x swaps its column with the "
+        "next, Enter opens it, e goes to the token on which it and the baseline differ most.\n\n"
+        "Where two runs scored the same positions, a difference is taken position by position, with 95 % "
+        "intervals clustered by chunk; else they are compared as two samples, which sees less. "
+        "**≠** more, less, better, worse: beyond the error, chance alone would seldom give it (p < 0.05, or "
+        "for percentiles a 95 % interval without 0). **≈** within the error. **=** the same. **?** there is "
+        "no test of it. Of settings only those that differ are shown; a shows all.\n\n"
+        "Tab, [ and ] and the numbers 1 to 6 go from view to view."
     )
-
     BINDINGS: ClassVar[list[BindingType]] = bindings("compare")
+    DEFAULT_CSS = """
+    CompareScreen {
+        #summary { height: auto; max-height: 5; padding: 0 2; margin-top: 1; }
+        #views { height: 1; padding: 0 2; color: $secondary; link-style: none; link-color: $secondary; }
+        #body { height: 1fr; scrollbar-gutter: auto; layout: vertical; }
+        #pictures { height: 1fr; layout: vertical; }
+        #parts { height: 1fr; }
+        #words { height: 1fr; padding: 1 2; }
+        #pareto-box { height: 1fr; width: 1fr; }
+        #pareto-words { height: auto; max-height: 4; padding: 0 2; color: $secondary; }
+        #cell { height: 2; padding: 0 2; color: $secondary; }
+    }
+    CompareScreen.-short #summary { margin-top: 0; max-height: 4; }
+    CompareScreen.-all {
+        #body { layout: horizontal; }
+        CompareTable { width: 5fr; }
+        #pictures { width: 6fr; layout: grid; grid-size: 2 2; }
+        #words { width: 6fr; }
+    }
+    """
 
     def __init__(self, runs: Sequence[SavedRun]) -> None:
+        if not 2 <= len(runs) <= MOST:
+            raise ValueError(f"{counted(len(runs), 'run')} cannot be compared; take two to {MOST}")
         super().__init__()
-        self._first, self._second = runs[:2]
-        self._rows: list[Row] = []
+        self._reading = Reading(runs)
+        self._order = list(range(len(runs)))  # the places of the runs, from left to right
+        self._at = 1 if len(runs) == 2 else 0  # the current column
+        self._compared = begun(runs, 0)
+        self._known: dict[int, Compared] = {}  # by baseline
+        self._everything = False
+        self._view = VIEWS[0]
+        self._picture = VIEWS[1]
+        self._width = 0  # that the table was laid out for
+        self._points: tuple[SavedRun, ...] = ()
+
+    @property
+    def _runs(self) -> tuple[SavedRun, ...]:
+        return self._reading.runs
+
+    @property
+    def _place(self) -> int:
+        """Of the current column's run."""
+        return self._order[self._at]
 
     def compose(self) -> ComposeResult:
-        """The difference in words, then the table, then the plots."""
+        """What comes out in words, the views, and what the cell under the cursor means."""
+        reports = [run.report for run in self._runs]
         yield TitleBar(str(self.TITLE))
-        with VerticalScroll():
-            yield Static("comparing …", id="difference")
-            yield DataTable(show_cursor=False, zebra_stripes=True, id="compare")
-            with Horizontal(id="plots"):
-                yield Histogram(id="first")
-                yield Histogram(id="second")
+        yield Static("", id="summary", markup=False)
+        yield Static("", id="views")
+        with Container(id="body"):
+            yield CompareTable(id="numbers")
+            with Container(id="pictures"):
+                yield OverlaidSpreads(id="spread")
+                yield OverlaidCurves(curves(reports), doubling=any(map(doubling, reports)), id="depth")
+                with VerticalScroll(id="parts"):
+                    yield OverlaidParts(part_lines(reports))
+                with Container(id="pareto-box"):
+                    yield ParetoPlot(id="pareto", empty="looking for the other runs of this model")
+                    yield Static("", id="pareto-words", markup=False)
+            with VerticalScroll(id="words"):
+                yield Static("", id="told", markup=False)
+        yield Static("", id="cell", markup=False)
         yield Footer()
 
     def on_mount(self) -> None:
-        """Read both positions and compare, beside the screen."""
-        self.query_one(VerticalScroll).focus()
-        self._compare()
+        """Show what the reports say; work out the rest beside the screen."""
+        self._arrange()
+        self._fill()
+        self.query_one(CompareTable).focus()
+        self._work(self._compared.baseline)
 
     def on_resize(self) -> None:
-        """Lay the table out for the new width."""
-        self._fill()
+        """Arrange the views for the new size."""
+        super().on_resize()
+        self._arrange()
+        if self._width != self.size.width:
+            self._fill()
+
+    def _arrange(self) -> None:
+        """Show the views that have room."""
+        width, height = self.size
+        everything = width >= ROOM_FOR_ALL[0] and height >= ROOM_FOR_ALL[1]
+        two = not everything and height >= ROWS_FOR_TWO
+        self.set_class(everything, "-all")
+        words = self._view == "words"
+        self.query_one(CompareTable).display = everything or two or self._view == "numbers"
+        self.query_one("#words").display = words
+        self.query_one("#pictures").display = not words and (everything or two or self._view != "numbers")
+        for view, box in (
+            ("spread", "#spread"),
+            ("depth", "#depth"),
+            ("parts", "#parts"),
+            ("pareto", "#pareto-box"),
+        ):
+            self.query_one(box).display = everything or self._picture == view
+        self.query_one("#cell").display = everything or two or self._view == "numbers"
+        self._say_views()
+
+    def _say_views(self) -> None:
+        parts: list[Content] = []
+        for number, view in enumerate(VIEWS, 1):
+            style = "bold reverse" if view == self._view else f"@click=screen.view('{view}')"
+            parts.append(Content.styled(f" {number} {view} ", style))
+        self.query_one("#views", Static).update(Content(" ").join(parts))
+
+    @work(thread=True, exclusive=True, group="compare")
+    def _work(self, baseline: int) -> None:
+        """Read, compare, and show step by step: there may be millions of positions."""
+        from mqf_tui.app.comparing_frontier import frontier
+
+        worker, reading = get_current_worker(), self._reading
+
+        def show(step: Callable[[], None]) -> None:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._if_there, step)
+
+        try:
+            steps = compared(reading, baseline)
+            means = next(steps)
+            show(lambda: self._show(means))
+            read = [reading.positions(place) for place in range(len(reading.runs))]
+            counted_up = spreads(read)
+            show(lambda: self._show_spreads(counted_up))
+            points = frontier(reading.runs, baseline)
+            show(lambda: self._show_frontier(points))
+            everything = next(steps)
+            show(lambda: self._show(everything))
+        except FidelityError as error:
+            words = str(error)
+            show(lambda: self.notify(words, severity="error", markup=False))
+
+    def _if_there(self, step: Callable[[], None]) -> None:
+        """Nothing is shown on a screen that was left."""
+        if self.is_mounted:
+            step()
+
+    def _show(self, found: Compared) -> None:
+        """What is known by now of the comparison with one baseline."""
+        told = set(self._compared.problems) | {p for known in self._known.values() for p in known.problems}
+        for problem in found.problems:
+            if problem not in told:
+                self.notify(problem, severity="error", markup=False)
+        self._known[found.baseline] = found
+        if found.baseline == self._compared.baseline:
+            self._compared = found
+            self._fill()
+
+    def _show_spreads(self, found: Sequence[Spread]) -> None:
+        there = {spread.place for spread in found}
+        without = [str(place + 1) for place in range(len(self._runs)) if place not in there]
+        missing = f"no positions of {', '.join(without)}" if without else ""
+        self.query_one(OverlaidSpreads).show(found, missing)
+
+    def _show_frontier(self, found: Frontier) -> None:
+        self._points = found.runs
+        plot = self.query_one(ParetoPlot)
+        plot.show(found.points, limits=found.limits, unit=found.unit)
+        lines = (found.words, legend(unicode=self.mqf.capabilities.unicode))
+        self.query_one("#pareto-words", Static).update("\n".join(lines))
 
     def _fill(self) -> None:
-        if not self._rows:
-            return
-        labels = (f"1: {_label(self._first.report)}", f"2: {_label(self._second.report)}")
-        lines = laid_out(self._rows, labels, self.size.width - SCROLLBAR)
-        table = self.query_one(DataTable)
-        table.clear(columns=True)
-        table.add_columns(*lines[0])
-        for line in lines[1:]:
-            table.add_row(*map(Text, line), height=max(cell.count("\n") for cell in line) + 1)
-
-    @work(thread=True, exclusive=True)
-    def _compare(self) -> None:
-        problems: list[str] = []
-        read: list[Positions | None] = []
-        for run in (self._first, self._second):
-            try:
-                read.append(subject(run).load())
-            except FidelityError as error:
-                problems.append(str(error))
-                read.append(None)
-        counts = [None if p is None or not len(p) else histogram(p.kl) for p in read]
-        try:
-            runs = (self._first, self._second)
-            found = compare([_with(run, p) for run, p in zip(runs, read, strict=True)])
-        except FidelityError as error:
-            self.app.call_from_thread(self._show, str(error), None, counts, problems)
-        else:
-            self.app.call_from_thread(self._show, words(found), found, counts, problems)
-
-    def _show(
-        self,
-        text: str,
-        found: Comparison | None,
-        counts: list[NDArray[np.int64] | None],
-        problems: list[str],
-    ) -> None:
-        if not self.is_mounted:
-            return
-        for problem in problems:
-            self.notify(problem, severity="error", markup=False)
-        reports = (self._first.report, self._second.report)
-        said = sources(*reports) if found else headers(*reports)
-        self.query_one("#difference", Static).update(Text(f"{text}\n{said}"))
-        if found is None:
-            # Figures side by side would be read as a comparison, and it was just refused.
-            self.query_one(DataTable).display = False
-            self.query_one("#plots").display = False
-            return
-        self._rows = list(rows(*reports, found))
-        self._fill()
-        for number, (counted, report) in enumerate(zip(counts, reports, strict=True), 1):
-            plot = self.query_one(f"#{'first' if number == 1 else 'second'}", Histogram)
-            plot.border_title = f"{number}: KL of each position, {_label(report)}"
-            if counted is not None:
-                plot.show(counted)
-
-
-def words(comparison: Comparison) -> str:
-    """The difference in a sentence, what it stands on, and every doubt."""
-    baseline, (pair,) = comparison.baseline, comparison.pairs
-    parts = [sentence(baseline, pair), basis(pair), "" if pair.same else one_sided(pair)]
-    doubts = [more_differs(baseline, pair), *(f"⚠ {warning}." for warning in pair.warnings)]
-    return "\n".join([" ".join(part for part in parts if part), *(doubt for doubt in doubts if doubt)])
-
-
-def rows(a: Report, b: Report, comparison: Comparison) -> Iterator[Row]:
-    """Every figure of the two: first those whose difference has been tested."""
-    one, (pair,) = comparison.baseline, comparison.pairs
-    yield Row("verdict", verdict_of(one), verdict_of(pair.other))
-    tested = (pair.kl, pair.flips, pair.nll, pair.accuracy, pair.delta_p)
-    tests = [d for d in tested if d is not None]
-    for (name, x, y, moved, ends, _), d in zip(figures(pair), tests, strict=True):
-        if pair.same:
-            yield Row(name.removesuffix(" (nats)"), x, y, moved)
-        else:
-            yield Row(name.removesuffix(" (nats)"), x, y, moved, ends, _beyond(d))
-    for name, x, y in (
-        ("KL median", a.kl.median, b.kl.median),
-        ("KL p95", a.kl.p95, b.kl.p95),
-        ("KL p99", a.kl.p99, b.kl.p99),
-        ("KL max", a.kl.max, b.kl.max),
-    ):
-        yield Row(name, kl(x), kl(y))
-    x, y = (_if_known(r.perplexity_quant, perplexity) for r in (a, b))
-    yield Row("perplexity", x, y)
-    x, y = one.kv_bytes, pair.other.kv_bytes
-    if x is not None and y is not None:
-        name = f"KV per token ({comparison.kv_basis})"
-        yield Row(name, f"{x:,.0f}", f"{y:,.0f}", f"{y - x:+,.0f}" if y != x else "0")
-
-
-def laid_out(found: Sequence[Row], labels: tuple[str, str], room: int) -> list[tuple[str, ...]]:
-    """The head and the rows of a table: with a column of intervals where ``room`` (columns of text) lets it,
-    else each under its difference, and long cells broken into lines."""
-    wide = [("", *labels, "2 − 1", "95 % interval", "beyond error"), *found]
-    columns = zip(*wide, strict=True)
-    if sum(max(map(cell_len, column)) + PADDING for column in columns) <= room:
-        return wide
-    lines: list[tuple[str, ...]] = [("", *labels, "2 − 1", "beyond error")]
-    for row in found:
-        name, one, two = (_broken(cell, 12) for cell in row[:3])
-        moved = (
-            f"{row.difference}\n{_broken(row.interval.removesuffix(' pp'), 18)}"
-            if row.interval
-            else row.difference
+        """Everything that stands on the baseline, the order or the width."""
+        self._width = self.size.width
+        table = self.query_one(CompareTable)
+        reports = [run.report for run in self._runs]
+        rows = [*setting_rows(reports, everything=self._everything), *figure_rows(self._compared)]
+        table.show(self._compared, rows, self._order, self._at)
+        told = Text("\n\n").join(
+            Text("\n").join([Text(heading, "bold"), *map(Text, lines)])
+            for heading, lines in in_full(self._compared)
         )
-        lines.append((name, one, two, moved, row.beyond.replace(", ", "\n")))
-    return lines
+        self.query_one("#told", Static).update(told if told.plain else Text("comparing …"))
+        self._say()
 
+    def _say(self) -> None:
+        """What depends on the cell under the cursor."""
+        place, table = self._place, self.query_one(CompareTable)
+        names = [self._called(number) for number in range(len(self._runs))]
+        for picture in self.query(Overlay):
+            picture.name_runs(names, place)
+        self.query_one("#summary", Static).update(Text(summary(self._compared, place)))
+        row = table.row_at(table.cursor_row)
+        words = explained(row, place, self._compared.baseline) if row is not None else ""
+        self.query_one("#cell", Static).update(Text(words))
 
-def _broken(cell: str, longest: int) -> str:
-    """A cell in lines that are at most ``longest`` wide where it has words that short."""
-    if ", " in cell:
-        return cell.replace(", ", ",\n")
-    return "\n".join(wrap(cell, longest, break_long_words=False)) or cell
+    def _called(self, place: int) -> str:
+        report = self._runs[place].report
+        return f"{report.short_setting}{' (baseline)' * (place == self._compared.baseline)}"
 
+    @on(CompareTable.CellHighlighted)
+    def _moved(self, event: CompareTable.CellHighlighted) -> None:
+        self._at = min(event.coordinate.column, len(self._order) - 1)
+        self._say()
 
-def _beyond(d: Difference) -> str:
-    if d.p is None:
-        return UNKNOWN
-    return f"{'yes' if d.beyond_error else 'no'}, {p_value(d.p)}"
+    @on(CompareTable.CellSelected)
+    def _chosen(self) -> None:
+        self.action_open()
 
+    @on(ParetoPlot.Selected)
+    def _point_chosen(self, event: ParetoPlot.Selected) -> None:
+        self.mqf.show_run(self._points[event.index])
 
-def _if_known(value: float, word: Callable[[float], str]) -> str:
-    return word(value) if known(value) else UNKNOWN
+    def action_move(self, by: int) -> None:
+        """Another run becomes the current one, where the table itself has not the keys."""
+        self._at = min(max(self._at + by, 0), len(self._order) - 1)
+        self.query_one(CompareTable).choose(self._at)
+        self._say()
 
+    def action_swap(self) -> None:
+        """The current column changes places with the one to its right, and stays current."""
+        if self._at + 1 >= len(self._order):
+            self.notify("There is no column to the right of this one.")
+            return
+        order = self._order
+        order[self._at], order[self._at + 1] = order[self._at + 1], order[self._at]
+        self._at += 1
+        self._fill()
 
-def _with(run: SavedRun, positions: Positions | None) -> Subject:
-    return Subject(run.id, run.report, lambda: positions)
+    def action_baseline(self) -> None:
+        """Take all differences from the current run."""
+        place = self._place
+        if place == self._compared.baseline:
+            self.notify(f"{place + 1} is the baseline already.")
+            return
+        known = self._known.get(place)
+        self._compared = known or begun(self._runs, place)
+        self._fill()
+        if known is None or known.pending:
+            self._work(place)
 
+    def action_all(self) -> None:
+        """Show all settings, or only those that differ."""
+        self._everything = not self._everything
+        self._fill()
 
-def _label(r: Report) -> str:
-    return r.short_setting + (" partial" if r.partial else "")
+    def action_open(self) -> None:
+        """Open the run of the current column."""
+        self.mqf.show_run(self._runs[self._place])
 
+    def action_view(self, view: str) -> None:
+        """Go to a view."""
+        self._view = view
+        if view in VIEWS[1:-1]:
+            self._picture = view
+        self._arrange()
+        target = {"pareto": "#pareto", "words": "#words", "parts": "#parts"}.get(view, "#numbers")
+        shown = self.query_one(target)
+        self.set_focus(shown if shown.display else None)
 
-def sources(a: Report, b: Report) -> str:
-    """What each measured on what: one line where that is the same, else two. A table has no room for it."""
-    one, two = map(_source, (a, b))
-    return f"Both: {one}" if one == two else f"1: {one}\n2: {two}"
+    def action_turn(self, by: int) -> None:
+        """To the next view or the one before."""
+        self.action_view(VIEWS[(VIEWS.index(self._view) + by) % len(VIEWS)])
 
+    def action_report(self) -> None:
+        """Open the report of the comparison."""
+        found = self._compared.comparison
+        if found is None:
+            self.notify("The runs are still being compared.")
+        elif not found.pairs:
+            self.notify(
+                "There is no comparison to report: each run has its own reference model.", severity="warning"
+            )
+        else:
+            self.mqf.report(comparison_document(found))
 
-def headers(a: Report, b: Report) -> str:
-    """What the two runs are, a line each."""
-    return "\n".join(f"{n}: {_label(r)}, {_source(r)}" for n, r in enumerate((a, b), 1))
+    def action_explore(self) -> None:
+        """Go to the token on which the current run and the baseline differ most."""
+        place, base = self._place, self._compared.baseline
+        other = next(p for p in self._order if p != base) if place == base else base
+        self._jump(place, other)
 
-
-def _source(r: Report) -> str:
-    return f"{shortened(inert(r.model), LONGEST_MODEL)} on {inert(r.corpus.name)}, {_chunks(r)}"
-
-
-def _chunks(r: Report) -> str:
-    return f"{r.n_chunks} × {r.corpus.chunk_length}" if r.n_chunks else "chunks not known"
+    @work(thread=True, exclusive=True, group="jump")
+    def _jump(self, place: int, other: int) -> None:
+        try:
+            found = gap(self._reading, other, place)
+        except FidelityError as error:
+            words = str(error)
+            self.app.call_from_thread(self.notify, words, severity="warning", markup=False)
+            return
+        if found is None:
+            words = f"{place + 1} and {other + 1} differ at no shared position."
+            self.app.call_from_thread(self.notify, words)
+            return
+        run, rival = self._runs[place], self._runs[other]
+        self.app.call_from_thread(self._if_there, lambda: self.mqf.explore(run, rival, found.second))

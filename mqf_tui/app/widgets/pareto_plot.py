@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widget import Widget
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.capabilities import mark
 from mqf_tui.app.widgets.canvas import Canvas, LinearScale, LogScale, tick_word
+from mqf_tui.app.widgets.signs import unicode_of
 from mqf_tui.reports.schema import VERDICTS, Bounds, Verdict
 from mqf_tui.reports.text import inert, kl
 
@@ -77,13 +78,7 @@ class ParetoPlot(Widget, can_focus=True):
                  border-subtitle-color: $foreground; }
     ParetoPlot:focus { border: round $accent; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "previous", "Previous point", show=False),
-        Binding("right", "next", "Next point", show=False),
-        Binding("home", "first", "Least bytes", show=False),
-        Binding("end", "last", "Most bytes", show=False),
-        Binding("enter", "select", "Open the point's run", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("pareto")
 
     class Selected(Message):
         """Enter, or a click on the point under the cursor. ``index``: of the points given."""
@@ -117,7 +112,6 @@ class ParetoPlot(Widget, can_focus=True):
         self._order: list[int] = []  # of the points, from the fewest bytes on
         self._cursor: int | None = None  # a place in the order
         self._limits: tuple[float, float] | None = None
-        self.border_title = "Mean KL (nats)"
 
     def show(
         self,
@@ -131,6 +125,7 @@ class ParetoPlot(Widget, can_focus=True):
         The cursor comes to the first marked point. Points whose KL or bytes are no number are left out.
         """
         self._points, self._limits, self._unit = tuple(points), limits, unit
+        self.border_title = f"Mean KL (nats) against {unit}"
         there = [i for i, p in enumerate(self._points) if math.isfinite(p.bytes) and not math.isnan(p.kl)]
         self._order = sorted(there, key=lambda i: (self._points[i].bytes, self._points[i].kl))
         marked = (place for place, i in enumerate(self._order) if self._points[i].marked)
@@ -141,6 +136,12 @@ class ParetoPlot(Widget, can_focus=True):
     def index(self) -> int | None:
         """The point under the cursor, as an index of those given."""
         return None if self._cursor is None else self._order[self._cursor]
+
+    def go_to(self, index: int) -> None:
+        """Bring the cursor to a point, by its index among those given; one that is not drawn is left out."""
+        if index in self._order and index != self.index:
+            self._cursor = self._order.index(index)
+            self._say()
 
     def action_previous(self) -> None:
         """To the point with fewer bytes."""
@@ -222,13 +223,13 @@ class ParetoPlot(Widget, can_focus=True):
         return _Frame(x, LogScale.over(values, height - BELOW))
 
     def _sign(self, name: str) -> str:
-        return SIGNS[name][0 if has_unicode(self.app) else 1]
+        return SIGNS[name][0 if unicode_of(self) else 1]
 
     def _style(self, name: str, *, bold: bool = False, reverse: bool = False) -> Style:
         return Style(color=self.app.theme_variables[name], bold=bold, reverse=reverse)
 
     def _draw_points(self, canvas: Canvas, frame: _Frame) -> None:
-        unicode = has_unicode(self.app)
+        unicode = unicode_of(self)
         for i in self._order:
             self._draw_bar(canvas, frame, self._points[i])
         # What is marked and what is under the cursor lie on top of what is in the same cell.
@@ -328,9 +329,3 @@ def legend(*, unicode: bool) -> str:
     verdicts = "  ".join(f"{mark(verdict, unicode)} {verdict}" for verdict in VERDICTS)
     bar, dot, opens, closes = (SIGNS[name][not unicode] for name in ("bar", "frontier", "opens", "closes"))
     return f"{verdicts}  {bar} 95 % interval  {dot * 3} frontier  {opens}{closes} marked"
-
-
-def has_unicode(app: App[Any]) -> bool:
-    """Whether the app's terminal shows more than ASCII; another app than ours is taken to."""
-    found = getattr(app, "capabilities", None)
-    return found is None or bool(found.unicode)
