@@ -17,6 +17,7 @@ from textual.geometry import Size
 from textual.screen import Screen
 
 from mqf_tui.app.actions import bindings, keymap
+from mqf_tui.app.alerts import Alerts
 from mqf_tui.app.bridge import Bridge
 from mqf_tui.app.capabilities import capabilities
 from mqf_tui.app.looks import Looks
@@ -60,6 +61,7 @@ class MqfTuiApp(Looks, Navigation):
         for problem in (*self.settings.problems, *problems, *refused):
             self.notify(problem, severity="warning", markup=False, timeout=15)
         self._obey_signals()
+        Alerts(self)
         self.action_models()
         self._fit(self.size)
         if self._first is not None and self._autostart:

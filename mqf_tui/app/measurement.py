@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from mqf_tui.app.passage import Passage
 from mqf_tui.app.snapshots import Snapshot, State, VariantState
 from mqf_tui.app.tally import Running, Tally
 from mqf_tui.fidelity.control import Control
@@ -42,11 +43,13 @@ class Measurement:
 
     def __init__(self, settings: SweepSettings) -> None:
         self.control = Control()
+        self.watched = False  # whether its end was shown
         self._snapshot = Snapshot.of(settings)
         self._lock = threading.Lock()
         self._tallies: list[Tally] = []
         self._read: dict[int, tuple[int, Running | None]] = {}
         self._subjects: list[Subject] = []
+        self._latest: dict[int, tuple[Positions, int]] = {}
 
     def snapshot(self) -> Snapshot:
         """How it stands now."""
@@ -63,6 +66,12 @@ class Measurement:
                 n, found = self._snapshot.variants[variant].n_positions, self._tallies[variant].running()
                 self._read[variant] = n, found
             return found
+
+    def passage(self, variant: int = 0) -> Passage | None:
+        """The text of a variant's latest step; None before the first, and where its tokens have no texts."""
+        with self._lock:
+            positions, end = self._latest.get(variant, (None, 0))
+        return Passage.of(positions, end) if positions is not None and positions.texts else None
 
     def stop(self) -> None:
         """One that waits is cancelled at once; one that runs ends after the current step, and is kept."""
@@ -129,6 +138,7 @@ class Measurement:
     def _score(self, event: StepScored) -> None:
         with self._lock:
             self._tallies[event.variant].add(event.positions)
+            self._latest[event.variant] = event.positions, event.n_positions
         self._change(event.variant, n_positions=event.n_positions)
         self._update(chunk=event.chunk, seconds=event.seconds)
 

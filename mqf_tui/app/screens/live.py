@@ -11,93 +11,161 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import DataTable, Footer, ProgressBar, Static
 
+from mqf_tui.app import live_words
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.measurement import Measurement
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.snapshots import Snapshot
 from mqf_tui.app.tally import Running
-from mqf_tui.app.widgets.kl_plots import Histogram, Trace
-from mqf_tui.app.widgets.tiles import COLOURS, Tiles
+from mqf_tui.app.widgets.chunk_strip import ChunkStrip
+from mqf_tui.app.widgets.kl_plots import Depth, Histogram, Trace
+from mqf_tui.app.widgets.signs import unicode_of
+from mqf_tui.app.widgets.text_flow import TextFlow
+from mqf_tui.app.widgets.tiles import Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.widgets.variant_table import Variant, VariantTable
-from mqf_tui.app.words import measured_words, short_setting, so_far_words, undecided_words, without_flags
+from mqf_tui.app.words import short_setting, without_flags
 from mqf_tui.fidelity.events import Plan
-from mqf_tui.fidelity.stopping import LEAST_CHUNKS
-from mqf_tui.reports.text import duration, inert
+from mqf_tui.reports.text import inert
 
-SECONDS_A_FRAME = 0.1
+SECONDS_A_FRAME = 0.2
+FRAMES_A_PLOT = 3  # plots take the longest to draw
 MANY = 100_000  # positions of all settings: from here on not every row is counted anew in every frame
+INDENT = 2  # columns to each side of a line of text
+PLOTS = ("#histogram", "#trace", "#depth")
 
 
 class LiveScreen(BaseScreen):
-    """Four large numbers, two plots, progress, and the verdict as it stands; of a sweep, a row a setting."""
+    """Numbers, plots, the chunks, the text, and the verdict as it stands; of a sweep, a row a setting."""
 
     TITLE: ClassVar[str | None] = "Live"
     HELP = (
         "# Live\n\n**KL**: how far the variant's next-token distribution is from the reference's, in nats; "
         "0 is equal. **p99**: one position in a hundred is worse. **Flips**: positions whose most likely "
-        "token changes. Under each number stands its 95 % interval, clustered by chunk.\n\n"
-        "The verdict **so far** comes with the share of resampled chunks that give it. Where the measurement "
-        "stops when sure, the intervals of mean KL and flips are wider: they hold however often one looks."
-        "\n\n"
+        "token changes; **confident flips**: those where the reference gave its own 50 % or more. With each "
+        "number stands its 95 % interval, clustered by chunk.\n\n"
+        "The verdict **so far** comes with the share of resampled chunks that give it, and a bar of how "
+        "likely good, marginal and bad are. Where the measurement stops when sure, the intervals of mean KL "
+        "and flips are wider: they hold however often one looks.\n\n"
+        "The **strip** has a cell for each chunk (or for several): the higher, the more mean KL. In the "
+        "**text** flips are underlined and confident flips reversed; where scoring is faster than reading, "
+        "some of it is left out (…).\n\n"
         "Of several settings each has a row; the bars are mean KL on a log scale. ↑ and ↓ choose the one "
-        "that the numbers and plots below are of. ✓: settled; ✕: out, the sweep goes on without it.\n\n"
-        "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run."
+        "that the numbers and pictures below are of. ✓: settled; ✕: out, the sweep goes on without it.\n\n"
+        "Space holds the measurement between steps, s stops it and keeps what is scored as a partial run. "
+        "You can go anywhere meanwhile; L comes back."
     )
+    CSS = """
+    LiveScreen #figures, LiveScreen #verdict, LiveScreen #queue { padding: 0 2; height: auto; }
+    LiveScreen #queue { color: $secondary; }
+    LiveScreen #plots, LiveScreen.-narrow #plots { height: 1fr; min-height: 7; layout: horizontal; }
+    LiveScreen.-dense Tiles { display: none; }
+    LiveScreen.-dense VariantTable { max-height: 7; }
+    LiveScreen.-tall TextFlow { height: 15%; border: round $panel; border-title-color: $secondary; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = bindings("live")
+    LESS: ClassVar[tuple[str, ...]] = ("live.queue", "live.plot", "live.skip")
 
     def __init__(self, measurement: Measurement) -> None:
         super().__init__()
         self._measurement = measurement
-        self._drawn: tuple[int, bool, int] = (-1, False, 0)
-        self._row, self._turn = 0, 0
+        self._plot = 1  # which of PLOTS is shown where not all are
+        self._reset()
+
+    def _reset(self) -> None:
+        self._drawn: object = None
+        self._row, self._turn, self._frame = 0, 0, 0
         self._numbers: dict[int, Running | None] = {}
         self._over = False
 
+    @property
+    def measurement(self) -> Measurement:
+        """What is shown."""
+        return self._measurement
+
     def compose(self) -> ComposeResult:
-        """Of a sweep the table; tiles, plots in the middle, progress below."""
+        """Of a sweep the table; numbers, plots in the middle, chunks, text and progress below."""
         yield TitleBar(str(self.TITLE))
-        yield Static(self._heading(self._measurement.snapshot()), id="setting")
+        yield Static(self._heading(), id="setting")
         with VerticalScroll(id="body"):
             if self._measurement.snapshot().several:
                 yield VariantTable(id="variants")
-                yield Static("", id="chosen")
             yield Tiles()
+            yield Static("", id="figures")
+            yield Static("", id="verdict")
             with Horizontal(id="plots"):
                 yield Histogram(id="histogram")
                 yield Trace(id="trace")
+                yield Depth(id="depth")
+        yield ChunkStrip(id="chunks")
+        yield TextFlow(id="text")
         yield ProgressBar(total=None, show_eta=False, id="progress")
         yield Static("starting …", id="status")
+        yield Static("", id="queue")
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to draw; arrows choose a setting, or scroll what does not fit."""
-        self.query_one("#variants" if self._measurement.snapshot().several else "#body").focus()
+        self._begin()
         self.set_interval(SECONDS_A_FRAME, self._draw)
 
+    def _begin(self) -> None:
+        self.query_one(TextFlow).border_title = "the text: flips underlined, confident ones reversed"
+        self.query_one("#variants" if self._measurement.snapshot().several else "#body").focus()
+        self._arrange()
+        self._draw()
+
+    async def follow(self, measurement: Measurement) -> None:
+        """Show another measurement in place of this one."""
+        if measurement is not self._measurement:
+            self._measurement = measurement
+            self._reset()
+            await self.recompose()
+            self._begin()
+
     def on_resize(self) -> None:
-        """Lay the table out for the new width."""
+        """Lay everything out for the new size."""
         super().on_resize()
-        self._drawn = (-1, False, 0)
+        self._arrange()
+        self._drawn = None
+
+    def _arrange(self) -> None:
+        """Which numbers and which plots find room."""
+        if not self.query("#plots"):
+            return
+        narrow, broad, short = (self.has_class(name) for name in ("-narrow", "-broad", "-short"))
+        self.set_class(short and (narrow or self._measurement.snapshot().several), "-dense")
+        for number, name in enumerate(PLOTS):
+            first = number == 0 and not narrow
+            self.query_one(name).display = broad or first or number == self._plot
+        self.refresh_bindings()
 
     @on(DataTable.RowHighlighted)
     def choose(self, event: DataTable.RowHighlighted) -> None:
         """Show another setting's numbers below the table."""
-        self._row = event.cursor_row
+        if event.cursor_row != self._row:
+            self._row, self._frame = event.cursor_row, 0
+            self.query_one(TextFlow).restart()
 
     def _draw(self) -> None:
         snapshot = self._measurement.snapshot()
-        if self._over or (not snapshot.running and self.app.screen is not self):
-            return  # a question or the palette lies on top; the end is drawn when they are gone
-        if (snapshot.version, snapshot.paused, self._row) == self._drawn:
+        if self._over or self.app.screen is not self:
+            return  # out of sight, or a question lies on top; the end is drawn when they are gone
+        waiting = self.mqf.bridge.waiting
+        state = snapshot.version, snapshot.paused, self._row, len(waiting)
+        if state == self._drawn:
             return
-        self._drawn = snapshot.version, snapshot.paused, self._row
+        self._drawn = state
         numbers = self._count(snapshot)
         if snapshot.several and snapshot.plans:
             self._show_table(snapshot)
         if numbers is not None and snapshot.plans:
-            self._show_numbers(numbers, snapshot.plans[self._row])
-        self._show_status(snapshot, numbers)
+            self._show_numbers(numbers, snapshot)
+        self._show_status(snapshot)
+        others = [one.snapshot() for one in waiting if one is not self._measurement]
+        queue = self.query_one("#queue", Static)
+        queue.update(live_words.queue_words(others))
+        queue.display = bool(others)
         if not snapshot.running:
             self._ended(snapshot)
 
@@ -108,90 +176,78 @@ class LiveScreen(BaseScreen):
         anew = range(n) if s.n_positions < MANY or not s.running else {self._row, self._turn}
         for variant in anew:
             self._numbers[variant] = self._measurement.numbers(variant)
-        return self._numbers[self._row]
+        return self._numbers.get(self._row)
 
-    def _heading(self, s: Snapshot) -> Text:
-        """Model and settings; which layers are quantized, where it is not all of them."""
-        text = Text(inert(s.settings.first.model.rstrip("/").rsplit("/", 1)[-1]), style="bold")
-        text.append(f"  {measured_words(s.settings)}")
-        if s.plan is not None and s.plan.layers:
-            text.append(f"\n{s.plan.layers}", style=self.app.theme_variables["secondary"])
-        return text
+    def _heading(self) -> Text:
+        return live_words.heading(self._measurement.snapshot(), self.app.theme_variables)
 
     def _show_table(self, s: Snapshot) -> None:
         rows = [
-            Variant(short_setting(plan.settings), state, plan, self._measurement.numbers(i))
+            Variant(short_setting(plan.settings), state, plan, self._numbers.get(i))
             for i, (plan, state) in enumerate(zip(s.plans, s.variants, strict=True))
         ]
         self.query_one(VariantTable).show(rows, self.query_one("#body").scrollable_content_region.width)
-        chosen = s.variants[self._row]
-        colours = self.app.theme_variables
-        text = Text(short_setting(chosen.settings), style=f"bold {colours['primary']}")
-        if chosen.settled:
-            text.append("  settled", style=colours["success"])
-        elif chosen.out or chosen.problem:
-            text.append(f"  out: {inert(chosen.out or chosen.problem or '')}", style=colours["warning"])
-        self.query_one("#chosen", Static).update(text)
 
-    def _show_numbers(self, n: Running, plan: Plan) -> None:
-        limits = plan.settings.policy
-        self.query_one(Tiles).show(n.numbers, limits)
-        self.query_one(Histogram).show(n.histogram, limits)
-        self.query_one(Trace).show(n.trace, plan.n_positions, limits)
+    def _show_numbers(self, n: Running, s: Snapshot) -> None:
+        plan, colours, tiles = s.plans[self._row], self.app.theme_variables, self.query_one(Tiles)
+        limits, unicode = plan.settings.policy, unicode_of(self)
+        tiles.show(n.numbers, limits)
+        dense = self.has_class("-dense")
+        found = live_words.shown_figures(n.numbers, limits, dense=dense, several=s.several)
+        more = self.query_one("#figures", Static)
+        more.display = dense or not tiles.all_shown
+        room = more.content_size.width or self.size.width - 2 * INDENT
+        more.update(live_words.figures_text(found, colours, unicode=unicode, room=room))
+        self.query_one("#verdict", Static).update(self._standing(n, plan, s))
+        self.query_one(ChunkStrip).show(n.chunks, plan.n_chunks, limits)
+        self.query_one(TextFlow).feed(self._measurement.passage(self._row))
+        if self._frame % FRAMES_A_PLOT == 0 or not s.running or s.paused:
+            self.query_one(Histogram).show(n.histogram, limits)
+            self.query_one(Trace).show(n.trace, plan.n_positions, limits)
+            self.query_one(Depth).show(n.depths, limits)
+        self._frame += 1
 
-    def _show_status(self, s: Snapshot, numbers: Running | None) -> None:
+    def _standing(self, n: Running, plan: Plan, s: Snapshot) -> Text:
+        """The verdict so far; of a sweep with the setting's name, and why it is out."""
+        colours, text = self.app.theme_variables, Text()
+        if s.several:
+            chosen = s.variants[self._row]
+            text.append(f"{short_setting(chosen.settings)}  ", style=f"bold {colours['primary']}")
+            if chosen.settled:
+                text.append("settled; ", style=colours["success"])
+            elif why := chosen.out or chosen.problem:
+                text.append(f"out: {inert(why)}; ", style=colours["warning"])
+        room = self.query_one("#verdict").content_size.width - text.cell_len
+        brief, unicode = s.several and self.has_class("-dense"), unicode_of(self)
+        words = live_words.standing(n, plan, colours, unicode=unicode, room=room, brief=brief)
+        text.append_text(words)
+        return text
+
+    def _show_status(self, s: Snapshot) -> None:
         bar, status = self.query_one(ProgressBar), self.query_one("#status", Static)
+        bar.display = s.plan is None
         if s.plan is None:
             # Loading cannot be held; the pause begins with the first step.
             bar.update(total=1 if s.share is not None else None, progress=s.share or 0)
             status.update(Text(f"{s.doing} …" + (" then paused" if s.paused else "")))
             return
         if s.plan.layers:
-            self.query_one("#setting", Static).update(self._heading(s))
-        bar.update(total=s.n_planned, progress=s.n_positions)
-        text = self._progress(s)
-        if not s.several:
-            text.append_text(self._standing(s.plan, numbers))
-        elif s.doing != "scoring":
-            text.append(f"\n{s.doing} …")
-        status.update(text)
-
-    def _progress(self, s: Snapshot) -> Text:
-        """How far it is, and how long it will take."""
-        assert s.plan is not None
-        total = s.n_planned
-        speed = s.n_positions / s.seconds if s.seconds else 0.0
-        left = duration((total - s.n_positions) / speed) if speed else "?"
-        text = Text()
-        if s.paused and s.running:
-            text.append("paused  ", style=f"bold {self.app.theme_variables['warning']}")
-        text.append(f"chunk {s.chunk + 1}/{s.plan.n_chunks}, {s.n_positions:,}/{total:,} positions, ")
-        text.append(f"{speed:,.0f}/s, {left} left")
-        if s.plan.settings.stops_early or s.settings.race:
-            text.append(" at most")
-        return text
-
-    def _standing(self, plan: Plan, numbers: Running | None) -> Text:
-        """The verdict so far, and what it still waits for."""
-        text, early = Text(), plan.settings.stops_early
-        if numbers is not None:
-            colour = COLOURS[numbers.verdict]
-            text.append("\nso far: ")
-            words = so_far_words(numbers, stops_early=early)
-            text.append(words, style=f"bold {self.app.theme_variables[colour]}")
-        if early:
-            text.append("\n" + undecided_words(numbers.looked if numbers else None, LEAST_CHUNKS))
-        return text
+            self.query_one("#setting", Static).update(self._heading())
+        status.update(live_words.progress(s, self.app.theme_variables, status.content_size.width))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Pause and stop while it runs, back when it is over or the help is open."""
+        """What can be done: nothing more with one that is over, no skipping where there is one setting."""
         del parameters
         if action in ("pause", "stop"):
             return not self._over
-        return self._over or self.helping if action == "back" else True
+        if action == "skip":
+            return not self._over and self._measurement.snapshot().several
+        if action == "plot":
+            return not self.has_class("-broad")
+        return True
 
     def _ended(self, s: Snapshot) -> None:
-        self._over = True
+        self._over = self._measurement.watched = True
         self.refresh_bindings()
         if s.state == "failed":
             why = without_flags(s.problem or "it failed")
@@ -207,7 +263,8 @@ class LiveScreen(BaseScreen):
         if s.reports:
             self.mqf.show_ended(self._measurement)
         elif s.state == "stopped":
-            self.notify("Stopped before anything was scored; nothing was saved.")
+            begun = s.doing != "cancelled"
+            self.notify("Stopped before anything was scored; nothing was saved." if begun else "Cancelled.")
             self.dismiss()
 
     @property
@@ -224,6 +281,43 @@ class LiveScreen(BaseScreen):
             control.pause()
 
     def action_stop(self) -> None:
-        """Stop after the current step; what is scored is kept."""
-        self._measurement.control.stop()
+        """Stop after the current step; what is scored is kept. One that waits is taken out of the queue."""
+        self._measurement.stop()
         self.query_one("#status", Static).update("stopping after the current step …")
+
+    def action_skip(self) -> None:
+        """Go on without the setting under the cursor; what it has is kept."""
+        s = self._measurement.snapshot()
+        chosen, name = s.variants[self._row], short_setting(s.variants[self._row].settings)
+        if chosen.out or chosen.problem or not s.plans:
+            self.notify(f"{name} is out already." if s.plans else "Nothing is scored yet.")
+            return
+        self._measurement.control.skip(self._row)
+        self.notify(f"The sweep goes on without {name}; what it has is kept.", markup=False)
+
+    def action_queue(self) -> None:
+        """All measurements since the start; another one can be shown, one that waits cancelled."""
+        from mqf_tui.app.screens.queue import QueueScreen
+
+        self.app.push_screen(QueueScreen(self.mqf.bridge), self._show_other)
+
+    async def _show_other(self, chosen: Measurement | None) -> None:
+        if chosen is None or chosen is self._measurement:
+            return
+        s = chosen.snapshot()
+        if s.running or s.state == "failed":
+            await self.follow(chosen)
+        elif s.sweep is not None:
+            self.mqf.open_sweep(s.sweep, {run.id: run for run in s.saved}, s.problem)
+        elif s.reports:
+            one = next(one for one in s.variants if one.report is not None)
+            self.mqf.show_run(one.saved, one.report, s.problem)
+
+    def action_plot(self) -> None:
+        """The next of the plots that there is no room for beside each other."""
+        self._plot = (
+            self._plot % (len(PLOTS) - 1) + 1
+            if not self.has_class("-narrow")
+            else ((self._plot + 1) % len(PLOTS))
+        )
+        self._arrange()

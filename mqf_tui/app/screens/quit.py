@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -12,8 +12,11 @@ from textual.widgets import Button, Label, Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.library.spooling import resume_words
+from mqf_tui.reports.text import counted
 
 if TYPE_CHECKING:
+    from mqf_tui.app.app import MqfTuiApp
+    from mqf_tui.app.bridge import Bridge
     from mqf_tui.app.measurement import Measurement
     from mqf_tui.app.snapshots import Snapshot
 
@@ -36,11 +39,20 @@ class QuitScreen(ModalScreen[None]):
         """The question and its two answers."""
         with Vertical(id="dialog"):
             yield Label("A measurement is running.", classes="strong")
-            runs = "partial runs" if self._measurement.snapshot().several else "a partial run"
-            yield Static(f"Stop it, keep what is scored as {runs}, and quit?", id="question")
+            yield Static(self._question(), id="question")
             with Horizontal():
                 yield Button("[u]Y[/u]es, stop and quit", id="yes", variant="warning")
                 yield Button("[u]N[/u]o, go on", id="no")
+
+    def _question(self) -> str:
+        runs = "partial runs" if self._measurement.snapshot().several else "a partial run"
+        waiting = sum(one is not self._measurement for one in self._bridge.waiting)
+        lost = f", forget {counted(waiting, 'measurement')} that {'wait' if waiting > 1 else 'waits'}"
+        return f"Stop it, keep what is scored as {runs}{lost if waiting else ''}, and quit?"
+
+    @property
+    def _bridge(self) -> Bridge:
+        return cast("MqfTuiApp", self.app).bridge
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Mouse or Enter on a button."""
@@ -53,7 +65,7 @@ class QuitScreen(ModalScreen[None]):
     def action_stop(self) -> None:
         """Ask the thread to stop; the timer leaves when it has."""
         self._leaving = True
-        self._measurement.control.stop()
+        self._bridge.stop()
         scoring = self._measurement.snapshot().state == "scoring"
         words = "Finishing the current step, then saving …" if scoring else "Stopping …"
         self.query_one("#question", Static).update(words)

@@ -83,7 +83,7 @@ class Histogram(Plot):
         return True
 
     def _draw_limits(self, figure: Any, ends: tuple[float, float], top: float) -> None:
-        """Lines at the most that is still good and still marginal for the mean, with what lies beside them."""
+        """Lines at the most that is still good and still marginal for the mean; words between them."""
         good, marginal = (math.log10(limit) if limit > 0 else -math.inf for limit in self._limits.kl_mean)
         for place in sorted({good, marginal}):
             if ends[0] < place < ends[1]:
