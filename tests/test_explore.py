@@ -246,6 +246,11 @@ def test_every_theme_can_be_read_on_every_level() -> None:
             light = [luminance(Color.from_rich_color(back)) for back in backs if back is not None]
             assert light in (sorted(light), sorted(light, reverse=True)), theme.name
             assert len(set(light)) == 9, theme.name
+            cursor = Color.from_rich_color(heat.style(3, cursor=True).bgcolor)  # type: ignore[arg-type]
+            for back in backs:
+                level = Color.from_rich_color(back)  # type: ignore[arg-type]
+                apart = max(abs(a - b) for a, b in zip(cursor.rgb, level.rgb, strict=True))
+                assert apart >= 24, (theme.name, cursor, level)
 
 
 def test_without_colours_marks_tell() -> None:

@@ -241,12 +241,12 @@ async def test_two_runs_and_lists_on_demand(monkeypatch: pytest.MonkeyPatch) -> 
         await pilot.pause()
         place = int(order[1])
         assert text.cursor == place
-        assert "variant 1, 4-bit g64" in lists(screen)
-        assert "variant 2, 8-bit g64" in lists(screen)
+        assert "1: 4-bit g64" in lists(screen)
+        assert "2: 8-bit g64" in lists(screen)
         await pilot.press("x")
         await pilot.pause()
         assert text.cursor == place
-        assert "variant 1, 8-bit g64" in lists(screen)
+        assert "1: 8-bit g64" in lists(screen)
         await pilot.press("c")
         await settled(pilot)
         await pilot.press("enter")  # none: this run alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from mqf_tui.app.exploring.answer import Answer, Beside
 from mqf_tui.app.exploring.measures import DELTA_P, DIFFERENCE, ENTROPY, KL, Colouring, described, difference
@@ -13,6 +14,7 @@ from mqf_tui.reports.text import inert, kl
 from mqf_tui.reports.token_text import named
 
 NOT_KNOWN = "not known"
+LONGEST_NAME = 24
 FLIPS = ("no flip", "flip", "confident flip")
 
 
@@ -54,11 +56,12 @@ def numbers(answer: Answer, place: int, colouring: Colouring, beside: Beside | N
         moved = float(difference(p.kl[place : place + 1], beside.kl[place : place + 1])[0])
         found = [("KL 1", kl(first)), ("KL 2", number(second)), ("KL 2 − 1", signed(moved))]
         of_second = signed(float(q.delta_p[other])) if q is not None else NOT_KNOWN
-        found.append(("Δp", f"{signed(float(p.delta_p[place]))} and {of_second}"))
+        found.append(("Δp", f"1: {signed(float(p.delta_p[place]))}, 2: {of_second}"))
     found += [("entropy", number(float(p.entropy[place]))), ("margin", share(float(p.margin[place])))]
     nll = f"{float(p.nll_ref[place]):.3f} → {float(p.nll_quant[place]):.3f}"
     if q is not None:
-        nll += f" and {float(q.nll_quant[other]):.3f}"
+        nll = f"{float(p.nll_ref[place]):.3f} → 1: {float(p.nll_quant[place]):.3f}, 2: "
+        nll += f"{float(q.nll_quant[other]):.3f}"
     found += [("NLL", nll), ("top 1", flip_words(answer, place, beside))]
     name = {KL: "KL", DELTA_P: "Δp", ENTROPY: "entropy", DIFFERENCE: "KL 2 − 1"}.get(colouring)
     level = level_words(answer, place, colouring, beside)
@@ -83,15 +86,15 @@ def level_words(answer: Answer, place: int, colouring: Colouring, beside: Beside
 def flip_words(answer: Answer, place: int, beside: Beside | None) -> str:
     """Whether the likeliest token is another one, and which."""
     p = answer.positions
-    before, after = (named(int(column[place]), p.texts) for column in (p.top1_ref, p.top1_quant))
+    before, after = (short_name(int(column[place]), p.texts) for column in (p.top1_ref, p.top1_quant))
     kind = FLIPS[int(answer.flips[place])]
     words = kind if before == after else f"{kind} {before} → {after}"
     if beside is not None and beside.at[place] >= 0:
         at = int(beside.at[place])
         q = beside.answer.positions
-        second = named(int(q.top1_quant[at]), q.texts)
+        second = short_name(int(q.top1_quant[at]), q.texts)
         also = FLIPS[int(beside.answer.flips[at])]
-        words += f" and {also}" + (f" → {second}" if beside.answer.flips[at] else "")
+        words = f"1: {words}, 2: {also}" + (f" → {second}" if beside.answer.flips[at] else "")
     return words
 
 
@@ -109,7 +112,15 @@ def context(answer: Answer, place: int, before: int, after: int) -> tuple[str, s
 
 def own_word(answer: Answer, place: int) -> str:
     """The text's own next token at a position."""
-    return named(int(answer.positions.token[place]), answer.positions.texts)
+    return short_name(int(answer.positions.token[place]), answer.positions.texts)
+
+
+def short_name(token: int, texts: Mapping[int, str]) -> str:
+    """A token by itself, its middle left out where it is very long."""
+    name = named(token, texts)
+    return (
+        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 + 1 :]}"
+    )
 
 
 def one_line(text: str) -> str:

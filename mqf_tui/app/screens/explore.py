@@ -112,10 +112,10 @@ class ExploreScreen(BaseScreen):
             walk = walk.with_rival(read(rival) if rival is not None else None)
         except FidelityError as error:
             problem = str(error)
-        walk.warm()
         for one in (run, rival):
             problem = problem or (read_tops(one) if one is not None else "")
         self.app.call_from_thread(self._loaded, walk, problem)
+        walk.warm()
 
     def _cannot(self, problem: str) -> None:
         """There is nothing to walk in: say why."""
@@ -183,7 +183,8 @@ class ExploreScreen(BaseScreen):
     def _show_details(self) -> None:
         walk = self._walk
         if walk is not None:
-            self.query_one(TokenDetails).show(walk, self.query_one(TokenText).cursor)
+            text = self.query_one(TokenText)
+            self.query_one(TokenDetails).show(walk, text.cursor, text.heat.style(0, cursor=True))
 
     def _themed(self) -> None:
         self.query_one(TokenText).show_theme()

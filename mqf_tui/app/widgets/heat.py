@@ -29,7 +29,13 @@ class Heat:
         self.quiet = _quiet(self.foreground, self.background)
         self._rising = _ramp(self.background, Color.parse(variables["warning"]))
         self._falling = _ramp(self.background, Color.parse(variables["primary"]))
-        self._cursor = Color.parse(variables["accent"])
+        candidates = [Color.parse(variables[name]) for name in ("accent", "success", "error", "foreground")]
+        self._cursor = max(candidates, key=self._apart)
+
+    def _apart(self, colour: Color) -> float:
+        """How far a colour is from all levels: the cursor must not look like one of them."""
+        levels = (*self._rising, *self._falling)
+        return min(sum((a - b) ** 2 for a, b in zip(colour.rgb, level.rgb, strict=True)) for level in levels)
 
     @lru_cache(maxsize=1024)  # noqa: B019 (one Heat lives as long as its theme)
     def style(self, level: int, flip: int = 0, *, inside: bool = True, cursor: bool = False) -> Style:

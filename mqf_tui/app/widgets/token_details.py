@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len, chop_cells
+from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -20,6 +22,7 @@ from mqf_tui.app.exploring.words import context, numbers, own_word, place_words,
 from mqf_tui.app.tops import TopsRequest, TopsSnapshot
 from mqf_tui.app.widgets.top_tokens import TopList, Tops, TopTokens, as_list
 from mqf_tui.fidelity.tops import Likeliest
+from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
@@ -51,8 +54,10 @@ class TokenDetails(VerticalScroll, can_focus=False):
         super().__init__()
         self._walk: Walk | None = None
         self._place = 0
+        self._cursor = Style()
         self._asked: list[_Asked] = []
         self._problems: dict[tuple[str, int], str] = {}
+        self._rows = 0  # of words
 
     def compose(self) -> ComposeResult:
         """Words, then the lists."""
@@ -72,9 +77,9 @@ class TokenDetails(VerticalScroll, can_focus=False):
         """The words take the width that there is."""
         self._draw()
 
-    def show(self, walk: Walk, place: int) -> None:
-        """Tell of this place."""
-        self._walk, self._place = walk, place
+    def show(self, walk: Walk, place: int, cursor: Style) -> None:
+        """Tell of this place; ``cursor``: what the token under it looks like."""
+        self._walk, self._place, self._cursor = walk, place, cursor
         self._draw()
         self.scroll_home(animate=False)
 
@@ -134,19 +139,22 @@ class TokenDetails(VerticalScroll, can_focus=False):
             return
         width = self.scrollable_content_region.width
         if width > 0:
-            self.query_one(Static).update(self._words(walk, width))
-            self.query_one(TopTokens).show(self._tops(walk))
+            lines = self._words(walk, width).wrap(self.app.console, width)
+            self.query_one(Static).update(Text("\n").join(lines), layout=len(lines) != self._rows)
+            self._rows = len(lines)
+            tops = self._tops(walk)
+            said = "\n".join(wrap(inert(tops.said), max(10, width)))
+            self.query_one(TopTokens).show(replace(tops, said=said))
 
     def _words(self, walk: Walk, width: int) -> Text:
         colours = self.app.theme_variables
-        mark = f"bold reverse {colours['accent']}"
         place = place_words(walk.answer, self._place)
         if self.size.height >= ROOMY:
             rows = 3 if self.size.height < 2 * ROOMY else 6
-            found = in_context(walk, self._place, width, rows, mark)
+            found = in_context(walk, self._place, width, rows, self._cursor)
             found.append("\n\n")
         else:  # the text itself stands right above
-            found = Text.assemble((f" {own_word(walk.answer, self._place)} ", mark), "  ")
+            found = Text.assemble((f" {own_word(walk.answer, self._place)} ", self._cursor), "  ")
             place = place.removeprefix("position ")
         found.append(place, style=colours["secondary"])
         found.append("\n")
@@ -166,13 +174,13 @@ class TokenDetails(VerticalScroll, can_focus=False):
         answer, place = walk.answer, self._place
         p = answer.positions
         found = _likeliest(answer, place)
-        lists = list(_lists(answer, place, found, "variant 1" if walk.beside is not None else "variant"))
+        lists = list(_lists(answer, place, found, "1" if walk.beside is not None else "variant"))
         texts = _texts(answer, place)
         said = self._said(answer, place) if found is None else ""
         if walk.beside is not None and (at := int(walk.beside.at[place])) >= 0:
             other = walk.beside.answer
             second = _likeliest(other, at)
-            lists.append(_lists(other, at, second, "variant 2")[1])
+            lists.append(_lists(other, at, second, "2")[1])
             texts = {**_texts(other, at), **texts}
             said = said or (self._said(other, at) if second is None else "")
         return Tops(tuple(lists), texts, int(p.token[place]), said)
@@ -206,7 +214,7 @@ def _lists(
 ) -> tuple[TopList, TopList]:
     """The list of the reference and that of the variant: all that is known."""
     p = answer.positions
-    title = f"{variant}, {run_words(answer.run)}"
+    title = f"{variant}: {run_words(answer.run)}"
     own = [math.exp(-float(nll[place])) for nll in (p.nll_ref, p.nll_quant)]
     if found is None:
         return (
@@ -226,7 +234,7 @@ def waiting_words(now: TopsSnapshot, *, busy: bool) -> str:
     return f"{doing[:1].upper()}{doing[1:]}{share} …"
 
 
-def in_context(walk: Walk, place: int, width: int, rows: int, style: str) -> Text:
+def in_context(walk: Walk, place: int, width: int, rows: int, style: Style) -> Text:
     """The token with what stands before it, and after it as far as there is room."""
     left, own, right = context(walk.answer, place, TOKENS_BEFORE, TOKENS_AFTER)
     own = f" {own} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len, set_cell_size
@@ -55,8 +55,10 @@ class TopTokens(Widget):
     def show(self, tops: Tops | None) -> None:
         """Draw these."""
         if tops != self._shown:
+            # Laying out anew is most of what a key costs; most lists are as long as the ones before.
+            longer = tops is None or self._shown is None or rows(tops) != rows(self._shown)
             self._shown = tops
-            self.refresh(layout=True)
+            self.refresh(layout=longer)
 
     def render(self) -> Text:
         """The lists."""
@@ -67,18 +69,24 @@ class TopTokens(Widget):
         return drawn(self._shown, self.content_size.width or self.size.width, colours, unicode=unicode)
 
 
+def rows(tops: Tops) -> int:
+    """How many rows they take: the titles, the ranks, one for the text's own token where it is not among the
+    likeliest, and the sentence."""
+    ranks = max(len(side.ids) for side in tops.lists)
+    below = any(tops.own not in side.ids for side in tops.lists)
+    return 1 + ranks + below + (tops.said.count("\n") + 1 if tops.said else 0)
+
+
 def drawn(tops: Tops, width: int, colours: Mapping[str, str], *, unicode: bool) -> Text:
     """The lists side by side in ``width`` columns: as many as there are, the first being the reference."""
     n = len(tops.lists)
     room = (width - GAP * (n - 1)) // n
-    # The text's own token stands below where it is not among the likeliest.
-    most = max(len(side.ids) for side in tops.lists)
-    rows = most + any(tops.own not in side.ids for side in tops.lists)
+    ranks = rows(replace(tops, said="")) - 1
     found = Text(no_wrap=True, end="")
     for number, side in enumerate(tops.lists):
         found.append(_fit(side.title, room, unicode), style=f"bold {colours['secondary']}")
         found.append(" " * GAP if number < n - 1 else "")
-    for rank in range(rows):
+    for rank in range(ranks):
         found.append("\n")
         for number in range(n):
             found.append_text(_cell(tops, number, rank, room, colours, unicode))
@@ -110,7 +118,7 @@ def _cell(tops: Tops, number: int, rank: int, room: int, colours: Mapping[str, s
     found.append(_probability(probability).rjust(NUMBER), style=style)
     if bar_room and probability == probability:
         found.append(" " + bar(probability, bar_room, unicode), style=style)
-    found.append(" " * max(0, room - found.cell_len))
+    found.truncate(room, pad=True)
     return found
 
 
