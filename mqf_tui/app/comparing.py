@@ -25,8 +25,7 @@ class Compared:
     """Runs and what is known of their differences; ``pairs``, ``details`` and ``refused`` by the run's place.
 
     ``baseline``: the place of the run that the others are compared with. ``refused``: why a run cannot be
-    compared with it. ``accuracy``: how often the text's own token is top-1, where that is known. ``pending``:
-    some differences are still being worked out.
+    compared with it. ``pending``: some differences are still being worked out.
     """
 
     reports: tuple[Report, ...]
@@ -37,7 +36,6 @@ class Compared:
         default_factory=dict[int, Mapping[str, Difference]]
     )
     refused: Mapping[int, str] = field(default_factory=dict[int, str])
-    accuracy: Mapping[int, float] = field(default_factory=dict[int, float])
     problems: tuple[str, ...] = ()
     pending: bool = False
 
@@ -112,11 +110,7 @@ def _verdict(compared: Compared, place: int) -> Cell:
 
 
 def _cell(compared: Compared, figure: _Figure, place: int) -> Cell:
-    own = figure.own(compared.reports[place])
-    if own is None and figure.name == "accuracy":
-        own = compared.accuracy.get(place)
-    value = figure.say(own) if own is not None and known(own) else UNKNOWN
-    pair = compared.pairs.get(place)
+    value, pair = _value(compared, figure, place), compared.pairs.get(place)
     if place == compared.baseline:
         return Cell(value)
     if pair is None or pair.same_run:
@@ -127,6 +121,18 @@ def _cell(compared: Compared, figure: _Figure, place: int) -> Cell:
     if d is None:
         return _untested(compared, figure, place, value)
     return tested(d, value, figure.move, figure.harm, figure.words)
+
+
+def _value(compared: Compared, figure: _Figure, place: int) -> str:
+    """A run's own figure; where its report has none, what it is over the shared positions."""
+    own = figure.own(compared.reports[place])
+    if own is not None and known(own):
+        return figure.say(own)
+    for other, pair in compared.pairs.items():
+        d = figure.found(pair, compared.details.get(other, {})) if figure.fits(pair) else None
+        if d is not None and place in (compared.baseline, other):
+            return figure.say(d.first if place == compared.baseline else d.second)
+    return UNKNOWN
 
 
 def tested(

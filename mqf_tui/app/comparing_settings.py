@@ -15,8 +15,9 @@ def setting_rows(reports: Sequence[Report], *, everything: bool = False) -> list
     What one run does not know is not taken for a difference.
     """
     rows: list[Row] = []
+    alike = _alike(reports)
     for name, words in _settings(reports):
-        differs = len({word for word in words if word}) > 1
+        differs = len({word for word in words if word}) > 1 and name not in alike
         if differs or (everything and any(words)):
             rows.append(Row(name, tuple(Cell(inert(word) or UNKNOWN) for word in words), differs))
     return rows
@@ -59,11 +60,14 @@ def _settings(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def _alike(reports: Sequence[Report]) -> set[str]:
+    """What is the same in all, whatever it is called."""
+    hashes = {"model": {r.model_hash for r in reports}, "corpus": {r.corpus.content_hash for r in reports}}
+    return {name for name, found in hashes.items() if len(found) == 1 and "" not in found}
+
+
 def _told_apart(names: Sequence[str], hashes: Sequence[str]) -> list[str]:
-    """The names; with their hashes where one name stands for different things, and alike where two names
-    stand for one thing."""
-    if len(set(hashes)) == 1 and hashes[0]:
-        return [names[0] for _ in names]
+    """The names; with their hashes where one name stands for different things."""
     clash = any(
         a == b and x and y and x != y
         for a, x in zip(names, hashes, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mqf_tui.app.comparing import Compared
 from mqf_tui.fidelity.comparison import compare, shared
-from mqf_tui.fidelity.comparison_details import Gap, accuracy, details, widest_gap
+from mqf_tui.fidelity.comparison_details import Gap, details, widest_gap
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.pairing import Subject, UnpairedError, check_reference
 from mqf_tui.fidelity.positions import Positions
@@ -59,7 +59,6 @@ def compared(reading: Reading, baseline: int) -> Iterator[Compared]:
         start,
         comparison=found,
         pairs=dict(zip(others, found.pairs, strict=True)),
-        accuracy={place: accuracy(p) for place, p in read.items()},
         problems=tuple(reading.problems.values()),
     )
     yield known

@@ -64,11 +64,6 @@ def widest_gap(a: Positions, b: Positions) -> Gap | None:
     return Gap(int(places.first[at]), int(places.second[at]), float(gaps[at]))
 
 
-def accuracy(positions: Positions) -> float:
-    """How often the text's own token is the variant's top-1."""
-    return float(np.mean(positions.top1_quant == positions.token))
-
-
 def _percentiles(
     first: NDArray[np.float32], second: NDArray[np.float32], clusters: Clusters
 ) -> Iterator[tuple[str, Difference]]:

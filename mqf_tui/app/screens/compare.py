@@ -88,7 +88,6 @@ class CompareScreen(BaseScreen):
         self._everything = False
         self._view = VIEWS[0]
         self._picture = VIEWS[1]
-        self._width = 0  # that the table was laid out for
         self._points: tuple[SavedRun, ...] = ()
 
     @property
@@ -132,8 +131,6 @@ class CompareScreen(BaseScreen):
         """Arrange the views for the new size."""
         super().on_resize()
         self._arrange()
-        if self._width != self.size.width:
-            self._fill()
 
     def _arrange(self) -> None:
         """Show the views that have room."""
@@ -219,7 +216,6 @@ class CompareScreen(BaseScreen):
 
     def _fill(self) -> None:
         """Everything that stands on the baseline, the order or the width."""
-        self._width = self.size.width
         table = self.query_one(CompareTable)
         reports = [run.report for run in self._runs]
         rows = [*setting_rows(reports, everything=self._everything), *figure_rows(self._compared)]
@@ -249,6 +245,10 @@ class CompareScreen(BaseScreen):
     @on(CompareTable.CellHighlighted)
     def _moved(self, event: CompareTable.CellHighlighted) -> None:
         self._at = min(event.coordinate.column, len(self._order) - 1)
+        self._say()
+
+    @on(CompareTable.LaidOut)
+    def _laid_out(self) -> None:
         self._say()
 
     @on(CompareTable.CellSelected)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.style import Style
 from rich.text import Text
 from textual.coordinate import Coordinate
+from textual.message import Message
 from textual.widgets import DataTable
 
 from mqf_tui.app.capabilities import mark
@@ -32,12 +33,21 @@ class CompareTable(DataTable[Text]):
     def __init__(self, **options: Any) -> None:
         super().__init__(zebra_stripes=True, header_height=2, cursor_type="cell", cell_padding=1, **options)
         self._rows: tuple[Lines, ...] = ()
+        self._shown: tuple[Compared, Sequence[Row], tuple[int, ...], int] | None = None
+        self._width = 0  # that it was laid out for
+
+    class LaidOut(Message):
+        """It was filled anew, so that the row under the cursor may be another."""
 
     def show(self, compared: Compared, rows: Sequence[Row], order: Sequence[int], at: int) -> None:
         """Fill it anew; ``order``: the places of the runs from left to right, ``at``: the current column."""
+        self._shown = compared, rows, tuple(order), at
+        self._width = self.size.width
+        if not self._width:
+            return  # not laid out yet, or hidden
         unicode = unicode_of(self)
         rows = [_marked(row, compared, unicode) if row.name == "verdict" else row for row in rows]
-        found = laid_out(rows, order, self._room(), unicode=unicode)
+        found = laid_out(rows, order, self._width - SCROLLBAR, unicode=unicode)
         kept = self.row_at(self.cursor_row)
         top = self.scroll_y
         self._rows = found.rows
@@ -57,6 +67,14 @@ class CompareTable(DataTable[Text]):
             at_row = names.index(wanted) if wanted in names else 0
             self.move_cursor(row=at_row, column=at, animate=False)
         self.scroll_to(y=top, animate=False, force=True)
+        self.post_message(self.LaidOut())
+
+    def on_resize(self) -> None:
+        """Lay it out for the new width."""
+        if self._shown is not None and self.size.width != self._width:
+            compared, rows, order, _ = self._shown
+            at = min(self.cursor_column, len(order) - 1) if self._rows else self._shown[-1]
+            self.show(compared, rows, order, at)
 
     def row_at(self, number: int) -> Row | None:
         """The row of that number from the top, from 0."""
@@ -65,10 +83,8 @@ class CompareTable(DataTable[Text]):
     def choose(self, column: int) -> None:
         """Put the cursor into that column, from 0."""
         self.cursor_coordinate = Coordinate(self.cursor_row, column)
-
-    def _room(self) -> int:
-        width = self.size.width or self.screen.size.width
-        return width - SCROLLBAR
+        if self._shown is not None:
+            self._shown = (*self._shown[:3], column)
 
     def _head(self, compared: Compared, place: int, found: Layout) -> Text:
         report = compared.reports[place]

@@ -139,7 +139,8 @@ class OverlaidSpreads(Overlay):
             shares = by_place[place].shares[bins] * 100 / top[-1]
             for x, share in enumerate(shares.tolist(), LEFT + 1):
                 y = _row(share, bottom)
-                if share > 0:
+                # Where two runs lie on each other, their numbers take turns.
+                if share > 0 and not (canvas.at(x, y).isdigit() and x % 2):
                     canvas.put(x, y, str(place + 1), look)
                 for below in range(y + 1, bottom) if place == self._current and share > 0 else ():
                     if canvas.free(x, below, 1):
@@ -152,6 +153,11 @@ class OverlaidSpreads(Overlay):
         if self._missing:
             canvas.write(LEFT + 2, 0, self._missing[: columns - 2], style)
         return canvas.text()
+
+
+def _beside(canvas: Canvas, x: int, y: int) -> int:
+    """The column, or where another run's number is there already, one beside it."""
+    return next((x + by for by in (0, 1, -1, 2) if not canvas.at(x + by, y).isdigit()), x)
 
 
 def _row(share: float, bottom: int) -> int:
@@ -184,13 +190,13 @@ class OverlaidCurves(Overlay):
             words = tick_word(tick)
             canvas.write(LEFT - 1 - len(words), bottom - 1 - y.at(tick), words, style)
         by_place = {curve.place: curve for curve in self._curves}
-        for place in self.in_order(list(by_place)):
+        for place in reversed(self.in_order(list(by_place))):
             look = self.style_of(place)
             at = [(LEFT + 1 + x.at(p.x), bottom - 1 - y.at(p.kl)) for p in by_place[place].points]
             if place == self._current:
                 self._bars(canvas, by_place[place].points, [column for column, _ in at], y, bottom)
             for column, row in at:
-                canvas.put(column, row, str(place + 1), look)
+                canvas.put(_beside(canvas, column, row), row, str(place + 1), look)
         for place in reversed(self.in_order(list(by_place))):
             at = [(LEFT + 1 + x.at(p.x), bottom - 1 - y.at(p.kl)) for p in by_place[place].points]
             for start, end in pairwise(at):
