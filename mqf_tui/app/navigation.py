@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mqf_tui.library.runs import SavedRun
     from mqf_tui.reports.schema import Report
     from mqf_tui.reports.sweep_schema import SweepReport
+    from mqf_tui.reports.tuning_schema import Tuning
 
 
 class Navigation(CopyingApp):
@@ -48,10 +49,21 @@ class Navigation(CopyingApp):
     def open_sweep(
         self, report: SweepReport, runs: Mapping[str, SavedRun], problem: str | None = None
     ) -> None:
-        """Open the report of several settings; ``runs`` by id."""
+        """Open the report of several settings, or of layers alone; ``runs`` by id."""
+        if report.sensitivity is not None:
+            from mqf_tui.app.screens.sensitivity import SensitivityScreen
+
+            self.push_screen(SensitivityScreen(report))
+            return
         from mqf_tui.app.screens.sweep import SweepScreen
 
         self.push_screen(SweepScreen(report, runs, problem))
+
+    def open_tuning(self, tuning: Tuning) -> None:
+        """Open a recipe that was found."""
+        from mqf_tui.app.screens.tuning import TuningScreen
+
+        self.push_screen(TuningScreen(tuning))
 
     def show_ended(self, measurement: Measurement) -> None:
         """Put the result of an ended measurement in place of its live screen."""
@@ -102,6 +114,12 @@ class Navigation(CopyingApp):
         if isinstance(self.screen, RunsScreen):
             self.screen.find(filter, marked)
 
+    def action_tunings(self) -> None:
+        """Go to the saved sweeps, sensitivities and tunings."""
+        from mqf_tui.app.screens.studies import StudiesScreen
+
+        self._go(StudiesScreen, StudiesScreen)
+
     def action_live(self) -> None:
         """Go to the measurement that runs."""
         from mqf_tui.app.screens.live import LiveScreen
@@ -111,6 +129,8 @@ class Navigation(CopyingApp):
             self.notify("Nothing is being measured.")
         else:
             self._go(LiveScreen, lambda: LiveScreen(current))
+            if isinstance(self.screen, LiveScreen):
+                self.call_later(self.screen.follow, current)  # one that was open may show another
 
     def action_back_to(self, number: int) -> None:
         """Go to a screen of the way here: 0 is the first one."""

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from mqf_tui.app.actions import bindings
-from mqf_tui.app.capabilities import Capabilities
+from mqf_tui.app.capabilities import Capabilities, mark
 from mqf_tui.app.widgets.canvas import Canvas
 from mqf_tui.app.widgets.heat import Heat
 from mqf_tui.app.widgets.signs import unicode_of
@@ -99,6 +99,12 @@ class HeatGrid(Widget, can_focus=True):
         """Row and column under the cursor; None where there is no cell."""
         return self._cursor
 
+    def go_to(self, row: int, column: int) -> None:
+        """Bring the cursor to a cell; a place that has none is left out."""
+        if (row, column) in self._cells and (row, column) != self._cursor:
+            self._cursor = (row, column)
+            self.refresh()
+
     def action_move(self, down: int, right: int) -> None:
         """To the next cell that way, over places that have none."""
         if self._cursor is None:
@@ -178,17 +184,25 @@ class HeatGrid(Widget, can_focus=True):
             return
         # Levels above 8 and below 0 would be outside the colours.
         level = min(8, max(0, cell.level))
-        style = heat.style(level, cursor=place == self._cursor and self.has_focus)
+        here = place == self._cursor and self.has_focus
+        style = shading = heat.style(level, cursor=here)
         unicode = unicode_of(self)
         shade = SHADES[not unicode][level] if self._colourless else " "
+        if self._colourless:
+            shading = Style(color=self.app.theme_variables["foreground"], reverse=here)
         opens, closes = BRACKETS[not unicode]
         for k in range(self._cell_height):
             words = cell.lines[k] if k < len(cell.lines) else ""
             if cell.framed and k == 0 and len(words) + 2 <= at.width:
                 words = f"{opens}{words}{closes}"
             words = words if len(words) <= at.width else ""
+            if place == self._cursor and k == 0:
+                # The cursor's colour may be one of the heat's: a sign tells it in any case.
+                sign = mark("running" if words else "marked", unicode)
+                words = f"{sign}{words}" if len(words) < at.width else words
             fill = words.center(at.width) if words else shade * at.width
-            canvas.write(at.x, at.y + k, fill, style + Style(bold=True) if cell.framed else style)
+            used = style if words else shading
+            canvas.write(at.x, at.y + k, fill, used + Style(bold=True) if cell.framed else used)
 
     def _places(self, width: int | None = None) -> Iterator[tuple[tuple[int, int], _Place]]:
         """Every place of the table, and where it is drawn."""
