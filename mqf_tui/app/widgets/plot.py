@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import plotext
 from rich.text import Text
 from textual.color import Color
 from textual.widget import Widget
 
+from mqf_tui.app.filters import plain
+
+if TYPE_CHECKING:
+    from mqf_tui.app.looks import Looks
+
 Rgb = tuple[int, int, int]
 # plotext paints a background of its own behind everything; the theme's shall be seen.
 _BACKGROUND = re.compile(r"\x1b\[48;[\d;]*m")
+# plotext's names of finer signs, which need more than ASCII.
+PLAIN = {"braille": "*", "hd": "*", "fhd": "*"}
 
 
 class Plot(Widget):
@@ -44,12 +51,19 @@ class Plot(Widget):
             figure.ruler(name).pixel(axis)
         if not self.plot(figure):
             return Text("waiting for the first numbers", style="dim")
-        return Text.from_ansi(_BACKGROUND.sub("", str(figure.build().string())), no_wrap=True, end="")
+        drawn = _BACKGROUND.sub("", str(figure.build().string()))
+        return Text.from_ansi(drawn if self._unicode else plain(drawn), no_wrap=True, end="")
 
     def colour(self, name: str) -> Rgb:
         """A colour of the current theme."""
         return Color.parse(self.app.theme_variables[name]).rgb
 
     def marker(self, symbol: str, name: str) -> Any:
-        """A plotext marker in a colour of the theme."""
+        """A plotext marker in a colour of the theme; a plain one where the terminal has no others."""
+        if not self._unicode:
+            symbol = PLAIN.get(symbol, symbol if symbol.isascii() else "#")
         return plotext.marker(symbol, plotext.pixel(self.colour(name), "default"))
+
+    @property
+    def _unicode(self) -> bool:
+        return cast("Looks", self.app).capabilities.unicode
