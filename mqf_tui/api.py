@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
-from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
 from mqf_tui.reports.schema import Report
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def measure_kv_fidelity(
     precision: float | None = None,
     max_kl: float | None = None,
     max_flips: float | None = None,
+    keep_top: int = KEEP_TOP,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Measure what a quantized KV cache costs ``model`` on ``corpus``.
@@ -137,7 +138,8 @@ def measure_kv_fidelity(
     as mean KL is known to within that share of itself, both together when both are reached.
     ``max_kl`` (nats) and ``max_flips`` (a share) are the most that is still good; the other thresholds are
     those of the user's settings file, or else the default. ``on_event`` is called with every event of the
-    measurement (see ``mqf_tui.fidelity.events``). Nothing is saved.
+    measurement (see ``mqf_tui.fidelity.events``); the last has the likeliest ``keep_top`` tokens of both runs
+    at the worst positions and confident flips, as ``tops``. Nothing is saved.
 
     Raises FidelityError (or a subclass) with a message that says what would work.
     """
@@ -158,6 +160,7 @@ def measure_kv_fidelity(
         precision=_real(precision),
         max_kl=_real(max_kl),
         max_flips=_real(max_flips),
+        keep_top=_whole(keep_top),
     )
     for event in events(one_variant(base, kv, k_bits, v_bits)):
         if on_event is not None:
@@ -194,6 +197,7 @@ def measure_kv_sweep(
     precision: float | None = None,
     max_kl: float | None = None,
     max_flips: float | None = None,
+    keep_top: int = KEEP_TOP,
     max_kv_bytes_per_token: float | None = None,
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
@@ -231,6 +235,7 @@ def measure_kv_sweep(
         precision=_real(precision),
         max_kl=_real(max_kl),
         max_flips=_real(max_flips),
+        keep_top=_whole(keep_top),
     )
     bits, groups, k_bits, v_bits = map(_several, (kv_bits, kv_group_size, k_bits, v_bits))
     formats = (kv,) if isinstance(kv, str) else tuple(kv)

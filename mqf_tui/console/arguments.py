@@ -10,6 +10,7 @@ from mqf_tui.console.output import SWEEP_FORMATS
 from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.settings import KEEP_TOP
 from mqf_tui.scale.options import NAMES as RANKS
 from mqf_tui.scale.options import add_scale
 
@@ -173,6 +174,14 @@ def _add_measuring(
     out = command.add_argument_group("output")
     out.add_argument("--format", choices=formats, help=f"of the report (default: {BY_ENDING})")
     out.add_argument("--output", metavar="FILE", help="write the report there instead of printing it")
+    out.add_argument(
+        "--keep-top",
+        type=int,
+        default=KEEP_TOP,
+        metavar="K",
+        help="of the worst 200 positions and the confident flips, keep the K likeliest tokens with the run "
+        f"(default: {KEEP_TOP}; 0: none)",
+    )
     out.add_argument("--no-save", action="store_true", help="do not keep the run")
 
 

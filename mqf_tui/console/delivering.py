@@ -25,6 +25,7 @@ from mqf_tui.reports.text import counted, size
 if TYPE_CHECKING:
     from mqf_tui.fidelity.choosing import Limits
     from mqf_tui.fidelity.planning import MemoryPlan
+    from mqf_tui.fidelity.tops import Tops
     from mqf_tui.library.spool import Spool
     from mqf_tui.reports.schema import Report
     from mqf_tui.reports.sweep_schema import SweepReport
@@ -87,33 +88,31 @@ class Delivery:
                 self._memory = memory_words(memory)
             case Started(plans=plans):
                 self.plans = plans
-            case Finished(report=report, positions=positions):
-                self._save(report, positions)
-            case Stopped(report=report, positions=positions):
+            case Finished(report=report, positions=positions, tops=tops):
+                self._save(report, positions, tops)
+            case Stopped(report=report, positions=positions, tops=tops):
                 if report is not None:
-                    self._save(report, positions)
-            case Failed(error=error, report=report, positions=positions, variant=i):
-                self._failed(error, report, positions, i)
+                    self._save(report, positions, tops)
+            case Failed():
+                self._failed(event)
             case Swept():
                 self.ended = event
             case _:
                 pass
 
-    def _failed(
-        self, error: FidelityError, report: Report | None, positions: Positions | None, variant: int
-    ) -> None:
-        if report is not None and positions is not None:
-            self._save(report, positions)
+    def _failed(self, event: Failed) -> None:
+        if event.report is not None and event.positions is not None:
+            self._save(event.report, event.positions, event.tops)
         elif self.plans:
-            self.failures.append((self.settings.variants[variant].word, error))
+            self.failures.append((self.settings.variants[event.variant].word, event.error))
 
-    def _save(self, report: Report, positions: Positions) -> None:
+    def _save(self, report: Report, positions: Positions, tops: Tops | None) -> None:
         run_id = ""
         if self.spool is not None:
             from mqf_tui.library.runs import save_run
 
             try:
-                run_id = save_run(report, positions).id
+                run_id = save_run(report, positions, tops=tops).id
                 kernel = f" {report.kernel}" if self._twice else ""
                 self.saved.append(f"{report.short_setting}{kernel}: {run_id}")
             except SaveError as error:

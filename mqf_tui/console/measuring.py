@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from mqf_tui.fidelity.positions import Positions
+    from mqf_tui.fidelity.tops import Tops
     from mqf_tui.reports.schema import Report
 
 
@@ -48,6 +49,7 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
         precision=options.precision,
         max_kl=options.max_kl,
         max_flips=options.max_flips,
+        keep_top=options.keep_top,
     )
     if not hasattr(options, "kv_bits"):
         return base
@@ -84,14 +86,14 @@ def run(options: argparse.Namespace) -> int:
             progress.show(event)
             last = event
     match last:
-        case Finished(report=report, positions=positions):
-            _deliver(report, positions, options)
+        case Finished(report=report, positions=positions, tops=tops):
+            _deliver(report, positions, tops, options)
             if words := stopping_words(report):
                 sys.stderr.write(f"{words}\n")
             return judged(report, options.fail_on)
-        case Stopped(report=report, positions=positions):
+        case Stopped(report=report, positions=positions, tops=tops):
             if report is not None:
-                _deliver(report, positions, options)
+                _deliver(report, positions, tops, options)
             sys.stderr.write(
                 "mqf-tui: interrupted; "
                 + (
@@ -101,22 +103,22 @@ def run(options: argparse.Namespace) -> int:
                 )
             )
             return INTERRUPTED
-        case Failed(error=error, report=report, positions=positions):
+        case Failed(error=error, report=report, positions=positions, tops=tops):
             # Why it failed matters more than a partial run that cannot be kept either.
             with suppress(SaveError):
                 if report is not None and positions is not None and not options.no_save:
-                    _save(report, positions)
+                    _save(report, positions, tops)
             raise error
     raise FidelityError("the measurement ended without a result; run it again.")
 
 
-def _deliver(report: Report, positions: Positions, options: argparse.Namespace) -> None:
+def _deliver(report: Report, positions: Positions, tops: Tops | None, options: argparse.Namespace) -> None:
     from mqf_tui.reports.formats import render
 
     # First the run: a report that cannot be printed can be shown again from it.
     try:
         if not options.no_save:
-            _save(report, positions)
+            _save(report, positions, tops)
     finally:
         text = render(options.format, report, positions)
         if options.output is not None:
@@ -127,10 +129,10 @@ def _deliver(report: Report, positions: Positions, options: argparse.Namespace) 
                 say(text)
 
 
-def _save(report: Report, positions: Positions) -> None:
+def _save(report: Report, positions: Positions, tops: Tops | None) -> None:
     from mqf_tui.library.runs import save_run
 
-    run = save_run(report, positions)
+    run = save_run(report, positions, tops=tops)
     sys.stderr.write(f"saved as run {run.id} (mqf-tui runs show {run.id})\n")
 
 

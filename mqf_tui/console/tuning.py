@@ -24,6 +24,7 @@ from mqf_tui.scale.options import fleet_from
 if TYPE_CHECKING:
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.fidelity.sensitivity import Sensed
+    from mqf_tui.fidelity.tops import Tops
     from mqf_tui.fidelity.tuning import Tuned, TuneSettings
     from mqf_tui.reports.schema import Report
     from mqf_tui.reports.sweep_schema import SweepReport
@@ -177,7 +178,7 @@ class Kept:
                         self._told(progress, _save_sensed(one, self.options))
                 case Stopped(report=report, positions=positions) | Failed(report=report, positions=positions):
                     if report is not None and positions is not None:
-                        self._told(progress, _save_run(report, positions))
+                        self._told(progress, _save_run(report, positions, event.tops))
                 case _:
                     pass
         except SaveError as error:
@@ -204,10 +205,10 @@ def _saved_words(report: SweepReport) -> str:
     return f"saved as sweep {report.sweep_id} (mqf-tui sweeps show {report.sweep_id})"
 
 
-def _save_run(report: Report, positions: Positions) -> str:
+def _save_run(report: Report, positions: Positions, tops: Tops | None) -> str:
     from mqf_tui.library.runs import save_run
 
-    run = save_run(report, positions)
+    run = save_run(report, positions, tops=tops)
     return f"saved as run {run.id} (mqf-tui runs show {run.id})"
 
 
@@ -240,7 +241,7 @@ def _deliver_sensed(sensed: Sensed, options: argparse.Namespace) -> None:
 
 
 def _deliver_tuned(tuned: Tuned, options: argparse.Namespace) -> None:
-    from mqf_tui.library.tunings import save_recipe
+    from mqf_tui.library.tunings import save_recipe, save_tuning
     from mqf_tui.reports.tuning_report import render_tuning
 
     try:
@@ -248,7 +249,8 @@ def _deliver_tuned(tuned: Tuned, options: argparse.Namespace) -> None:
             write_file(Path(options.save_recipe), tuned.tuning.toml)
             sys.stderr.write(f"recipe written to {options.save_recipe}\n")
         if not options.no_save:
-            sys.stderr.write(f"{_save_run(tuned.report, tuned.positions)}\n")
+            sys.stderr.write(f"{_save_run(tuned.report, tuned.positions, tuned.tops)}\n")
+            save_tuning(tuned.tuning)
             if options.save_recipe is None:
                 path = save_recipe(tuned.tuning)
                 sys.stderr.write(f"recipe saved as {path} (mqf-tui kv MODEL --recipe {path})\n")

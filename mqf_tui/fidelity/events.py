@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.settings import KVSettings
     from mqf_tui.fidelity.timing import TimeEstimate
+    from mqf_tui.fidelity.tops import Tops
     from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Report, Stopping
 
 
@@ -133,11 +134,13 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Finished:
-    """The whole plan was scored, or as much of it as was needed."""
+    """The whole plan was scored, or as much of it as was needed. ``tops``: the likeliest tokens, where any
+    are kept."""
 
     report: Report
     positions: Positions
     variant: int = 0
+    tops: Tops | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class Stopped:
     report: Report | None
     positions: Positions
     variant: int = 0
+    tops: Tops | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class Failed:
     report: Report | None = None
     positions: Positions | None = None
     variant: int = 0
+    tops: Tops | None = None
 
 
 @dataclass(frozen=True)

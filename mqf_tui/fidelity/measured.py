@@ -17,6 +17,7 @@ from mqf_tui.fidelity.positions import Positions
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.stopping import Sureness
+    from mqf_tui.fidelity.tops import Keeper, Tops
     from mqf_tui.fidelity.vocabulary import Vocabulary
     from mqf_tui.reports.schema import Report, Stopping
 
@@ -32,6 +33,7 @@ class Measured:
     facts: ModelFacts
     vocabulary: Vocabulary
     sureness: Sureness | None = None
+    keeper: Keeper | None = None
     pieces: list[Positions] = field(default_factory=list[Positions])
     n_positions: int = 0
     n_known: int = 0
@@ -74,6 +76,10 @@ class Measured:
         """All positions scored so far, with the texts of their tokens."""
         return self.spelled(Positions.concatenate(self.pieces))
 
+    def tops(self, positions: Positions) -> Tops | None:
+        """The likeliest tokens that were kept of all ``positions``."""
+        return None if self.keeper is None else self.keeper.tops(positions, self.vocabulary)
+
     def report(
         self, positions: Positions, load: Load, *, partial: bool = False, reason: str | None = None
     ) -> Report | None:
@@ -115,8 +121,8 @@ def ended(index: int, one: Measured, load: Load, *, stopped: bool) -> Finished |
     positions = one.positions()
     report = one.report(positions, load, partial=stopped)
     if report is None or stopped:
-        return Stopped(report, positions, index)
-    return Finished(report, positions, index)
+        return Stopped(report, positions, index, one.tops(positions))
+    return Finished(report, positions, index, one.tops(positions))
 
 
 def broken_off(measured: Sequence[Measured], load: Load, error: FidelityError) -> Iterator[Failed]:
@@ -125,7 +131,8 @@ def broken_off(measured: Sequence[Measured], load: Load, error: FidelityError) -
     for i, one in enumerate(measured):
         if one.pieces and not isinstance(error, ZeroDriftError):
             positions = one.positions()
-            yield Failed(error, one.report(positions, load, partial=True, reason=str(error)), positions, i)
+            report = one.report(positions, load, partial=True, reason=str(error))
+            yield Failed(error, report, positions, i, one.tops(positions))
             told = True
     if not told:
         yield Failed(error)

@@ -63,6 +63,11 @@ class ReferenceStep:
     def __init__(self, logits: mx.array, targets: mx.array) -> None:
         self._r, self._targets = logits.astype(mx.float32), targets
 
+    @property
+    def logits(self) -> mx.array:
+        """The logits (T, V) in float32."""
+        return self._r
+
     @functools.cached_property
     def _blocks(self) -> list[_Reference]:
         return list(self._reference(ruled_out=False))

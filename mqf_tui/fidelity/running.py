@@ -28,6 +28,7 @@ from mqf_tui.fidelity.load import Load
 from mqf_tui.fidelity.measured import Measured, are_whole, broken_off, ended, is_known, round_ends
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
+from mqf_tui.fidelity.tops import Keeper
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
@@ -204,7 +205,9 @@ class RunningSweep:
     def _planned_as(self, plans: Sequence[Plan], chunks: Chunks) -> None:
         """Nothing is scored yet of these variants."""
         for plan in plans:
-            self.measured.append(Measured(plan, self.facts, chunks.vocabulary, self._sureness(plan.settings)))
+            one = Measured(plan, self.facts, chunks.vocabulary, self._sureness(plan.settings))
+            one.keeper = Keeper(plan.settings.keep_top) if plan.settings.keep_top else None
+            self.measured.append(one)
         if self.settings.race and len(plans) > 1:
             from mqf_tui.fidelity.racing import Race
 
@@ -293,6 +296,7 @@ class RunningSweep:
                 keep=self._kept_until(index),
                 watch=self._watchdog.check if self._watchdog else None,
                 numbers=group,
+                keepers=[self.measured[i].keeper for i in group],
             )
             yield from self._group(scorer, group, index)
             if self.control.stopped:

@@ -17,6 +17,7 @@ from mqf_tui.fidelity.caches import Cache, converted, eval_cache, reference_cach
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.emulated import copied
 from mqf_tui.fidelity.errors import NotANumberError
+from mqf_tui.fidelity.likeliest import likeliest
 from mqf_tui.fidelity.metrics import ReferenceStep, StepMetrics
 from mqf_tui.fidelity.positions import DTYPES, Positions
 from mqf_tui.fidelity.prefixes import Prefix
@@ -24,6 +25,7 @@ from mqf_tui.fidelity.quantizers import Kernel
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.replaying import Replay
 from mqf_tui.fidelity.settings import STEP
+from mqf_tui.fidelity.tops import Keeper
 from mqf_tui.fidelity.vocabulary import UNKNOWN_CLASS
 
 
@@ -82,7 +84,8 @@ class ChunkScorer:
     ``replay``: repeats the reference's layers before a variant's first quantized one instead of computing
     them again. ``prefix``: what another chunk that begins alike has left, to go on from; ``keep``: the
     position at which to leave the like behind, in ``left`` (0: nowhere). ``watch`` is called before every
-    pass, scored or not, and may raise. ``seconds``: time spent on each variant, and ``reference_seconds``
+    pass, scored or not, and may raise. ``keepers``: what takes each variant's likeliest tokens in, None where
+    nobody wants them. ``seconds``: time spent on each variant, and ``reference_seconds``
     that on the reference.
     """
 
@@ -101,6 +104,7 @@ class ChunkScorer:
         keep: int = 0,
         watch: Callable[[], None] | None = None,
         numbers: Sequence[int] | None = None,
+        keepers: Sequence[Keeper | None] | None = None,
     ) -> None:
         self.model, self.text, self.variants, self.control = model, text, variants, control
         self.quantize_start, self.first_scored = quantize_start, max(first_scored, quantize_start)
@@ -108,6 +112,7 @@ class ChunkScorer:
         self.replay = replay
         self.prefix, self.keep, self.watch = prefix, keep, watch
         self._numbers = range(len(variants)) if numbers is None else numbers
+        self._keepers = [None] * len(variants) if keepers is None else keepers
         self.left: Prefix | None = None
         self.reference: Cache = [copied(c) for c in prefix.reference] if prefix else reference_cache(model)
         self.caches: list[Cache] = []
@@ -186,6 +191,8 @@ class ChunkScorer:
                 here = {"chunk": self.text.chunk, "part": self.text.part}
                 columns = {name: np.full_like(getattr(found, name), value) for name, value in here.items()}
                 columns["token_class"] = self._classes[found.depth + 1].astype(np.int8)
+                if (keeper := self._keepers[index]) is not None:
+                    keeper.repeat(found, self.text.chunk)
                 yield index, replace(found, **columns)
 
     def _make_caches(self) -> None:
@@ -267,6 +274,8 @@ class ChunkScorer:
             metrics = metrics._replace(kl=kl, entropy=entropy)
         self._check(metrics, done.start)
         positions = self._positions(metrics, done.start, done.end)
+        if (keeper := self._keepers[done.index]) is not None:
+            _keep(keeper, positions, done, metrics)
         self.seconds[done.index] += time.perf_counter() - began
         return done.index, positions
 
@@ -305,3 +314,12 @@ class ChunkScorer:
                     f"{a + int(bad.argmax())}; the weights may be damaged or overflow in their format, "
                     "so try a fresh download or another model."
                 )
+
+
+def _keep(keeper: Keeper, positions: Positions, done: _Pass, metrics: StepMetrics) -> None:
+    """The likeliest tokens of the rows of a step that may be among those that are kept."""
+    rows = keeper.wanted(positions)
+    if len(rows):
+        reference = likeliest(done.reference.logits, rows, keeper.k, metrics.top1_ref, metrics.prob_ref)
+        variant = likeliest(done.logits, rows, keeper.k, metrics.top1_quant, metrics.prob_quant)
+        keeper.add(positions, rows, reference, variant)

@@ -25,6 +25,7 @@ from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.sensitivity_schema import CacheSide, LayerCost, Sensitivity
 
 if TYPE_CHECKING:
+    from mqf_tui.fidelity.tops import Tops
     from mqf_tui.reports.schema import Report
 
 CHUNKS = 4  # of the text, unless told otherwise: many settings are measured
@@ -59,6 +60,7 @@ class Alone:
             recipe=None,
             until_sure=False,
             precision=None,
+            keep_top=0,
         )
 
 
@@ -94,12 +96,13 @@ class Outcome:
     """What a sweep found of one variant. ``report`` None: none can be made.
 
     ``still``: all ``positions`` were scored and nothing moved at any of them; otherwise no positions means
-    that it was not reached.
+    that it was not reached. ``tops``: the likeliest tokens that were kept.
     """
 
     report: Report | None
     positions: Positions
     still: bool = False
+    tops: Tops | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Gen
     for event in run(sweep):
         match event:
             case Finished(variant=i) | Stopped(variant=i):
-                found[i] = Outcome(event.report, event.positions)
+                found[i] = Outcome(event.report, event.positions, tops=event.tops)
             case Started(plan=plan) if n_layers not in (None, len(plan.recipe.layers)):
                 last = replace(last, error=_other_layers(n_layers, len(plan.recipe.layers)))
                 break
@@ -218,7 +221,7 @@ def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Gen
             case Failed(report=report, positions=positions, variant=i):
                 failed = event.error
                 if positions is not None:
-                    found[i] = Outcome(report, positions)
+                    found[i] = Outcome(report, positions, tops=event.tops)
             case Swept():
                 last = replace(event, error=event.error or failed)
             case _:

@@ -24,6 +24,7 @@ KV_BITS = AFFINE_BITS
 KV_GROUP_SIZES = AFFINE_GROUPS
 STEP = 128  # positions per forward pass
 MIN_CHUNK_LENGTH = 16
+KEEP_TOP, MOST_KEPT = 10, 100  # likeliest tokens that are kept of a position, unless told otherwise; at most
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class KVSettings:
     ``until_sure`` stops when the verdict is settled, ``precision`` when the half-width of mean KL's
     confidence sequence is that share of it, both together when both are. ``thresholds`` None: the user's
     own where the settings file has any, or else the default; ``max_kl`` (nats) and ``max_flips`` (a share)
-    are the most of it that is still good, and go before both. See ``policy``.
+    are the most of it that is still good, and go before both. See ``policy``. ``keep_top``: of the worst
+    positions and the confident flips so many of the likeliest tokens are kept (0: none; see ``tops``).
 
     Raises BadSettingError from ``check()`` where a value does not exist.
     """
@@ -61,6 +63,7 @@ class KVSettings:
     thresholds: Thresholds | None = None
     max_kl: float | None = None
     max_flips: float | None = None
+    keep_top: int = KEEP_TOP
 
     @property
     def quantizers(self) -> LayerQuantizers:
@@ -103,7 +106,7 @@ class KVSettings:
     def check(self) -> None:
         """Raise BadSettingError on the first value that cannot be."""
         optional = ("max_chunks", "score_last")
-        whole = ("kv_bits", "kv_group_size", "quantize_start", "chunk_length", *optional)
+        whole = ("kv_bits", "kv_group_size", "quantize_start", "chunk_length", "keep_top", *optional)
         for name in whole:
             value = getattr(self, name)
             if type(value) is not int and not (name in optional and value is None):
@@ -115,6 +118,10 @@ class KVSettings:
             )
         if self.max_chunks is not None and self.max_chunks < 1:
             raise BadSettingError(f"max chunks is {self.max_chunks}; use 1 or more, or leave it out for all.")
+        if not 0 <= self.keep_top <= MOST_KEPT:
+            raise BadSettingError(
+                f"keep top is {self.keep_top}; use 0 (none) to {MOST_KEPT} of the likeliest tokens."
+            )
         if self.quantize_start < 0:
             raise BadSettingError(
                 f"quantize start is {self.quantize_start}; use 0 (stress) or a positive number (deployment)."
@@ -191,6 +198,7 @@ def is_number(value: object) -> bool:
 SHARED = (
     *("model", "quantize_start", "chunk_length", "max_chunks", "score_last", "corpus"),
     *("trust_remote_code", "until_sure", "precision", "thresholds", "max_kl", "max_flips"),
+    "keep_top",
 )
 
 

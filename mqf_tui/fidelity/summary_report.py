@@ -16,7 +16,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.quantizers import Quantizer
 from mqf_tui.fidelity.recipes import runs
-from mqf_tui.fidelity.settings import KVSettings, share_word
+from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, share_word
 from mqf_tui.fidelity.statistics import Summary, summarise
 from mqf_tui.reports.schema import SCHEMA_VERSION, LayerFormat, Layers, Report
 from mqf_tui.reports.text import readable
@@ -185,6 +185,8 @@ def _further(settings: KVSettings) -> Iterator[str]:
         yield from ("--max-kl", repr(float(settings.max_kl)))
     if settings.max_flips is not None:
         yield from ("--max-flips", share_word(settings.max_flips))
+    if settings.keep_top != KEEP_TOP:
+        yield from ("--keep-top", str(settings.keep_top))
 
 
 def _as_path(word: str, given: str, names: tuple[str, ...]) -> str:

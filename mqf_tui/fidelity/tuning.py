@@ -28,6 +28,7 @@ from mqf_tui.fidelity.sensitivity import (
 )
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings, is_number
 from mqf_tui.fidelity.shapes import read_shape
+from mqf_tui.fidelity.tops import Tops
 from mqf_tui.fidelity.tuning_table import Table
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.tuning_schema import Tuning
@@ -102,7 +103,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The last event. ``report`` and ``positions`` are those of ``recipe``, measured as a whole.
+    """The last event. ``report``, ``positions`` and ``tops`` are those of ``recipe``, measured as a whole.
 
     ``tuning.partial``: a later round was stopped, or failed with ``error``.
     """
@@ -112,6 +113,7 @@ class Tuned:
     report: Report
     positions: Positions
     error: FidelityError | None = None
+    tops: Tops | None = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _tune(
     assert outcome.report is not None
     tuning = summary(settings, facts, trials, chosen, last)
     error = last.error if last is not None else None
-    yield Tuned(tuning, chosen.recipe, outcome.report, outcome.positions, error)
+    yield Tuned(tuning, chosen.recipe, outcome.report, outcome.positions, error, outcome.tops)
 
 
 def _early(last: Swept) -> bool:
@@ -364,8 +366,8 @@ def _measured(
 
 def _as_far(last: Swept, outcome: Outcome, report: Report, variant: int) -> Stopped | Failed:
     if last.error is None:
-        return Stopped(report, outcome.positions, variant)
-    return Failed(last.error, report, outcome.positions, variant)
+        return Stopped(report, outcome.positions, variant, outcome.tops)
+    return Failed(last.error, report, outcome.positions, variant, outcome.tops)
 
 
 def proposed(settings: TuneSettings, trials: Trials) -> Candidate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mqf_tui.fidelity.settings import SweepSettings, share_word
+from mqf_tui.fidelity.settings import KEEP_TOP, SweepSettings, share_word
 
 
 def sweep_words(sweep: SweepSettings) -> tuple[str, ...] | None:
@@ -25,6 +25,7 @@ def sweep_words(sweep: SweepSettings) -> tuple[str, ...] | None:
         "--precision": None if first.precision is None else share_word(first.precision),
         "--max-kl": first.max_kl,
         "--max-flips": None if first.max_flips is None else share_word(first.max_flips),
+        "--keep-top": None if first.keep_top == KEEP_TOP else first.keep_top,
         "--memory-limit": sweep.memory_limit,
     }
     given = {

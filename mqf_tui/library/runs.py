@@ -1,7 +1,8 @@
 """Saved runs: one folder each. There is never half a run.
 
-A folder holds report.json, report.md, positions.npz (not where the report was imported), files.json (the
-SHA-256 of the first and the third; ``verifying`` reads it) and, once the user wrote any, labels.json.
+A folder holds report.json, report.md, positions.npz (not where the report was imported), tops.npz (where any
+of the likeliest tokens were kept), files.json (the SHA-256 of all but report.md; ``verifying`` reads it) and,
+once the user wrote any, labels.json.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.library.files import TEMPORARY, subfolders, sync_folder, write_synced
@@ -28,10 +29,13 @@ from mqf_tui.reports.schema import Report
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.positions import Positions
+    from mqf_tui.fidelity.tops import Tops
 
 REPORT_FILE, TEXT_FILE, POSITIONS_FILE = "report.json", "report.md", "positions.npz"
+TOPS_FILE = "tops.npz"
 HASHES_FILE = "files.json"
 HASHES_VERSION = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,37 +69,55 @@ class SavedRun:
                 f"run {self.id} was imported from {self.report.origin.tool} without its positions; measure "
                 "it here to have them."
             )
+        return self._read(POSITIONS_FILE, "positions", unpacked)
+
+    def tops(self) -> Tops | None:
+        """The likeliest tokens that were kept; None where none were. Raises SaveError for a damaged file."""
+        if not (self.folder / TOPS_FILE).is_file():
+            return None
+        from mqf_tui.library import tops
+
+        return self._read(TOPS_FILE, "likeliest tokens", tops.unpacked)
+
+    def _read(self, name: str, what: str, unpack: Callable[[bytes], T]) -> T:
         try:
-            content = (self.folder / POSITIONS_FILE).read_bytes()
-            found = unpacked(content)
+            content = (self.folder / name).read_bytes()
+            found = unpack(content)
         except Exception as error:  # zipfile, zlib and NumPy each raise kinds of their own for damage
-            raise SaveError(f"the positions of run {self.id} cannot be read; measure it again.") from error
-        if not _as_recorded(self.folder, POSITIONS_FILE, content):
+            raise SaveError(f"the {what} of run {self.id} cannot be read; measure it again.") from error
+        if not _as_recorded(self.folder, name, content):
             raise SaveError(
-                f"the positions of run {self.id} do not match what was saved with it; `mqf-tui runs verify "
+                f"the {what} of run {self.id} do not match what was saved with it; `mqf-tui runs verify "
                 f"{self.id}` tells more, and measuring again gives new ones."
             )
         return found
 
 
-def save_run(report: Report, positions: Positions | None, root: Path | None = None) -> SavedRun:
+def save_run(
+    report: Report, positions: Positions | None, root: Path | None = None, *, tops: Tops | None = None
+) -> SavedRun:
     """Save one run: see ``save_runs``."""
-    return save_runs([(report, positions)], root)[0]
+    return save_runs([(report, positions)], root, tops=[tops])[0]
 
 
 def save_runs(
-    runs: Sequence[tuple[Report, Positions | None]], root: Path | None = None
+    runs: Sequence[tuple[Report, Positions | None]],
+    root: Path | None = None,
+    *,
+    tops: Sequence[Tops | None] = (),
 ) -> tuple[SavedRun, ...]:
     """Write each run under a temporary name, sync it, and when all are there rename them.
 
-    None for the positions: the report was imported. Raises SaveError, leaving nothing of any of them behind.
+    None for the positions: the report was imported. ``tops``: one for each run, or none at all. Raises
+    SaveError, leaving nothing of any of them behind.
     """
     home = (root or data_dir()) / "runs"
     temporaries = [home / f"{TEMPORARY}{secrets.token_hex(6)}" for _ in runs]
     saved: list[SavedRun] = []
     try:
-        for temporary, (report, positions) in zip(temporaries, runs, strict=True):
-            _write_run(temporary, report, positions)
+        lists = tops or [None] * len(runs)
+        for temporary, (report, positions), each in zip(temporaries, runs, lists, strict=True):
+            _write_run(temporary, report, positions, each)
         for temporary, (report, _) in zip(temporaries, runs, strict=True):
             run_id = _free_id(home, report)
             saved.append(SavedRun(run_id, home / run_id, report))
@@ -249,10 +271,10 @@ def _as_recorded(folder: Path, name: str, content: bytes) -> bool:
     return hashes is None or hashes.get(name) == hashlib.sha256(content).hexdigest()
 
 
-def _write_run(folder: Path, report: Report, positions: Positions | None) -> None:
+def _write_run(folder: Path, report: Report, positions: Positions | None, tops: Tops | None) -> None:
     folder.mkdir(parents=True)
     hashes: dict[str, str] = {}
-    for name, content in _files(report, positions):
+    for name, content in _files(report, positions, tops):
         write_synced(folder / name, content)
         if name != TEXT_FILE:
             hashes[name] = hashlib.sha256(content).hexdigest()
@@ -260,9 +282,13 @@ def _write_run(folder: Path, report: Report, positions: Positions | None) -> Non
     write_synced(folder / HASHES_FILE, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _files(report: Report, positions: Positions | None) -> Iterator[tuple[str, bytes]]:
+def _files(report: Report, positions: Positions | None, tops: Tops | None) -> Iterator[tuple[str, bytes]]:
     if positions is not None:
         yield POSITIONS_FILE, packed(positions)
+    if tops is not None:
+        from mqf_tui.library.tops import packed as packed_tops
+
+        yield TOPS_FILE, packed_tops(tops)
     yield TEXT_FILE, to_markdown(report).encode()
     yield REPORT_FILE, to_json(report).encode()
 

@@ -16,6 +16,7 @@ from mqf_tui.library.runs import (
     POSITIONS_FILE,
     REPORT_FILE,
     TEXT_FILE,
+    TOPS_FILE,
     SavedRun,
     recorded_hashes,
     try_load,
@@ -96,7 +97,7 @@ def _missing_and_changed(folder: Path) -> Iterator[str]:
         return
     if hashes is None:
         return
-    for name in (POSITIONS_FILE, REPORT_FILE):
+    for name in (POSITIONS_FILE, TOPS_FILE, REPORT_FILE):
         try:
             content = (folder / name).read_bytes()
         except FileNotFoundError:

@@ -250,7 +250,8 @@ class Crew:
             if all(measured):
                 sizes[int(word)] = sum(m[0] for m in measured), sum(m[1] for m in measured)
         references = message.fields["references"]
-        result = self.dealer.scored(self._dealt_to(rank), chunk, seconds, sizes, references)
+        lists = next((one.payload for one in held if one.payload), b"")
+        result = self.dealer.scored(self._dealt_to(rank), chunk, seconds, sizes, references, lists)
         if result is not None:
             self._keep(chunk, {i: Positions.concatenate(result.of(i)) for i in seconds})
 

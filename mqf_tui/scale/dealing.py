@@ -14,7 +14,8 @@ class ChunkResult:
     """What is there of one chunk: the steps of each variant, and, once it is whole, what scoring took.
 
     ``references``: passes of the reference. ``seconds`` by variant, each with its share of those.
-    ``bytes_measured``: bytes a token of the reference's cache and of the variant's, by variant.
+    ``bytes_measured``: bytes a token of the reference's cache and of the variant's, by variant. ``lists``:
+    the likeliest tokens that are kept of it, as ``messages.arrays_to_bytes`` packs them.
     """
 
     steps: dict[tuple[int, int], Positions] = field(default_factory=dict[tuple[int, int], Positions])
@@ -22,6 +23,7 @@ class ChunkResult:
     references: int = 1
     seconds: dict[int, float] = field(default_factory=dict[int, float])
     bytes_measured: dict[int, tuple[float, float]] = field(default_factory=dict[int, tuple[float, float]])
+    lists: bytes = b""
 
     def of(self, variant: int) -> list[Positions]:
         """The steps of one variant, in order."""
@@ -65,6 +67,7 @@ class Dealer:
         seconds: dict[int, float],
         bytes_measured: dict[int, tuple[float, float]],
         references: int = 1,
+        lists: bytes = b"",
     ) -> ChunkResult | None:
         """A rank has finished its chunk; None where it had no such chunk."""
         if self._held.get(rank) != chunk:
@@ -73,7 +76,7 @@ class Dealer:
         self.finished[rank] = self.finished.get(rank, 0) + 1
         result = self.results[chunk]
         result.whole, result.references = True, references
-        result.seconds, result.bytes_measured = seconds, bytes_measured
+        result.seconds, result.bytes_measured, result.lists = seconds, bytes_measured, lists
         return result
 
     def lost(self, rank: int) -> int | None:

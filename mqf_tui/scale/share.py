@@ -18,7 +18,7 @@ from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.scale.hosts import Split
-from mqf_tui.scale.messages import packed, plan_to_json
+from mqf_tui.scale.messages import arrays_to_bytes, packed, plan_to_json
 from mqf_tui.scale.wire import Line, Message
 
 if TYPE_CHECKING:
@@ -193,4 +193,12 @@ class Share(RunningSweep):
 
         took = {i: (one.seconds, one.bytes_measured) for i, one in enumerate(self.measured) if one.active}
         passes, peak = self.reference_passes - passes, int(mx.get_peak_memory())
-        self._line.send("scored", chunk=chunk, variants=took, references=passes, peak=peak)
+        lists = self._lists_of(chunk) if self._speaks else b""
+        self._line.send("scored", lists, chunk=chunk, variants=took, references=passes, peak=peak)
+
+    def _lists_of(self, chunk: int) -> bytes:
+        """The likeliest tokens that are kept of a chunk, of all variants that have it."""
+        keepers = {i: one.keeper for i, one in enumerate(self.measured) if one.active and one.keeper}
+        found = {i: keeper.of_chunk(chunk) for i, keeper in keepers.items()}
+        arrays = {f"{i}.{name}": array for i, lists in found.items() for name, array in lists.items()}
+        return arrays_to_bytes(**arrays) if arrays else b""

@@ -25,11 +25,12 @@ from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.fidelity.tops import SENT
 from mqf_tui.reports.text import counted
 from mqf_tui.scale.crew import Crew, Job, Keep, Notice
 from mqf_tui.scale.dealing import Dealer
 from mqf_tui.scale.hosts import Fleet
-from mqf_tui.scale.messages import arrays_to_bytes, settings_to_json
+from mqf_tui.scale.messages import arrays_to_bytes, bytes_to_arrays, settings_to_json
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
@@ -151,10 +152,14 @@ class DealtSweep(RunningSweep):
         result = self._crew.dealer.results.pop(index, None)
         if result is None:
             return
+        lists = bytes_to_arrays(result.lists) if result.lists else {}
         for i in active:
             one = self.measured[i]
             for positions in result.of(i):
                 one.add(positions)
+            if one.keeper is not None:
+                own = {name: lists[f"{i}.{name}"] for name in SENT if f"{i}.{name}" in lists}
+                one.keeper.take(Positions.concatenate(result.of(i)), own)
             one.seconds += result.seconds.get(i, 0.0) / max(1, self._crew.n_alive)
             one.bytes_measured = result.bytes_measured.get(i, one.bytes_measured)
         if result.whole:
