@@ -193,7 +193,7 @@ def test_a_mistake_of_ours_ends_one_measurement_and_not_the_thread(monkeypatch: 
         yield Started(tuple(plan(one) for one in SWEEP.variants))
         raise RuntimeError("oops")
 
-    monkeypatch.setattr("mqf_tui.app.bridge.api.sweep_events", broken)
+    monkeypatch.setattr("mqf_tui.app.jobs.api.sweep_events", broken)
     bridge = Bridge()
     try:
         for _ in range(2):
@@ -210,7 +210,7 @@ def test_a_mistake_of_ours_ends_one_measurement_and_not_the_thread(monkeypatch: 
 
 
 def test_several_settings_get_an_id_and_one_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqf_tui.app.bridge.api.sweep_events", lambda *_: iter(()))
+    monkeypatch.setattr("mqf_tui.app.jobs.api.sweep_events", lambda *_: iter(()))
     bridge = Bridge()
     try:
         assert bridge.start(SWEEP.first).snapshot().settings.sweep_id == ""
@@ -255,7 +255,7 @@ async def test_rows_are_chosen_and_marked(size: tuple[int, int]) -> None:
         table = app.screen.query_one(VariantTable)
         assert table.virtual_size.width <= table.size.width
         await pilot.press("down")
-        await until(pilot, lambda: "out: surely worse than k8v4g64" in text_of(app, "#chosen"))
+        await until(pilot, lambda: "out: surely worse than k8v4g64" in text_of(app, "#verdict"))
         second = measurement.numbers(1)
         assert second is not None
         await until(pilot, lambda: f"{100 * second.numbers.flip_rate:.2f}%" in digits(app))
@@ -275,7 +275,7 @@ async def test_from_the_set_up_to_the_answer_and_back() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         # 8 and 2 bits, chunks of 128 tokens, 5 of them
-        await pilot.press("space", *["right"] * 5, "space", *["down"] * 3, "left", "left", "down", "left")
+        await pilot.press("space", *["right"] * 5, "space", *["down"] * 3, "left", "left", "down", "5")
         await until(
             pilot, lambda: "2 settings: 8/2 bits, group 64; 1 + 2 passes" in text_of(app, "#estimate")
         )
@@ -480,9 +480,9 @@ async def test_the_list_of_runs_has_room_for_what_a_sweep_brings() -> None:
 
 async def test_tiny_terminals_and_resizing() -> None:
     measurement = begun()
-    async with running((40, 10)) as (app, pilot):
+    async with running((60, 20)) as (app, pilot):
         await app.push_screen(LiveScreen(measurement))
-        for size in ((20, 5), (200, 60), (40, 10)):
+        for size in ((20, 5), (200, 60), (60, 20)):
             await pilot.resize_terminal(*size)
             await pilot.pause(0.3)
         assert app.screen.query_one(DataTable).row_count == 3

@@ -63,9 +63,9 @@ class MqfTuiApp(Looks, Navigation):
         self._obey_signals()
         Alerts(self)
         self.action_models()
-        self._fit(self.size)
         if self._first is not None and self._autostart:
             self.measure(self._first)
+        self._fit(self.size)
 
     def _obey_signals(self) -> None:
         """A closed terminal or a kill ends the app as a user would: stop, save, leave."""
