@@ -207,6 +207,9 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     listing.add_argument("--model", metavar="NAME", help="only this model (a part of its name)")
     listing.add_argument("--verdict", choices=("good", "marginal", "bad"))
     listing.add_argument("--tag", metavar="TAG")
+    listing.add_argument(
+        "--filter", metavar="TEXT", help="as in the app: 'smol bits:4,8 -verdict:bad tag:blog kl<0.01'"
+    )
     listing.add_argument("--since", metavar="DATE", help="made on this day or later (2026-11-25)")
     listing.add_argument("--until", metavar="DATE", help="made on this day or before")
     listing.add_argument("--trash", action="store_true", help="the deleted runs that can still be restored")

@@ -76,6 +76,9 @@ def runs(options: argparse.Namespace) -> int:
                 f"mqf-tui: tags and note of run {inert(run.id)} cannot be read: {inert(run.labels.problem)}\n"
             )
     found = [run for run in saved if chosen.takes(run)]
+    if options.filter:
+        fitting = _fitting(options.filter)
+        found = [run for run in found if run.id in fitting]
     if options.format == "json":
         rows = [
             {
@@ -104,6 +107,8 @@ def deleted(options: argparse.Namespace) -> int:
     from mqf_tui.library.trash import deleted_runs
     from mqf_tui.reports.text import inert, verdict_words
 
+    if options.filter:
+        raise BadSettingError("--filter finds no deleted runs; leave it out, or leave out --trash.")
     chosen = _Filter.of(options)
     found = [gone for gone in deleted_runs() if isinstance(gone.run, str) or chosen.takes(gone.run)]
     if options.format != "table":
@@ -132,6 +137,15 @@ def deleted(options: argparse.Namespace) -> int:
         table.append((inert(gone.id), inert(r.model), r.short_setting, verdict_words(r), *days))
     _print(table)
     return 0
+
+
+def _fitting(text: str) -> set[str]:
+    """The ids of the runs that fit a filter as in the app; raises BadFilterError."""
+    from mqf_tui.library.filtering import parse
+    from mqf_tui.library.index import run_rows
+
+    wanted = parse(text)
+    return {row.id for row in run_rows().rows if wanted.takes(row)}
 
 
 @dataclass(frozen=True)

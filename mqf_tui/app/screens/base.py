@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import SystemCommand
+from textual.binding import ActiveBinding
 from textual.screen import Screen
 from textual.widgets import Footer, HelpPanel
 
+from mqf_tui.app.footers import fitted
+
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
-
 
 NARROW = 76  # columns
 WIDE_FOOTER = 100  # columns that the longest footer takes
@@ -23,10 +25,20 @@ class BaseScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide"), (116, "-broad")]  # noqa: RUF012 (Textual types it so)
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012 (Textual types it so)
 
+    # Ids of actions that a footer without room for all leaves out, in this order.
+    LESS: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """The keys that do something here; the footer shows as many as it has room for."""
+        room, display = self.size.width, self.app.get_key_display
+        return fitted(super().active_bindings, self.LESS, room, display, compact=room < WIDE_FOOTER)
+
     def on_resize(self) -> None:
         """Where there is little room, the footer's keys stand closer, so that the last of them are seen."""
         for footer in self.query(Footer):
             footer.compact = self.size.width < WIDE_FOOTER
+        self.refresh_bindings()
 
     @property
     def mqf(self) -> MqfTuiApp:

@@ -52,6 +52,7 @@ class ResultScreen(BaseScreen):
         "it as Markdown. **t** and **n** change tags and note, **u** takes that back."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("result")
+    LESS: ClassVar[tuple[str, ...]] = ("result.sweep", "result.note", "result.tags", "result.copy")
 
     def __init__(
         self, run: SavedRun | None, report: Report | None = None, problem: str | None = None

@@ -65,6 +65,9 @@ class RunsScreen(BaseScreen):
         "flips in percentage points. Below the table stands what found no room in it."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("runs")
+    LESS: ClassVar[tuple[str, ...]] = tuple(
+        f"runs.{name}" for name in ("tags", "sweep", "report", "trash", "explore", "sort", "search")
+    )
     DEFAULT_CSS = """
     RunsScreen #empty { padding: 1 2; height: auto; }
     """
@@ -83,8 +86,8 @@ class RunsScreen(BaseScreen):
         """The line that filters, the table, what is known of the row under the cursor."""
         yield TitleBar(str(self.TITLE))
         yield FilterBar(self._text)
-        yield RowList(id="runs")
         yield Static(EMPTY, id="empty", markup=False)
+        yield RowList(id="runs")
         yield Static("", id="detail", markup=False)
         yield Footer()
 
@@ -122,7 +125,9 @@ class RunsScreen(BaseScreen):
     def find(self, text: str, marked: Sequence[str] = ()) -> None:
         """Filter by ``text``, with these runs marked besides those that are."""
         self._marked = list(dict.fromkeys((*self._marked, *marked)))
-        self.query_one(FilterBar).text = text
+        self._text = text
+        for bar in self.query(FilterBar):
+            bar.text = text
         self._fill()
 
     # What is shown
@@ -134,8 +139,8 @@ class RunsScreen(BaseScreen):
 
     def _fill(self, cursor: int | None = None) -> None:
         """Show what fits the filter; the cursor stays on its run where that is shown still."""
-        if self._loaded is None:
-            return
+        if self._loaded is None or not self.query(RowList):
+            return  # not read yet, or left already
         table, index = self.query_one(RowList), self._loaded.runs
         before = self._current()
         self._shown = [row for row in self._sorting.ordered(index.rows) if self._filter.takes(row)]
@@ -143,11 +148,10 @@ class RunsScreen(BaseScreen):
         if cursor is None:
             names = [_id(one) for one in self._shown]
             cursor = names.index(_id(before)) if before and _id(before) in names else table.cursor_row
-        self._places = layout(self._loaded.widths, self.size.width - 1, self._sorting.column)
-        table.show([self._column(place) for place in self._places], len(self._shown), self._cells, cursor)
         n = len(index.rows) + len(index.broken)
+        self._places = layout(self._loaded.widths, self.size.width - 1, self._sorting.column) if n else []
+        table.show([self._column(place) for place in self._places], len(self._shown), self._cells, cursor)
         self.query_one("#empty").display = not n
-        table.display = bool(n)
         self._count(n)
 
     def _count(self, n: int) -> None:
@@ -196,7 +200,7 @@ class RunsScreen(BaseScreen):
         elif one is not None:
             words = f"{inert(one[0])}: {inert(one[1])}. d throws it away; `mqf-tui runs verify` tells more."
         else:
-            words = "No run fits; Escape in the line above shows all again." if self._loaded else ""
+            words = "No run fits. Escape in the line above shows all again." if self._loaded else ""
         self.query_one("#detail", Static).update(Text(words), layout=False)
         self.query_one("#detail").display = not self.query_one("#empty").display
         self.refresh_bindings()
@@ -226,7 +230,7 @@ class RunsScreen(BaseScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What can be done with the row under the cursor."""
         del parameters
-        if action in ("open", "mark", "explore", "report", "tags", "note", "sweep"):
+        if action in ("open", "explore", "report", "tags", "note", "sweep"):
             one = self._current()
             if not isinstance(one, RunRow):
                 return False
@@ -258,7 +262,7 @@ class RunsScreen(BaseScreen):
     def action_sort(self) -> None:
         """By the next column."""
         self._sorting = self._sorting.next()
-        self._fill()
+        self._fill(0)
 
     def action_reverse(self) -> None:
         """The other way round."""
@@ -271,7 +275,7 @@ class RunsScreen(BaseScreen):
 
     def _sort_by(self, column: str) -> None:
         self._sorting = self._sorting.by(column)
-        self._fill()
+        self._fill(0)
 
     def action_compare(self) -> None:
         """The marked runs, or the one that is marked and the one under the cursor."""
@@ -327,9 +331,9 @@ class RunsScreen(BaseScreen):
             self.notify(str(error), severity="error", markup=False)
             return
         what = inert(names[0]) if len(names) == 1 else counted(len(names), "run")
-        is_are = "is" if len(names) == 1 else "are"
+        is_are, them = ("is", "it") if len(names) == 1 else ("are", "them")
         self.mqf.undoing.did(f"{what} {is_are} back.", lambda: restore_runs(gone))
-        self.notify(f"{what} {is_are} in the trash for 30 days; u takes it back.", markup=False)
+        self.notify(f"{what} {is_are} in the trash for 30 days; u takes {them} back.", markup=False)
         self._forget(names)
 
     def _forget(self, names: Sequence[str]) -> None:

@@ -58,7 +58,9 @@ class FilterBar(Vertical):
 
     @text.setter
     def text(self, text: str) -> None:
-        self.query_one(SearchLine).value = text
+        self._text = text
+        for line in self.query(SearchLine):
+            line.value = text
 
     def type(self) -> None:
         """Go to the line."""

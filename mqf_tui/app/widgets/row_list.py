@@ -115,11 +115,11 @@ class RowList(ScrollView, can_focus=True):
         """The header, or a row."""
         width = self.size.width
         row = y - HEADER + round(self.scroll_offset.y)
-        if y < HEADER:
+        if y < HEADER and self._columns:
             style = self.get_component_rich_style("row-list--header")
             titles = [(column.title, "") for column in self._columns]
             return self._line(titles, style, width, coloured=False)
-        if row >= self._n:
+        if not 0 <= row < self._n:
             return Strip.blank(width, self.rich_style)
         cursor = row == self.cursor_row
         name = "cursor" if cursor else "odd" if row % 2 else ""
