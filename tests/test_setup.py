@@ -15,6 +15,7 @@ from mqf_tui.app.preflight import choice_words
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.choice import Choice
 from mqf_tui.app.widgets.multi_choice import MultiChoice
+from mqf_tui.app.widgets.slider import Slider
 from mqf_tui.library.models import describe_folder
 from tests.test_app import running, screen_text, text_of, until
 from tests.tiny_configs import LATENT, SPECIAL, stub_folder
@@ -23,7 +24,7 @@ from tests.tiny_configs import LATENT, SPECIAL, stub_folder
 async def set_up(app: MqfTuiApp, pilot: Pilot[None], folder: Path) -> None:
     model = describe_folder(str(folder))
     assert model.problem is None
-    app.set_up(model)
+    app.set_up([model])
     await until(
         pilot, lambda: isinstance(app.screen, SetupScreen) and "per token" in text_of(app, "#estimate")
     )
@@ -92,7 +93,7 @@ async def test_keys_and_values_apart_and_formats_of_their_own(demo_model: Path) 
         assert "1.0 kB → 272 B to 576 B" in text_of(app, "#estimate")
         screen = app.screen
         assert isinstance(screen, SetupScreen)
-        words = [one.quantizers.word for one in screen._checked().variants]
+        words = [one.quantizers.word for one in screen.sweeps()[0].variants]
         assert words == ["8g32", "8g64", "4g32", "4g64", "k8v4g32", "k8v4g64", "mxfp4"]
 
 
@@ -122,7 +123,7 @@ async def test_digits_in_a_burst_reach_the_line_that_the_arrows_went_to(demo_mod
         ):
             app.post_message(events.Key(key, key if len(key) == 1 else None))
         await pilot.pause(0.5)
-        assert app.screen.query_one("#chunks", Choice).value == 37
+        assert app.screen.query_one("#chunks", Slider).value == 37
         assert app.screen.query_one("#start", Choice).value == 9
         assert app.screen.query_one("#length", Choice).value == 256
 
@@ -156,12 +157,12 @@ async def test_bounded_layers_are_only_emulated(tmp_path: Path) -> None:
         await set_up(app, pilot, stub_folder(tmp_path / "mixed", SPECIAL["llama sliding"]))
         screen = app.screen
         assert isinstance(screen, SetupScreen)
-        assert {(one.layers, one.kernel) for one in screen._checked().variants} == {
+        assert {(one.layers, one.kernel) for one in screen.sweeps()[0].variants} == {
             ("full-attention", "auto")
         }
         screen.query_one("#layers", Choice).focus()
         await pilot.press("right")
-        assert {(one.layers, one.kernel) for one in screen._checked().variants} == {("all", "emulated")}
+        assert {(one.layers, one.kernel) for one in screen.sweeps()[0].variants} == {("all", "emulated")}
         await until(pilot, lambda: "not what mlx-lm gives" in text_of(app, "#estimate"))
         assert "layers quantized" not in text_of(app, "#estimate")
 
@@ -171,7 +172,7 @@ async def test_latent_caches_are_emulated_from_the_start(tmp_path: Path) -> None
         await set_up(app, pilot, stub_folder(tmp_path / "latent", LATENT["deepseek_v3"]))
         screen = app.screen
         assert isinstance(screen, SetupScreen)
-        [one] = screen._checked().variants
+        [one] = screen.sweeps()[0].variants
         assert one.kernel == "emulated"
         screen.query_one("#layers", Choice).focus()
         await pilot.press("left")
@@ -202,19 +203,20 @@ async def test_choices_are_kept_for_each_model_while_the_app_runs(demo_model: Pa
         await set_up(app, pilot, demo_model)
         app.screen.query_one("#bits", MultiChoice).choose_all((8, 4))
         app.screen.query_one("#formats", MultiChoice).choose_all(("alike", "mxfp4"))
-        app.screen.query_one("#length", Choice).pick(384)
+        app.screen.query_one("#length", Choice).pick(200)
         app.screen.query_one("#corpus", Choice).pick("a file")
         await pilot.pause()
         app.screen.query_one("#file", Input).value = "notes.txt"
         await pilot.pause()
         await pilot.press("escape")
         await set_up(app, pilot, other)
-        assert values(app, "bits") == (8,)
+        assert values(app, "bits") == (8, 4)  # what was chosen last, for want of anything for this model
+        app.screen.query_one("#bits", MultiChoice).choose_all((6,))
         await pilot.press("escape")
         await set_up(app, pilot, demo_model)
         assert values(app, "bits") == (8, 4)
         assert values(app, "formats") == ("alike", "mxfp4")
-        assert app.screen.query_one("#length", Choice).value == 384
+        assert app.screen.query_one("#length", Choice).value == 200
         assert app.screen.query_one("#corpus", Choice).value == "a file"
         assert app.screen.query_one("#file", Input).value == "notes.txt"
         assert app.screen.query_one("#file").display
@@ -252,7 +254,7 @@ async def test_a_narrow_window_shows_every_option_and_every_hint(demo_model: Pat
         choice.focus()
         await pilot.pause()
         lines = screen_lines(app, choice)
-        [row] = [n for n, line in enumerate(lines) if "2,048" in line]
+        row = next(n for n, line in enumerate(lines) if "2,048" in line)  # before the hint, which has it too
         await pilot.click("#length", offset=(lines[row].index("2,048") + 1, row))
         assert choice.value == 2048
 

@@ -87,7 +87,7 @@ def test_models_set_up_live_saved(start, data_home: Path, size: tuple[int, int])
     terminal.keys("Enter")
     terminal.wait("Set-up", "5,110 positions")
     # One burst, as a paste or a fast typist sends it: 4 bits, 5 chunks of 256 tokens.
-    terminal.keys("Right", "Right", "Right", "Down", "Down", "Down", "Left", "Down", "Left", "Enter")
+    terminal.keys("Right", "Right", "Right", "Down", "Down", "Down", "Left", "Down", "5", "Enter")
     terminal.wait("Live")
     shown = terminal.wait("Result", "saved as")
     [run] = list_runs()
@@ -107,7 +107,7 @@ def test_stopping_when_sure(start, data_home: Path) -> None:
     terminal.keys("Enter")
     terminal.wait("Set-up", "5,110 positions")
     # 2 bits, all chunks, when sure.
-    terminal.keys(*["Right"] * 5, *["Down"] * 4, "Right", "Right", "Right", "Down", "Right")
+    terminal.keys(*["Right"] * 5, *["Down"] * 4, "End", "Down", "Right")
     terminal.wait("up to", "as soon as one verdict is left")
     terminal.keys("Enter")
     shown = terminal.wait("Result", "AT LEAST 95 %", "when the verdict was settled")

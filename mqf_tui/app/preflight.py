@@ -15,7 +15,7 @@ from mqf_tui.fidelity.recipes import LayerKind, Recipe, layers_words, resolve
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.shapes import Shape
 from mqf_tui.fidelity.timing import BASIS_WORDS, TimeEstimate, estimate_time, likely_chunks
-from mqf_tui.library.runs import SavedRun
+from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted, duration, size
 
 SURELY = 0.8  # of the corpus' likely length: so many chunks it will have
@@ -80,11 +80,14 @@ def preflight(
     facts: ModelFacts,
     shape: Shape,
     sweep: SweepSettings,
-    runs: Sequence[SavedRun],
+    reports: Sequence[Report],
     device: Device | None,
     flops: float | None = None,
 ) -> Preflight:
-    """Time, memory and bytes of a sweep of valid settings. Raises FidelityError where no layer can be had."""
+    """Time, memory and bytes of a sweep of valid settings; ``reports``: earlier ones, newest first.
+
+    Raises FidelityError where no layer can be had.
+    """
     kinds, first = shape.kinds, sweep.first
     recipes = [recipe_of(one, kinds) for one in sweep.variants]
     chunks = likely_chunks(facts, first)
@@ -95,7 +98,6 @@ def preflight(
             device = replace(device, memory_bytes=devices.free_memory())
         memory = plan_memory(facts, sweep, device, shape=shape, n_chunks=chunks)
         if chunks is not None:
-            reports = [run.report for run in runs]
             time = estimate_time(
                 *(facts, sweep, memory, chunks, device.is_cpu),
                 runs=reports,

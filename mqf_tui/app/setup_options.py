@@ -1,24 +1,62 @@
-"""The values that each line of the set-up offers for a model, what they mean, and why some cannot be."""
+"""The values that each line of the set-up offers for some models, what they mean, and why some cannot be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from mqf_tui.app.widgets.choice import Option
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.quantizers import parsed
-from mqf_tui.fidelity.recipes import ALL, BOUNDED, FULL_ATTENTION, KIND_WORDS, LayerKind
+from mqf_tui.fidelity.recipes import ALL, BOUNDED, FULL_ATTENTION, KIND_WORDS
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES
+from mqf_tui.fidelity.shapes import Shape
+from mqf_tui.library.profiles import ALIKE, Profile
+from mqf_tui.reports.text import inert
 
 FILE = "a file"
-ALIKE = "alike"
+NAMED_CORPORA = ("builtin", "wikitext-2")
 APART = ("k8v6", "k8v4", "k6v4", "k4v8")
 FORMATS = ("mxfp8", "mxfp4", "nvfp4")
 CHUNK_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 16384, 32768)
-CHUNKS = (5, 10, 20, 40)
 STARTS = (128, 256, 384)
 WHEN_SURE = "sure"
 PRECISIONS = (5, 2)  # per cent
+OWN = ""  # the value of the line of profiles that none is the value of
+
+
+class Measured(Protocol):
+    """One of the models that are set up."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What its headers say."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """What its configuration says of its caches."""
+        ...
+
+    @property
+    def special(self) -> bool:
+        """Whether not all of its caches are of the plain kind."""
+        ...
+
+
+def refused(models: Sequence[Measured], why: Callable[[Measured], str | None]) -> str | None:
+    """Why a value cannot be chosen for one of the models, which is named where there are several."""
+    for model in models:
+        reason = why(model)
+        if reason is not None:
+            return reason if len(models) == 1 else f"{reason} ({inert(model.facts.name)})"
+    return None
+
+
+def profiles(found: Sequence[Profile]) -> list[Option]:
+    """Those of the package and of the user."""
+    own = Option(OWN, "own", "values of your own, as they were chosen last")
+    return [own, *(Option(one.name, one.name, one.words or "from settings.toml") for one in found)]
 
 
 def bits() -> list[Option]:
@@ -27,86 +65,100 @@ def bits() -> list[Option]:
     return [Option(n, str(n), words.get(n, "smallest, heavy damage")) for n in reversed(KV_BITS)]
 
 
-def groups(facts: ModelFacts) -> list[Option]:
+def groups(models: Sequence[Measured]) -> list[Option]:
     """Group sizes."""
     words = {
         32: "finest scales, largest cache",
         64: "mlx-lm's default",
         128: "coarsest scales, smallest cache",
     }
-    return [
-        Option(
-            group,
-            str(group),
-            words[group],
-            None
-            if facts.latent or group in facts.valid_groups
-            else f"does not divide the head size of {facts.head_dim}",
-        )
-        for group in KV_GROUP_SIZES
-    ]
+
+    def unfit(group: int) -> Callable[[Measured], str | None]:
+        def why(one: Measured) -> str | None:
+            fits = one.facts.latent or group in one.facts.valid_groups
+            return None if fits else f"does not divide the head size of {one.facts.head_dim}"
+
+        return why
+
+    return [Option(n, str(n), words[n], refused(models, unfit(n))) for n in KV_GROUP_SIZES]
 
 
-def formats(facts: ModelFacts) -> list[Option]:
-    """Keys and values alike, apart, or in a format of fixed bits and groups."""
+def formats(models: Sequence[Measured], more: Sequence[str] = ()) -> list[Option]:
+    """Keys and values alike, apart, or in formats of fixed bits and groups; ``more``: others of profiles."""
     words = {
         ALIKE: "bits and groups above, for both",
         "mxfp8": "8-bit floats in groups of 32",
         "mxfp4": "4-bit floats in groups of 32",
         "nvfp4": "4-bit floats in groups of 16",
     }
+    usual = (ALIKE, *APART, *FORMATS)
     found: list[Option] = []
-    for name in (ALIKE, *APART, *FORMATS):
-        meaning = words.get(name) or f"{name[1]}-bit keys, {name[3]}-bit values"
-        found.append(Option(name, name, meaning, _unfit(facts, name) if name in FORMATS else None))
+    for name in dict.fromkeys((*usual, *more)):
+        apart = f"{name[1]}-bit keys, {name[3]}-bit values" if name in APART else "from a profile"
+        refusal = refused(models, _unfit(name)) if name not in (ALIKE, *APART) else None
+        found.append(Option(name, name, words.get(name) or apart, refusal))
     return found
 
 
-def _unfit(facts: ModelFacts, name: str) -> str | None:
-    one = parsed(name).keys
-    if facts.latent or (one and one.fits(facts.head_dim) and one.fits(facts.v_head_dim)):
-        return None
-    return f"its groups do not divide the head size of {facts.head_dim}"
+def _unfit(name: str) -> Callable[[Measured], str | None]:
+    # Where a side has no group of its own it gets those of the line above, which has its own refusals.
+    sides = parsed(name)
+
+    def why(one: Measured) -> str | None:
+        dims = ((sides.keys, one.facts.head_dim), (sides.values, one.facts.v_head_dim))
+        fixed = [(q, dim) for q, dim in dims if q is not None and (q.mode != "affine" or "g" in name)]
+        if one.facts.latent or all(q.fits(dim) for q, dim in fixed):
+            return None
+        return f"its groups do not divide the head size of {one.facts.head_dim}"
+
+    return why
 
 
-def layers(kinds: Sequence[LayerKind]) -> list[Option]:
-    """Which layers of a model whose caches are not all of the plain kind."""
+def layers(models: Sequence[Measured]) -> list[Option]:
+    """Which layers of models whose caches are not all of the plain kind."""
+    special = [one for one in models if one.special]
+    kinds = special[0].shape.kinds
     full, others = kinds.count("full"), sorted({KIND_WORDS[kind] for kind in kinds if kind != "full"})
     bounded = all(kind in BOUNDED for kind in kinds if kind != "full")
     stay = "are bounded and stay" if bounded else "stay in full precision"
-    recurrent = all(kind == "recurrent" for kind in kinds if kind != "full")
+    several = f"those of {len(special)} models; the others stay in full precision"
+
+    def no_full(one: Measured) -> str | None:
+        return None if "full" in one.shape.kinds else "this model has no full-attention layers"
+
+    def recurrent(one: Measured) -> str | None:
+        only = all(kind == "recurrent" for kind in one.shape.kinds if kind != "full")
+        return "recurrent states are never quantized" if only else None
+
     return [
         Option(
             FULL_ATTENTION,
             "full attention",
-            f"{full} of {len(kinds)}; the others {stay}",
-            None if full else "this model has no full-attention layers",
+            f"{full} of {len(kinds)}; the others {stay}" if len(special) == 1 else several,
+            refused(special, no_full),
         ),
         Option(
             ALL,
             "all, emulated",
             f"{' and '.join(others)} ones too: the quantizer alone",
-            "recurrent states are never quantized" if recurrent else None,
+            refused(special, recurrent),
         ),
     ]
 
 
-def lengths(facts: ModelFacts) -> list[Option]:
-    """Chunk lengths within the model's context."""
+def lengths(models: Sequence[Measured]) -> list[Option]:
+    """Chunk lengths within the models' context."""
 
-    def refusal(length: int) -> str | None:
-        too_long = facts.context is not None and length > facts.context
-        return f"longer than this model's context of {facts.context:,}" if too_long else None
+    def too_long(length: int) -> Callable[[Measured], str | None]:
+        def why(one: Measured) -> str | None:
+            context = one.facts.context
+            fits = context is None or length <= context
+            return None if fits else f"longer than this model's context of {context:,}"
 
-    return [
-        Option(n, f"{n:,}", "tokens in one cache; depth may add damage", refusal(n)) for n in CHUNK_LENGTHS
-    ]
+        return why
 
-
-def chunks() -> list[Option]:
-    """How many chunks."""
-    some = [Option(n, str(n), "more chunks, tighter intervals") for n in CHUNKS]
-    return [*some, Option(None, "all", "every chunk of the corpus")]
+    words = "tokens in one cache; depth may add damage"
+    return [Option(n, f"{n:,}", words, refused(models, too_long(n))) for n in CHUNK_LENGTHS]
 
 
 def stops() -> list[Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import Counter
@@ -120,9 +121,14 @@ def _builtin_chunks(facts: ModelFacts, chunk_length: int) -> int:
     A line through two vocabularies: 2.35 characters with 4,096 entries, 2.96 with 49,152.
     """
     per_token = 0.3 + 0.17 * math.log2(max(2, facts.vocab_size))
+    return max(1, sum(int(size / per_token) // chunk_length for size in _builtin_sizes()))
+
+
+@functools.cache
+def _builtin_sizes() -> tuple[int, ...]:
+    """Bytes of each part of the built-in corpus."""
     folder = resources.files("mqf_tui.demo") / "corpus"
-    sizes = (len(part.read_bytes()) for part in folder.iterdir() if part.name.endswith(".txt"))
-    return max(1, sum(int(size / per_token) // chunk_length for size in sizes))
+    return tuple(len(part.read_bytes()) for part in folder.iterdir() if part.name.endswith(".txt"))
 
 
 def _pace(is_cpu: bool, flops: float | None) -> Pace:

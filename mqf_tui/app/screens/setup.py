@@ -1,41 +1,52 @@
-"""Set-up: one line a setting, only what works for this model can be chosen."""
+"""Set-up: one line a setting, only what works for these models can be chosen."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
+from textual.worker import get_current_worker
 
 from mqf_tui.app import setup_options as offered
 from mqf_tui.app.actions import bindings
-from mqf_tui.app.preflight import Preflight, choice_words, preflight
+from mqf_tui.app.preflight import Preflight, preflight
 from mqf_tui.app.screens.base import BaseScreen
-from mqf_tui.app.setup_options import ALIKE, FILE, WHEN_SURE
-from mqf_tui.app.widgets.choice import Choice
+from mqf_tui.app.setup_choices import Subject, corpus_of, fits, profile_lines, subjects_of, sweeps_of
+from mqf_tui.app.setup_options import ALIKE, FILE, OWN
+from mqf_tui.app.setup_words import estimate_text, interval_words, preview_text, subject_words
+from mqf_tui.app.widgets.choice import SHORT, Choice
+from mqf_tui.app.widgets.mode_strip import ModeStrip
 from mqf_tui.app.widgets.multi_choice import MultiChoice
+from mqf_tui.app.widgets.slider import Slider
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.fidelity.facts import check_length, check_setting
-from mqf_tui.fidelity.recipes import ALL
-from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import read_shape
-from mqf_tui.fidelity.spreading import spread
+from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.fidelity.timing import likely_chunks
+from mqf_tui.library.corpus_preview import FETCHED, CorpusPreview, corpus_preview
+from mqf_tui.library.expected_interval import expected_intervals
+from mqf_tui.library.index import RunRow, run_rows
+from mqf_tui.library.last_used import Choices, Value, keep_used, last_used
 from mqf_tui.library.models import LocalModel
-from mqf_tui.library.runs import SavedRun, check_writable, list_runs
-from mqf_tui.reports.setting_words import KERNELS
-from mqf_tui.reports.text import inert
+from mqf_tui.library.runs import check_writable
+from mqf_tui.library.settings import user_settings
+from mqf_tui.reports.schema import Report
 
 SECONDS_TO_LOOK = 0.5
-# The values of each line by its id; of the line for a path its text.
-Choices = dict[str, tuple[int | str | None, ...]]
+SECONDS_TO_TYPE = 0.3  # before a path that is typed is read
+REPORTS = 24  # of these models, from which their speed is told
+PREVIEW = 4  # lines of the text at most
+ROOMY = 46  # lines of a window in which the settings stand apart
+UNKNOWN_MOST = 100  # chunks on the slider where the text alone tells how many there are
 
 
 class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -45,11 +56,7 @@ class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
 class FileLine(Input):
     """A path; arrows go to the settings around it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Start"),
-        Binding("up", "app.focus_previous", "Setting", key_display="↑↓"),
-        Binding("down", "app.focus_next", "Setting", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("file_line")
 
 
 class SetupScreen(BaseScreen):
@@ -58,195 +65,279 @@ class SetupScreen(BaseScreen):
     TITLE: ClassVar[str | None] = "Set-up"
     HELP = (
         "# Set-up\n\n↑/↓ or Tab go from setting to setting, ←/→ choose. Struck-out values do not work for "
-        "this model. Where a line says so, digits type a number of your own.\n\n"
+        "this model, and say why. Where a line says so, digits type a number of your own.\n\n"
+        "A **profile** sets several lines at once; `settings.toml` may hold more (`[profiles.NAME]`).\n\n"
         "**Several settings** of bits, group size, and keys and values are measured beside one pass of the "
         "reference: Space keeps the value under the cursor (✓), then choose others the same way, or click "
         "them. **K and V**: k8v4 is 8 bits for keys and 4 for values; mxfp8, mxfp4 and nvfp4 bring bits and "
         "groups of their own. A **race** drops settings on the way that are surely not the ones to take.\n\n"
+        "**Chunks**: Shift with ←/→, or < and >, goes by fives, Home and End to the ends; the mouse drags. "
+        "The line below says how wide the interval of mean KL should become, where earlier runs tell.\n\n"
         "**Stress** quantizes the cache from the first token on. **Deployment** keeps the first positions in "
         "full precision, then converts the whole cache, as `--quantized-kv-start` of mlx-lm does.\n\n"
         "**Stop**: when sure, or within some per cent, ends the measurement before its last chunk where the "
         "numbers allow it. The rule bears being asked after every chunk. Choose many chunks, or all, with it."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("setup")
+    DEFAULT_CSS = """
+    SetupScreen #settings { padding: 0 1; height: 1fr; scrollbar-size-vertical: 1; }
+    SetupScreen.-tall #settings { padding: 1 1 0 1; }
+    SetupScreen #about { padding: 0 1; height: 1; text-style: bold; }
+    SetupScreen.-tall #about { margin-bottom: 1; }
+    SetupScreen #file { border: none; height: 1; margin: 0 1 0 15; background: $panel; }
+    SetupScreen #preview {
+        height: auto; padding: 0 1 0 15; color: $text-muted; text-style: italic;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    SetupScreen #preview.-wrong { color: $error; text-style: none; text-wrap: wrap; }
+    SetupScreen #estimate { height: auto; padding: 0 2; background: $surface; }
+    SetupScreen.-roomy Choice, SetupScreen.-roomy ModeStrip, SetupScreen.-roomy Slider { margin-bottom: 1; }
+    SetupScreen.-roomy #start, SetupScreen.-roomy #corpus { margin-bottom: 0; }
+    """
 
     def __init__(self, models: Sequence[LocalModel], choices: Choices | None = None) -> None:
-        """``choices``: what was chosen for this model before, kept up to date."""
+        """``models``: at least one that can be measured; ``choices``: in place of those made last."""
         super().__init__()
-        model = models[0]
-        self._choices: Choices = {} if choices is None else choices
-        self._before = dict(self._choices)
-        assert model.facts is not None
-        self._model, self._facts = model, model.facts
-        self._shape = read_shape(model.facts)
-        self._runs: list[SavedRun] = []
+        self._subjects: tuple[Subject, ...] = subjects_of(models)
+        assert self._subjects
+        first = self._subjects[0].facts.content_hash if len(self._subjects) == 1 else ""
+        self._before = last_used(first) if choices is None else choices
+        self._profiles = user_settings().profiles
+        self._rows: tuple[RunRow, ...] = ()
+        self._reports: tuple[Report, ...] = ()
+        self._applying = True
+        self._choices: tuple[Choice, ...] = ()
+        self._wait: Timer | None = None
+        self._read: tuple[str, CorpusPreview | str] = ("", "")  # the corpus that was read last
 
     def compose(self) -> ComposeResult:
-        """The settings, a path for a corpus file, what will run."""
-        facts = self._facts
+        """The settings, the text that is scored, what will run."""
+        models = self._subjects
+        contexts = [one.facts.context for one in models if one.facts.context]
+        more = [word for one in self._profiles for word in one.formats or ()]
         yield TitleBar(str(self.TITLE))
         with Settings(id="settings"):
-            yield Static(Text(f"{inert(self._model.name)}: KV-cache quantization", style="bold"), id="about")
+            yield Static(subject_words(models), id="about", markup=False)
+            yield Choice("profile", offered.profiles(self._profiles), OWN, id="profile")
             yield MultiChoice("bits", offered.bits(), 8, id="bits")
-            yield MultiChoice("group size", offered.groups(facts), 64, id="group")
-            yield MultiChoice("K and V", offered.formats(facts), ALIKE, id="formats")
-            if set(self._shape.kinds) != {"full"}:
-                yield Choice("layers", offered.layers(self._shape.kinds), None, id="layers")
-            length = min(512, facts.context or 512)
-            yield Choice("chunk length", offered.lengths(facts), length, own="a length", id="length")
-            yield Choice("chunks", offered.chunks(), 10, own="a number", id="chunks")
+            yield MultiChoice("group size", offered.groups(models), 64, id="group")
+            yield MultiChoice("K and V", offered.formats(models, more), ALIKE, id="formats")
+            if any(one.special for one in models):
+                yield Choice("layers", offered.layers(models), None, id="layers")
+            length = min([512, *contexts])
+            yield Choice("chunk length", offered.lengths(models), length, own="a length", id="length")
+            yield Slider("chunks", 10, id="chunks")
             yield Choice("stop", offered.stops(), None, id="stop")
             yield Choice("race", offered.races(), 0, id="race")
             yield Choice("mode", offered.modes(), 0, own="a start", id="start")
+            yield ModeStrip()
             yield Choice("corpus", offered.corpora(), "builtin", id="corpus")
             yield FileLine(placeholder="path of a UTF-8 text file", id="file")
+            yield Static(id="preview", markup=False)
         yield Static(id="estimate")
         yield Footer()
 
     def on_mount(self) -> None:
         """Choose what was chosen before, focus the first setting; read past speeds in the background."""
-        self._restore()
-        self.query_one("#file").display = False
+        self._choices = tuple(self.query(Choice))
+        self._apply(self._before)
         self.query_one("#bits").focus()
-        self._show_estimate()
         self._read_runs()
         self._look = self.set_interval(SECONDS_TO_LOOK, self._look_again)
 
-    def _restore(self) -> None:
-        """What does not work any more is left out."""
-        for choice in self.query(Choice):
-            values = self._before.get(choice.id or "")
+    def on_resize(self, event: events.Resize | None = None) -> None:
+        """There may be room for more of the text."""
+        super().on_resize()
+        self.set_class(self.size.height >= ROOMY, "-roomy")
+        self._show_preview()
+
+    @property
+    def lines(self) -> Choices:
+        """What each line holds."""
+        found: Choices = {}
+        for choice in self._choices:
+            several = isinstance(choice, MultiChoice)
+            found[choice.id or ""] = choice.values if several else (choice.value,)
+        found["chunks"] = (self.query_one(Slider).value,)
+        found["file"] = (self.query_one("#file", Input).value,)
+        return found
+
+    def _apply(self, lines: Choices) -> None:
+        """What does not work for these models is left out."""
+        self._applying = True
+        for choice in self._choices:
+            values = lines.get(choice.id or "")
             if values and isinstance(choice, MultiChoice):
                 choice.choose_all(values)
-            elif values:
+            elif values and not self._too_long(choice, values[0]):
                 choice.pick(values[0])
-        self.query_one("#file", Input).value = str(self._before.get("file", ("",))[0])
+        if chunks := lines.get("chunks"):
+            self.query_one(Slider).pick(chunks[0])
+        if file := lines.get("file"):
+            self.query_one("#file", Input).value = str(file[0])
+        self.call_after_refresh(self._applied)
 
-    def _keep(self) -> None:
-        for choice in self.query(Choice):
-            several = isinstance(choice, MultiChoice)
-            self._choices[choice.id or ""] = choice.values if several else (choice.value,)
-        self._choices["file"] = (self.query_one("#file", Input).value,)
+    def _too_long(self, choice: Choice, value: Value) -> bool:
+        """Whether it is a length that one of the models has no context for."""
+        contexts = [one.facts.context for one in self._subjects if one.facts.context]
+        return choice.id == "length" and isinstance(value, int) and value > min([value, *contexts])
+
+    def _applied(self) -> None:
+        self._applying = False
+        self._show()
 
     def _look_again(self) -> None:
         """The device's speed becomes known by and by."""
         if self.mqf.bridge.looked:
             self._look.stop()
-        self._show_estimate()
+        self._show()
 
     @work(thread=True)
     def _read_runs(self) -> None:
+        """The runs of these models: for the width of intervals all, for the speed the last ones."""
+        hashes = {one.facts.content_hash for one in self._subjects}
+        worker, reports = get_current_worker(), list[Report]()
         try:
-            runs = list_runs()
+            rows = tuple(row for row in run_rows().rows if row.model_hash in hashes)
         except FidelityError:
-            return
-        self.app.call_from_thread(self._have_runs, runs)
+            return  # the list of runs says what is wrong there
+        for row in rows[:REPORTS]:
+            try:
+                reports.append(row.load().report)
+            except FidelityError:
+                continue
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._have_runs, rows, tuple(reports))
 
-    def _have_runs(self, runs: list[SavedRun]) -> None:
-        self._runs = runs
-        self._show_estimate()
+    def _have_runs(self, rows: tuple[RunRow, ...], reports: tuple[Report, ...]) -> None:
+        self._rows, self._reports = rows, reports
+        self._show()
+
+    @on(Choice.Changed, "#profile")
+    def _take_profile(self) -> None:
+        wanted = self.query_one("#profile", Choice).value
+        profile = next((one for one in self._profiles if one.name == wanted), None)
+        if profile is not None and not self._applying:
+            self._apply(profile_lines(profile))
 
     @on(Choice.Changed)
+    @on(Slider.Changed)
     @on(Input.Changed)
-    def _show_estimate(self) -> None:
-        self._keep()
-        self.query_one("#file").display = self._value("corpus") == FILE
-        self.query_one("#bits").set_class(ALIKE not in self._values("formats"), "-idle")
+    def _show(self) -> None:
+        """All that follows from what is chosen."""
+        if self._applying:
+            return
+        lines = self.lines
+        self._name_profile(lines)
+        self.query_one("#file").display = lines["corpus"] == (FILE,)
+        self.query_one("#bits").set_class(ALIKE not in lines["formats"], "-idle")
+        strip, start, length = self.query_one(ModeStrip), lines["start"][0], lines["length"][0]
+        if isinstance(start, int) and isinstance(length, int):
+            strip.start, strip.length = start, length
+        self._see_text()
         try:
-            sweep = self._checked()
-            bridge = self.mqf.bridge
-            found = preflight(self._facts, self._shape, sweep, self._runs, bridge.device, bridge.flops)
+            sweeps = self.sweeps()
+            found = self._preflights(sweeps)
         except FidelityError as error:
             words = Text(without_flags(str(error)), style=self.app.theme_variables["error"])
+            self.query_one(Slider).hint = ""
         else:
-            words = self._words(found)
-        self.query_one("#race").display = len(self._variants()) > 1
+            words = estimate_text(found, lines, self.app.theme_variables.__getitem__)
+            self._show_chunks(sweeps[0])
+            self.query_one("#race").display = len(sweeps[0].variants) > 1
         self.query_one("#estimate", Static).update(words)
 
-    def _words(self, found: Preflight) -> Text:
-        """What will run, and what it will take."""
-        text, n = Text(), len(found.sweep.variants)
-        if n > 1:
-            bits, groups, formats = (self._values(name) for name in ("bits", "group", "formats"))
-            text.append(choice_words(bits, groups, formats, n), style="bold")
-            text.append(f"; {found.passes}\n")
-        text.append(found.positions, style="bold" if n == 1 else "")
-        text.append(", ".join(["", found.cost]) if found.cost else "")
-        if found.layers:
-            text.append(f"\n{found.layers}")
-        if found.sweep.first.kernel == "emulated":
-            text.append(f"\n{KERNELS['emulated']}")
-        if found.memory is not None and found.memory.advice:
-            advice = without_flags(found.memory.advice)
-            text.append(f"\n{advice}", style=self.app.theme_variables["warning"])
-        text.append(f"\n{found.cache}", style="dim")
-        return text
+    def _name_profile(self, lines: Choices) -> None:
+        """A profile that something was changed of is one's own."""
+        line = self.query_one("#profile", Choice)
+        chosen = next((one for one in self._profiles if one.name == line.value), None)
+        if chosen is not None and not fits(chosen, lines):
+            with self.prevent(Choice.Changed):
+                line.pick(OWN)
+
+    def sweeps(self) -> tuple[SweepSettings, ...]:
+        """The measurement of each model as it is chosen; raises FidelityError where one cannot be."""
+        return sweeps_of(self._subjects, self.lines)
+
+    def _preflights(self, sweeps: Sequence[SweepSettings]) -> list[Preflight]:
+        bridge = self.mqf.bridge
+        return [
+            preflight(one.facts, one.shape, sweep, self._reports, bridge.device, bridge.flops)
+            for one, sweep in zip(self._subjects, sweeps, strict=True)
+        ]
+
+    def _show_chunks(self, sweep: SweepSettings) -> None:
+        """How many there are, and what they buy."""
+        slider, facts, first = self.query_one(Slider), self._subjects[0].facts, sweep.first
+        # Without reading it that is only known of the corpus that comes with the package.
+        known = likely_chunks(facts, replace(first, max_chunks=None))
+        slider.most = known or UNKNOWN_MOST
+        slider.all_words = f"all, about {known:,}" if known else "all of the text"
+        n = first.max_chunks if known is None else min(known, first.max_chunks or known)
+        told = expected_intervals(self._rows, facts.content_hash, sweep.variants, n or 1)
+        slider.hint = interval_words(told, sweep, n)
+
+    def _see_text(self) -> None:
+        """Read the corpus again where another one is named."""
+        name = corpus_of(self.lines)
+        if name == self._read[0]:
+            return
+        typed = str(self.lines["file"][0]).strip()
+        self._read = (name, "")
+        if self._wait is not None:
+            self._wait.stop()
+        if name in FETCHED:
+            self._read = (name, "fetched from the Hugging Face hub where it is not on this machine yet")
+        elif self.lines["corpus"] == (FILE,) and not typed:
+            self._read = (name, "name a text file above, or its path with ~")
+        else:
+            self._wait = self.set_timer(SECONDS_TO_TYPE, lambda: self._read_text(name))
+        self._show_preview()
+
+    @work(thread=True, exclusive=True, group="corpus")
+    def _read_text(self, name: str) -> None:
+        worker = get_current_worker()
+        try:
+            found: CorpusPreview | str = corpus_preview(name, PREVIEW)
+        except FidelityError as error:
+            found = without_flags(str(error))
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._have_text, name, found)
+
+    def _have_text(self, name: str, found: CorpusPreview | str) -> None:
+        if name == self._read[0]:
+            self._read = (name, found)
+            self._show_preview()
+
+    def _show_preview(self) -> None:
+        shown, (name, found) = self.query_one("#preview", Static), self._read
+        wrong = isinstance(found, str) and os.path.isabs(name) and bool(self.lines["file"][0])
+        shown.set_class(wrong, "-wrong")
+        shown.update(preview_text(found, 2 if self.size.height < SHORT else PREVIEW))
 
     @on(Input.Submitted)
     def action_start(self) -> None:
-        """Check what can be checked now, then start."""
+        """Check what can be checked now, then start; several models one after the other."""
         try:
-            sweep = self._checked()
-            if self._value("corpus") == FILE:
-                _check_file(sweep.first.corpus)
+            sweeps = self.sweeps()
+            if self.lines["corpus"] == (FILE,):
+                _check_file(sweeps[0].first.corpus)
             check_writable()
         except FidelityError as error:
             self.notify(without_flags(str(error)), title="Cannot start", severity="error", markup=False)
             return
-        if self.mqf.bridge.busy:
-            self.notify("Another measurement is still running.", severity="warning")
-            return
-        self.mqf.measure(sweep)
+        self._remember()
+        for sweep in sweeps:
+            self.mqf.measure(sweep)
 
-    def _checked(self) -> SweepSettings:
-        """The settings as they stand; raises FidelityError where they cannot be measured."""
-        variants = self._variants()
-        race = len(variants) > 1 and bool(self._value("race"))
-        sweep = SweepSettings(variants, race=race)
-        sweep.check()
-        for one in variants:
-            check_setting(self._facts, one)
-        check_length(self._facts, sweep.first.chunk_length)
-        return sweep
+    def leave(self) -> None:
+        """To the screen before; what was chosen is there the next time."""
+        self._remember()
+        super().leave()
 
-    def _variants(self) -> tuple[KVSettings, ...]:
-        formats = [str(word) for word in self._values("formats")]
-        return spread(
-            self._base(),
-            bits=[_number(n) for n in self._values("bits")] if ALIKE in formats else (),
-            groups=[_number(n) for n in self._values("group")],
-            formats=[word for word in formats if word != ALIKE],
-        )
-
-    def _value(self, name: str) -> int | str | None:
-        return self.query_one(f"#{name}", Choice).value
-
-    def _values(self, name: str) -> tuple[int | str | None, ...]:
-        return self.query_one(f"#{name}", MultiChoice).values
-
-    def _base(self) -> KVSettings:
-        """All but what is done to keys and values."""
-        corpus = self._value("corpus")
-        path = os.path.abspath(os.path.expanduser(self.query_one("#file", Input).value.strip()))
-        chunks, stop = self._value("chunks"), self._value("stop")
-        layers = self._value("layers") if self.query("#layers") else None
-        name = self._model.name
-        return KVSettings(
-            model=name if self._model.source != "folder" else os.path.abspath(self._facts.folder),
-            layers=str(layers) if layers is not None else None,
-            kernel="emulated" if layers == ALL else "auto",
-            quantize_start=_number(self._value("start")),
-            chunk_length=_number(self._value("length")),
-            max_chunks=chunks if isinstance(chunks, int) else None,
-            corpus=path if corpus == FILE else str(corpus),
-            until_sure=stop == WHEN_SURE,
-            precision=stop / 100 if isinstance(stop, int) else None,
-        )
-
-
-def _number(value: int | str | None) -> int:
-    assert isinstance(value, int)
-    return value
+    def _remember(self) -> None:
+        for one in self._subjects:
+            keep_used(one.facts.content_hash, self.lines)
 
 
 def _check_file(path: str) -> None:

@@ -15,9 +15,12 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from mqf_tui.app.actions import bindings
+
 LONGEST_NUMBER = 7  # digits
 INDENT = 13  # columns that a title takes
 SHORTEST_HINT = 8  # columns of a line of it, in the narrowest window
+SHORT = 32  # lines: in a lower window only what has the focus shows its hint
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Option:
     refusal: str | None = None
 
 
+def hint_lines(widget: Widget, hint: str, width: int) -> list[Text]:
+    """The words below a setting, in lines; none in a low window where something else has the focus."""
+    if widget.app.size.height < SHORT and not widget.has_focus:
+        return []
+    colour = widget.app.theme_variables["secondary"]
+    parts = wrap(hint, max(SHORTEST_HINT, width - INDENT - 1)) or [""]
+    return [Text(f"{'':<{INDENT}} {part}", style=colour, no_wrap=True) for part in parts]
+
+
 class Choice(Widget, can_focus=True):
     """A row of options. Digits type a number of one's own where ``own`` says what it is."""
 
@@ -38,8 +50,7 @@ class Choice(Widget, can_focus=True):
     Choice:focus { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1)", "Choose", key_display="←→"),
-        Binding("right,l", "move(1)", "Choose", show=False),
+        *bindings("choice"),
         # As bindings, since a widget gets the keys themselves before the arrows that were pressed earlier
         # have moved the focus: in a burst they would go to the line before.
         *(Binding(str(d), f"digit({d})", show=False, system=True) for d in range(10)),
@@ -103,6 +114,11 @@ class Choice(Widget, can_focus=True):
         """Tell the screen."""
         if self.is_mounted:
             self.post_message(self.Changed(self))
+            self.call_after_refresh(self._keep_in_sight)
+
+    def _keep_in_sight(self) -> None:
+        if self.has_focus:
+            self.scroll_visible(animate=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Digits make a number of one's own, where there may be one."""
@@ -121,6 +137,7 @@ class Choice(Widget, can_focus=True):
     def on_focus(self) -> None:
         """The hint says more, and may need more lines."""
         self.refresh(layout=True)
+        self.call_after_refresh(self.scroll_visible, animate=False)
 
     def on_blur(self) -> None:
         """The next digit begins a new number."""
@@ -129,6 +146,7 @@ class Choice(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
+        self._lines(self.content_size.width)  # a layout may have asked for another width since it was drawn
         for place, (line, start, end) in enumerate(self._places):
             inside = event.y == line and start <= event.x - self.styles.padding.left < end
             if inside and self.options[place].refusal is None:
@@ -152,9 +170,19 @@ class Choice(Widget, can_focus=True):
         """What the option under the cursor means, and what else can be done."""
         picked = self.options[self.chosen]
         hint = picked.refusal or picked.meaning
-        if self._own and self.has_focus:
-            return f"{hint}; or type {self._own}" if hint else f"type {self._own}"
-        return hint
+        if not self.has_focus:
+            return hint
+        own = f"or type {self._own}" if self._own else ""
+        return "; ".join(part for part in (hint, own) if part) + self.refusals
+
+    @property
+    def refusals(self) -> str:
+        """Why the values that are struck out cannot be chosen; each reason once."""
+        reasons: dict[str, list[str]] = {}
+        for place, option in enumerate(self.options):
+            if option.refusal is not None and place != self.chosen:
+                reasons.setdefault(option.refusal, []).append(option.label)
+        return "".join(f"; not {', '.join(labels)}: {why}" for why, labels in reasons.items())
 
     def render(self) -> Text:
         """The title and options, then the meaning of the chosen one (or why others are not to be had)."""
@@ -176,9 +204,7 @@ class Choice(Widget, can_focus=True):
             self._places.append((len(lines) - 1, len(line), len(line) + len(label)))
             line.append(label, style=self._style(place))
             line.append(" ")
-        hint = wrap(self.hint, max(SHORTEST_HINT, width - INDENT - 1)) or [""]
-        colour = self.app.theme_variables["secondary"]
-        return [*lines, *(Text(f"{'':<{INDENT}} {part}", style=colour, no_wrap=True) for part in hint)]
+        return [*lines, *hint_lines(self, self.hint, width)]
 
     def _style(self, place: int) -> str:
         colours = self.app.theme_variables

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.reactive import reactive
 
+from mqf_tui.app.actions import bindings
 from mqf_tui.app.widgets.choice import Choice
 
 
 class MultiChoice(Choice):
     """While nothing is kept it is a choice of one, which the arrows move; then they move a cursor only."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "keep", "Add", key_display="␣"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("multi_choice")
     kept: reactive[frozenset[int]] = reactive(frozenset(), layout=True)
 
     @property
