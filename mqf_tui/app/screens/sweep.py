@@ -52,6 +52,7 @@ class SweepScreen(BaseScreen):
         "**o** opens the report."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("sweep")
+    LESS: ClassVar[tuple[str, ...]] = ("pareto.previous", "pareto.next", "sweep.compare", "sweep.explore")
     DEFAULT_CSS = """
     SweepScreen #pictures { height: 1fr; min-height: 10; layout: horizontal; padding: 0 1; }
     SweepScreen #pictures #grids { width: 1fr; height: 100%; }

@@ -15,6 +15,7 @@ from textual.highlight import highlight
 from textual.widgets import DataTable, Footer, Static
 
 from mqf_tui.app.actions import bindings
+from mqf_tui.app.columns import SCROLLBAR, fitting
 from mqf_tui.app.documents import tuning_document
 from mqf_tui.app.previews import MOST_SOURCE, cut, harmless
 from mqf_tui.app.row_words import kl_words
@@ -32,7 +33,17 @@ from mqf_tui.reports.tuning_report import goal_words
 from mqf_tui.reports.tuning_schema import TunedSetting, Tuning
 
 NO_CODE = "No code can apply it with mlx-lm, which has no cache for quantized layers of this kind."
-COLUMNS = ("", "setting", "KV/token", "KL predicted", "KL mean", "flips", "verdict", "in the goal")
+# From left to right; the number says in which order they go where there is no room (0: never).
+COLUMNS = {
+    "": 0,
+    "setting": 0,
+    "KV/token": 3,
+    "KL predicted": 1,
+    "KL mean": 0,
+    "flips": 2,
+    "verdict": 0,
+    "in the goal": 0,
+}
 
 
 class TuningScreen(BaseScreen):
@@ -95,11 +106,26 @@ class TuningScreen(BaseScreen):
         self._tell(recipe)
         for number, (found, drawn) in enumerate(zip(t.sensitivity, self._strips, strict=True)):
             show_strip(self.query_one(f"#strip-{number}", HeatGrid), found, drawn)
-        table = self.query_one("#measured", DataTable)
-        table.add_columns(*COLUMNS)
-        for one in (t.recipe, *t.tried, *t.uniform):
-            table.add_row(*self._row(one))
+        self._fill()
         self.query_one("#all").focus()
+
+    def on_resize(self) -> None:
+        """Lay the table out for the new width."""
+        super().on_resize()
+        self._fill()
+
+    def _fill(self) -> None:
+        if not self.query("#measured"):
+            return
+        t = self._tuning
+        rows = [self._row(one) for one in (t.recipe, *t.tried, *t.uniform)]
+        widths = {name: max(len(name), *(row[name].cell_len for row in rows)) for name in COLUMNS}
+        table = self.query_one("#measured", DataTable)
+        table.clear(columns=True)
+        shown = fitting(COLUMNS, widths, self.size.width - SCROLLBAR - 2)
+        table.add_columns(*shown)
+        for row in rows:
+            table.add_row(*(row[name] for name in shown))
 
     @on(HeatGrid.Highlighted)
     def cell(self, event: HeatGrid.Highlighted) -> None:
@@ -168,12 +194,12 @@ class TuningScreen(BaseScreen):
         lines.append(Text(made, style=colours["secondary"]))
         return Text("\n").join(lines)
 
-    def _row(self, one: TunedSetting) -> list[Text]:
+    def _row(self, one: TunedSetting) -> dict[str, Text]:
         colour = self.app.theme_variables[COLOURS[one.verdict]]
         proposed = one is self._tuning.recipe
         within = "no" if not one.within else "yes" if one.surely else "not surely"
         name = inert(one.setting) + (", all layers" if one.uniform else "")
-        return [
+        cells = (
             Text("→" if proposed else "", style="bold"),
             Text(name, style="bold" if proposed else ""),
             Text(f"{one.kv_bytes:,.0f} B", justify="right"),
@@ -182,4 +208,5 @@ class TuningScreen(BaseScreen):
             Text(percent(one.flips.value), justify="right"),
             Text(one.verdict, style=f"bold {colour}"),
             Text(within),
-        ]
+        )
+        return dict(zip(COLUMNS, cells, strict=True))
