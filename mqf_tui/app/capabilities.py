@@ -66,6 +66,11 @@ def capabilities(environment: Mapping[str, str], unicode: bool | None = None) ->
     return Capabilities(unicode, _colours(environment))
 
 
+def has_unicode(app: object) -> bool:
+    """Whether this app's terminal shows more than ASCII; so it is taken of apps that do not know."""
+    return getattr(app, "capabilities", Capabilities()).unicode
+
+
 def mark(name: str, unicode: bool) -> str:
     """The mark of this name in MARKS, one column wide; raises KeyError for an unknown name."""
     return MARKS[name][0 if unicode else 1]

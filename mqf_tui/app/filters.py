@@ -23,9 +23,9 @@ from mqf_tui.app.capabilities import MARKS, Capabilities
 Background = Callable[[], Color]
 
 _SIMILAR = {
-    "-": "─━═╌╍┄┅╴╶╸╺‐‑‒–—−",
-    "|": "│┃║╎╏┆┇╵╷╹╻▏▎▍▌▋▊▉▐▕‖¦",
-    "+": "┌┐└┘├┤┬┴┼╭╮╯╰╔╗╚╝╠╣╦╩╬┏┓┗┛┣┫┳┻╋▗▖▝▘▛▜▙▟",
+    "-": "‐‑‒–—−⁻",
+    "|": "▏▎▍▌▋▊▉▐▕‖¦⋮",
+    "+": "▗▖▝▘▛▜▙▟",
     "#": "█▆▇▓■▄▅",
     "_": "▁▂▃␣",
     ".": "░·•‣▪∙⋅◦",
@@ -35,22 +35,42 @@ _SIMILAR = {
     "v": "↓▼▽⌄",
     "<": "←‹«◀◁≤⟨",
     ">": "→›»▶▷≥⟩⇥",
-    "o": "●○◉⭘⬤",
+    "[": "⟦",
+    "]": "⟧",
+    "o": "●○◉⭘⬤◌",
     "*": "✓✔◆◇★☆⭑†",
     "x": "✕✖✗✘×",
-    "~": "…≈∼",
+    "~": "…≈∼±∞",
     "=": "≡",
     "%": "◐◑◒◓",
-    "!": "⚠",
+    "!": "⚠≠",
     "'": "‘’′",
     '"': "“”″",
+    "d": "Δ",
+    "a": "α",
+    "S": "Σ",
+    "u": "µμ",
+    "V": "√",
+    "/": "↵¶",
 }
-# One column for one: the sign is short, but the layout stays.
-_SHORT = {"±": "~", "Δ": "d", "µ": "u", "∞": "~", "↵": "/", "√": "V"}
+BOX_DRAWING = range(0x2500, 0x2580)
+
+
+def _similar_line(one: str) -> str:
+    """A sign for a line of a box: how it runs is in its name."""
+    name = unicodedata.name(one)
+    if "DIAGONAL" in name:
+        return "x" if "CROSS" in name else "/" if "RIGHT TO" in name else "\\"
+    across = any(word in name for word in ("HORIZONTAL", "LEFT", "RIGHT"))
+    down = any(word in name for word in ("VERTICAL", "UP", "DOWN"))
+    return "+" if across and down else "-" if across else "|"
+
+
+# One column for one: some signs are short of what they mean, but the layout stays.
 ASCII = {
+    **{chr(code): _similar_line(chr(code)) for code in BOX_DRAWING},
     **{one: plain for plain, several in _SIMILAR.items() for one in several},
     **{shown: plain for shown, plain in MARKS.values() if not shown.isascii()},
-    **_SHORT,
 }
 
 

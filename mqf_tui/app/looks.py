@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import App
+from textual.binding import Binding
 from textual.color import Color
 from textual.filter import LineFilter
 
@@ -16,6 +17,7 @@ from mqf_tui.library.remembered import remember, remembered
 from mqf_tui.reports.text import inert
 
 EVERY = 1.0  # seconds between two looks at the user's theme files, and at who still looks at the app
+KEY_WORDS = {"⏎": "enter", "␣": "space", "⌫": "backspace", "↑↓": "up/down", "←→": "left/right"}
 
 
 class Looks(App[None]):
@@ -52,6 +54,14 @@ class Looks(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and those for what this terminal cannot show."""
         return [*super().get_line_filters(), *getattr(self, "_plain", ())]
+
+    def get_key_display(self, binding: Binding) -> str:
+        """What the footer and the help call a key: where there are no signs for keys, words."""
+        shown = super().get_key_display(binding)
+        if not self.capabilities.unicode:
+            for sign, word in KEY_WORDS.items():
+                shown = shown.replace(sign, word)
+        return shown
 
     def watch_theme(self) -> None:
         """The filters go by the theme's background."""

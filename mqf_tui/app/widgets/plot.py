@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import plotext
 from rich.text import Text
 from textual.color import Color
 from textual.widget import Widget
 
+from mqf_tui.app.capabilities import has_unicode
 from mqf_tui.app.filters import plain
-
-if TYPE_CHECKING:
-    from mqf_tui.app.looks import Looks
 
 Rgb = tuple[int, int, int]
 # plotext paints a background of its own behind everything; the theme's shall be seen.
@@ -52,7 +50,7 @@ class Plot(Widget):
         if not self.plot(figure):
             return Text("waiting for the first numbers", style="dim")
         drawn = _BACKGROUND.sub("", str(figure.build().string()))
-        return Text.from_ansi(drawn if self._unicode else plain(drawn), no_wrap=True, end="")
+        return Text.from_ansi(drawn if has_unicode(self.app) else plain(drawn), no_wrap=True, end="")
 
     def colour(self, name: str) -> Rgb:
         """A colour of the current theme."""
@@ -60,10 +58,6 @@ class Plot(Widget):
 
     def marker(self, symbol: str, name: str) -> Any:
         """A plotext marker in a colour of the theme; a plain one where the terminal has no others."""
-        if not self._unicode:
+        if not has_unicode(self.app):
             symbol = PLAIN.get(symbol, symbol if symbol.isascii() else "#")
         return plotext.marker(symbol, plotext.pixel(self.colour(name), "default"))
-
-    @property
-    def _unicode(self) -> bool:
-        return cast("Looks", self.app).capabilities.unicode

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Digits, Label
+
+from mqf_tui.app.capabilities import has_unicode
+
+
+class PlainDigits(Digits):
+    """Digits of one line, for terminals that cannot draw the large ones."""
+
+    def render(self) -> Text:
+        """The number in the middle."""
+        return Text(f"\n{self.value}", style="bold")
 
 
 class Tile(Vertical):
@@ -27,7 +38,7 @@ class Tile(Vertical):
     def compose(self) -> ComposeResult:
         """Title, number, note."""
         yield Label(self._title, classes="title", markup=False)
-        yield Digits("–")
+        yield Digits("–") if has_unicode(self.app) else PlainDigits("-")
         yield Label("", classes="note", markup=False)
 
     def show(self, title: str, value: str, note: str = "", level: str = "") -> None:
