@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.library.settings_file import SettingsFile, quoted
 from mqf_tui.reports.text import inert
 
@@ -94,11 +93,12 @@ def model_folders(file: SettingsFile, problems: list[str]) -> tuple[Path, ...]:
 
 def table_or_none(file: SettingsFile, section: str, problems: list[str]) -> dict[str, Any]:
     """A section's keys; none where it is missing or no table, which is told."""
-    try:
-        return file.table(section)
-    except BadSettingError as error:
-        problems.append(str(error))
-        return {}
+    found = file.data.get(section, {})
+    if isinstance(found, dict):
+        return found
+    how = f"make it a table that begins with [{section}]"
+    problems.append(file.told(f"{section} is {quoted(found)}", how, key=section))
+    return {}
 
 
 def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
