@@ -271,7 +271,7 @@ async def test_stop_when_sure_is_chosen_and_ends_early() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         # 2 bits, 128 tokens, all chunks, when sure
-        await pilot.press(*["right"] * 5, *["down"] * 3, "left", "left", "down", *["right"] * 3)
+        await pilot.press(*["right"] * 5, *["down"] * 3, "left", "left", "down", "end")
         await pilot.press("down", "right")
         await until(pilot, lambda: "up to" in text_of(app, "#estimate"))
         assert "at most about" in text_of(app, "#estimate")
