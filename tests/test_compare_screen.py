@@ -154,11 +154,11 @@ async def test_a_walk_by_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_large_terminals_show_several_views_and_resize() -> None:
-    async with opened(four()[:2], (200, 60)) as (_, pilot, screen):
+    async with opened(four()[:2], (160, 46)) as (_, pilot, screen):
         boxes = [
             screen.query_one(kind) for kind in (CompareTable, OverlaidSpreads, OverlaidCurves, ParetoPlot)
         ]
-        assert all(box.display and box.size.width > 40 and box.size.height > 10 for box in boxes)
+        assert all(box.display and box.size.width > 30 and box.size.height > 10 for box in boxes)
         assert not any(a.region.overlaps(b.region) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
         one_line = column(screen, 2)["KL mean"]
         await pilot.resize_terminal(120, 40)
@@ -172,19 +172,6 @@ async def test_large_terminals_show_several_views_and_resize() -> None:
         assert column(screen, 2)["KL mean"] == one_line
         table = screen.query_one(CompareTable)
         assert table.virtual_size.width <= 60
-
-
-async def test_signs_without_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
-        monkeypatch.setenv(name, "C")
-    async with opened(four(), (80, 24)) as (_, pilot, screen):
-        assert "! less" in column(screen, 2)["KL mean"]
-        assert column(screen, 2)["verdict"].startswith("o good")
-        for key in "2345":
-            await pilot.press(key)
-            await pilot.pause()
-            for picture in (*screen.query(Overlay), screen.query_one(ParetoPlot)):
-                assert picture.render().plain.isascii()
 
 
 async def test_what_cannot_be_compared_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,21 +203,27 @@ async def test_what_cannot_be_compared_is_said(tmp_path: Path, monkeypatch: pyte
     assert not any(to[0].id == "imported" for to in went)
 
 
-async def test_hostile_words_are_inert() -> None:
+async def test_hostile_words_are_inert_in_a_terminal_without_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.setenv(name, "C")
     text = makers.report_data()["corpus"] | {"name": HOSTILE, "content_hash": HOSTILE}
     parts = [makers.report_data()["by_part"][0] | {"name": HOSTILE}]
     runs = [
-        save(model=HOSTILE, corpus=text, device=HOSTILE, by_part=parts),
-        save(2.0, model=f"x{HOSTILE}", model_hash="ff", corpus=text, device=f"x{HOSTILE}", kv_bits=8),
-        save(2.0, kv_format=HOSTILE, kv_bits=None, corpus=text),
+        save(3.0, model=HOSTILE, corpus=text, device=HOSTILE, by_part=parts),
+        save(0.3, model=f"x{HOSTILE}", corpus=text, device=f"x{HOSTILE}", kv_bits=8, verdict="good"),
+        save(2.0, kv_format=HOSTILE, kv_bits=None, model_hash="ff", corpus=text),
     ]
-    async with opened(runs, (120, 40)) as (_, pilot, screen):
+    async with opened(runs) as (_, pilot, screen):
+        assert "! less" in column(screen, 2)["KL mean"]
+        assert column(screen, 2)["verdict"].startswith("o good")
+        assert inert(HOSTILE)[:10] in said(screen, "#told")
         for key in "123456":
-            await pilot.press("right", key)
+            await pilot.press(key)
             await pilot.pause()
             drawn = "".join(s.text for strip in screen._compositor.render_strips() for s in strip)
             assert not {"\x1b", "\u202e", "\x07", "\x9b"} & set(drawn)
-        assert inert(HOSTILE)[:10] in said(screen, "#told")
+        for picture in (*screen.query(Overlay), screen.query_one(ParetoPlot)):
+            assert picture.render().plain.isascii()
 
 
 def test_two_to_four_runs() -> None:

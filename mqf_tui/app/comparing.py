@@ -194,6 +194,8 @@ def explained(row: Row, place: int, baseline: int) -> str:
     against = f"{start}, {baseline + 1} has {row.cells[baseline].value}: {cell.difference}"
     if cell.interval == "exact":
         return f"{against}, {cell.word} (by formula, so without error)"
+    if cell.interval == SAME_EVERYWHERE:
+        return f"{against}, {SAME_EVERYWHERE}"
     error = ", ".join(part for part in (cell.interval and f"95 % interval {cell.interval}", cell.p) if part)
     meaning = {"beyond": f"{cell.word}, beyond the error", "within": "within the error"}.get(
         cell.sign, cell.word

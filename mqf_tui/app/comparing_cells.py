@@ -14,7 +14,7 @@ PADDING = 2  # of a cell, both sides together
 LONGEST_NAME = 22  # of a row, in wide tables
 SHORT_NAME = 12  # of a row, in narrow ones
 WIDEST = 44  # of a column: what is wider is hard to read across
-BRIEF = {WITHIN: "within", UNTESTED: "untested", " pp": ""}
+BRIEF = {WITHIN: "within", UNTESTED: "no test", " pp": ""}
 # (Unicode, ASCII)
 SIGNS: dict[Sign, tuple[str, str]] = {
     "": ("", ""),

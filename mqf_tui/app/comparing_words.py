@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mqf_tui.app.comparing import Compared
-from mqf_tui.reports.comparison_report import basis, more_differs, one_sided, sentence
+from mqf_tui.reports.comparison_report import basis, more_differs, one_sided, sentence, shortened
 from mqf_tui.reports.comparison_schema import Pair, Side
+from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted, inert
+
+LONGEST_MODEL = 32
+
+
+def about(reports: Sequence[Report]) -> str:
+    """Which models on which texts, each once: ``org/model on notes.txt, 6 chunks of 128``."""
+    models = _each([shortened(inert(r.model), LONGEST_MODEL) for r in reports])
+    texts = _each([inert(r.corpus.name) for r in reports])
+    chunks = {(r.n_chunks, r.corpus.chunk_length) for r in reports}
+    n, length = next(iter(chunks))
+    size = f", {counted(n, 'chunk')} of {length:,}" if len(chunks) == 1 and n and length else ""
+    return f"{models} on {texts}{size}"
+
+
+def _each(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(filter(None, names))) or "unknown"
 
 
 def summary(compared: Compared, place: int) -> str:

@@ -18,7 +18,7 @@ from mqf_tui.app.actions import bindings
 from mqf_tui.app.comparing import Compared, explained, figure_rows
 from mqf_tui.app.comparing_pictures import Spread, curves, doubling, part_lines, spreads
 from mqf_tui.app.comparing_settings import setting_rows
-from mqf_tui.app.comparing_words import in_full, summary
+from mqf_tui.app.comparing_words import about, in_full, summary
 from mqf_tui.app.comparing_work import Reading, begun, compared, gap
 from mqf_tui.app.documents import comparison_document
 from mqf_tui.app.screens.base import BaseScreen
@@ -57,9 +57,10 @@ class CompareScreen(BaseScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings("compare")
     DEFAULT_CSS = """
     CompareScreen {
-        #summary { height: auto; max-height: 5; padding: 0 2; margin-top: 1; }
+        #about { height: 1; padding: 0 2; color: $secondary; margin-top: 1; }
+        #summary { height: auto; max-height: 5; padding: 0 2; }
         #views { height: 1; padding: 0 2; color: $secondary; link-style: none; link-color: $secondary; }
-        #body { height: 1fr; scrollbar-gutter: auto; layout: vertical; }
+        #views-body { height: 1fr; layout: vertical; }
         #pictures { height: 1fr; layout: vertical; }
         #parts { height: 1fr; }
         #words { height: 1fr; padding: 1 2; }
@@ -67,9 +68,10 @@ class CompareScreen(BaseScreen):
         #pareto-words { height: auto; max-height: 4; padding: 0 2; color: $secondary; }
         #cell { height: 2; padding: 0 2; color: $secondary; }
     }
-    CompareScreen.-short #summary { margin-top: 0; max-height: 4; }
+    CompareScreen.-short #about { margin-top: 0; }
+    CompareScreen.-short #summary { max-height: 3; }
     CompareScreen.-all {
-        #body { layout: horizontal; }
+        #views-body { layout: horizontal; }
         CompareTable { width: 5fr; }
         #pictures { width: 6fr; layout: grid; grid-size: 2 2; }
         #words { width: 6fr; }
@@ -85,6 +87,7 @@ class CompareScreen(BaseScreen):
         self._at = 1 if len(runs) == 2 else 0  # the current column
         self._compared = begun(runs, 0)
         self._known: dict[int, Compared] = {}  # by baseline
+        self._frontiers: dict[int, Frontier] = {}  # by baseline
         self._everything = False
         self._view = VIEWS[0]
         self._picture = VIEWS[1]
@@ -103,9 +106,10 @@ class CompareScreen(BaseScreen):
         """What comes out in words, the views, and what the cell under the cursor means."""
         reports = [run.report for run in self._runs]
         yield TitleBar(str(self.TITLE))
+        yield Static(about(reports), id="about", markup=False)
         yield Static("", id="summary", markup=False)
         yield Static("", id="views")
-        with Container(id="body"):
+        with Container(id="views-body"):
             yield CompareTable(id="numbers")
             with Container(id="pictures"):
                 yield OverlaidSpreads(id="spread")
@@ -156,8 +160,8 @@ class CompareScreen(BaseScreen):
         parts: list[Content] = []
         for number, view in enumerate(VIEWS, 1):
             style = "bold reverse" if view == self._view else f"@click=screen.view('{view}')"
-            parts.append(Content.styled(f" {number} {view} ", style))
-        self.query_one("#views", Static).update(Content(" ").join(parts))
+            parts.append(Content.styled(f"{number} {view}", style))
+        self.query_one("#views", Static).update(Content("  ").join(parts))
 
     @work(thread=True, exclusive=True, group="compare")
     def _work(self, baseline: int) -> None:
@@ -177,10 +181,10 @@ class CompareScreen(BaseScreen):
             read = [reading.positions(place) for place in range(len(reading.runs))]
             counted_up = spreads(read)
             show(lambda: self._show_spreads(counted_up))
-            points = frontier(reading.runs, baseline)
-            show(lambda: self._show_frontier(points))
             everything = next(steps)
             show(lambda: self._show(everything))
+            points = frontier(reading.runs, baseline)
+            show(lambda: self._show_frontier(points, baseline))
         except FidelityError as error:
             words = str(error)
             show(lambda: self.notify(words, severity="error", markup=False))
@@ -207,7 +211,8 @@ class CompareScreen(BaseScreen):
         missing = f"no positions of {', '.join(without)}" if without else ""
         self.query_one(OverlaidSpreads).show(found, missing)
 
-    def _show_frontier(self, found: Frontier) -> None:
+    def _show_frontier(self, found: Frontier, baseline: int) -> None:
+        self._frontiers[baseline] = found
         self._points = found.runs
         plot = self.query_one(ParetoPlot)
         plot.show(found.points, limits=found.limits, unit=found.unit)
@@ -284,8 +289,10 @@ class CompareScreen(BaseScreen):
         known = self._known.get(place)
         self._compared = known or begun(self._runs, place)
         self._fill()
-        if known is None or known.pending:
+        if known is None or known.pending or place not in self._frontiers:
             self._work(place)
+        else:
+            self._show_frontier(self._frontiers[place], place)
 
     def action_all(self) -> None:
         """Show all settings, or only those that differ."""

@@ -42,7 +42,7 @@ class CompareTable(DataTable[Text]):
     def show(self, compared: Compared, rows: Sequence[Row], order: Sequence[int], at: int) -> None:
         """Fill it anew; ``order``: the places of the runs from left to right, ``at``: the current column."""
         self._shown = compared, rows, tuple(order), at
-        self._width = self.size.width
+        self._width = self.outer_size.width
         if not self._width:
             return  # not laid out yet, or hidden
         unicode = unicode_of(self)
@@ -71,7 +71,7 @@ class CompareTable(DataTable[Text]):
 
     def on_resize(self) -> None:
         """Lay it out for the new width."""
-        if self._shown is not None and self.size.width != self._width:
+        if self._shown is not None and self.outer_size.width != self._width:
             compared, rows, order, _ = self._shown
             at = min(self.cursor_column, len(order) - 1) if self._rows else self._shown[-1]
             self.show(compared, rows, order, at)
