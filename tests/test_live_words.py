@@ -116,7 +116,7 @@ def test_the_shares_fill_their_bar(first: float, second: float, width: int, unic
     sure = Confidence(good=good, marginal=marginal, bad=bad, replicates=200)
     bar = shares(sure, width, COLOURS, unicode=unicode).plain
     assert len(bar) == width
-    signs = "▒▓█" if unicode else "gmb"
+    signs = "▂▅█" if unicode else "gmb"
     assert bar == "".join(sorted(bar, key=signs.index))
     for sign, share in zip(signs, (good, marginal, bad), strict=True):
         assert abs(bar.count(sign) - share * width) <= 2.5

@@ -25,7 +25,7 @@ MORE = ("median", "confident flips")  # what the tiles have no room for in a nar
 IN_THE_TABLE = ("KL mean", "flips")  # of a sweep
 BRIEF = {"confident flips": "confident", "Δ perplexity": "Δ PPL"}
 GAP = "   "
-SHADES = "▒▓█"  # of the shares of good, marginal, bad
+SHADES = "▂▅█"  # of the shares of good, marginal, bad: as high as chunks like that in their strip
 LETTERS = "gmb"
 NEARLY_FULL = 0.9  # of the memory that may be used
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,5 +99,5 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _flat(text: str) -> str:
-    """On one line: a sign in place of each break."""
-    return text.replace("\n", " ").replace("\t", " ")
+    """On one line, without wide gaps: a sign stands in place of each break."""
+    return re.sub(r"[ \n\t]{3,}", "  ", text.replace("\n", " ").replace("\t", " "))

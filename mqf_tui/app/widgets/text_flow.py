@@ -79,7 +79,9 @@ class TextFlow(Widget):
         for number, line in enumerate(self._lines()[: self.content_size.height]):
             text.append("\n" if number else "")
             for word in line:
-                text.append(word.text, styles.get(word.kind))
+                bare = word.text.lstrip(" ")
+                text.append(" " * (len(word.text) - len(bare)))
+                text.append(bare, styles.get(word.kind))
         return text
 
     def _styles_of_kinds(self) -> dict[int, Style]:
