@@ -167,3 +167,11 @@ def test_ids_beyond_any_vocabulary() -> None:
     positions = of_ids([3, 2**31 - 1, 3], [0])
     spelling = spelled(positions)
     assert [spelling.texts[i] for i in spelling.index.tolist()] == ["fox", f"#{2**31 - 1}", "fox"]
+
+
+def test_a_character_is_not_put_together_over_the_end_of_a_chunk() -> None:
+    first = PIECES.index(SPLIT[0])
+    ids = [first, first + 1, first + 2]
+    for starts, wanted in (([0], ["", "", "€"]), ([0, 1], ["\ufffd"] * 3)):
+        spelling = spelled(of_ids(ids, starts))
+        assert [spelling.texts[i] for i in spelling.index.tolist()] == wanted

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
@@ -154,6 +155,11 @@ async def test_walking_by_keyboard() -> None:
         await at("number_sign 1 2 3 enter", 122)
         await at("number_sign 9 9 9 enter", 122)
         assert said(pilot) == ["Positions are numbered from 1 to 240."]
+        # In a burst, as over a slow line: each key goes where it would go alone.
+        for key in ("number_sign", "1", "1", "0", "enter", "right", "right"):
+            pilot.app.post_message(events.Key(key, None))
+        await pilot.pause()
+        await until(pilot, lambda: text.cursor == 111)
         # Line by line, over the rules between chunks: down to the last row and up again to the first.
         await pilot.press("home", "j")
         seen = [0, text.cursor]

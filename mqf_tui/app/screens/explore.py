@@ -9,7 +9,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from mqf_tui.app.actions import bindings, table
 from mqf_tui.app.exploring.answer import Answer, read
@@ -90,8 +90,8 @@ class ExploreScreen(BaseScreen):
             yield TokenText()
             yield TokenDetails()
         yield Static("", id="explore-problem")
-        yield ExploreLine("/", EXAMPLE, id="explore-filter")
-        yield ExploreLine("#", "the number of a position", id="explore-number")
+        yield ExploreLine("/", EXAMPLE, self._left, self._filter, id="explore-filter")
+        yield ExploreLine("#", "the number of a position", self._number, id="explore-number")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -173,9 +173,11 @@ class ExploreScreen(BaseScreen):
 
     def _show_legend(self) -> None:
         walk = self._walk
+        if walk is None or not self.is_attached:
+            return
         line = self.query_one("#explore-legend", Static)
         width = line.content_size.width
-        if walk is None or not width:
+        if not width:
             return
         count = counted_words(walk.kept, len(walk.answer))
         line.update(legend(walk.colouring, self.query_one(TokenText).heat, width, count))
@@ -205,8 +207,8 @@ class ExploreScreen(BaseScreen):
         del parameters
         if action in ("swap", "differing", "differing_back"):
             return self._walk is not None and self._walk.beside is not None
-        if action in ("back", "undo"):
-            return True
+        if action in ("filter", "number") and isinstance(self.focused, Input):
+            return False  # the key is typed there
         return self._walk is not None or action not in OWN
 
     def _go(self, found: int | str) -> None:
@@ -315,27 +317,27 @@ class ExploreScreen(BaseScreen):
         else:
             self._take(swapped, at if at >= 0 else 0)
 
-    @on(ExploreLine.Changed, "#explore-filter")
-    def _filtered(self, event: ExploreLine.Changed) -> None:
-        walk, line = self._walk, event.line
-        if walk is None or isinstance(event, ExploreLine.Left):
+    def _filter(self, words: str) -> None:
+        walk, line = self._walk, self.query_one("#explore-filter", ExploreLine)
+        if walk is None:
             return
         try:
-            walk.keep(event.value)
+            walk.keep(words)
         except FilterError as error:
             line.say(str(error))
             return
         line.say("" if walk.kept else "No position has all of this.")
         self._show_text()
 
-    @on(ExploreLine.Left)
-    def _left(self, event: ExploreLine.Left) -> None:
-        """Back to the text; a number is gone to."""
-        if event.line.id == "explore-number":
-            event.line.empty()
-            if event.value and self._walk is not None:
-                self._go(self._walk.numbered(event.value))
-        self.query_one(TokenText).focus()
+    def _left(self, words: str) -> None:
+        del words
+        self.set_focus(self.query_one(TokenText))
+
+    def _number(self, words: str) -> None:
+        self.query_one("#explore-number", ExploreLine).empty()
+        self.set_focus(self.query_one(TokenText))
+        if words and self._walk is not None:
+            self._go(self._walk.numbered(words))
 
 
 def read_tops(run: SavedRun) -> str:

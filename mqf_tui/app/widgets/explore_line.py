@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from rich.text import Text
@@ -9,16 +10,20 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.widgets import Input, Static
 
 from mqf_tui.app.actions import bindings
 
+Heard = Callable[[str], None]
+
 
 class ExploreLine(Vertical):
-    """Hidden while it is empty and not typed into. ``sign`` stands before it, ``hint`` in it while empty."""
+    """Hidden while it is empty and not typed into. ``sign`` stands before it, ``hint`` in it while empty.
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings("explore_line")
+    ``changed`` hears each text that stands in it, ``left`` what was accepted, or nothing where it was given
+    up; ``left`` has to give the focus to something else.
+    """
+
     DEFAULT_CSS = """
     ExploreLine { height: auto; display: none; background: $panel; padding: 0 2; }
     ExploreLine Horizontal { height: 1; }
@@ -29,30 +34,16 @@ class ExploreLine(Vertical):
     ExploreLine .said { height: auto; color: $warning; display: none; }
     """
 
-    class Changed(Message):
-        """Something else stands in it."""
-
-        def __init__(self, line: ExploreLine, value: str) -> None:
-            super().__init__()
-            self.line, self.value = line, value
-
-        @property
-        def control(self) -> ExploreLine:
-            """The line."""
-            return self.line
-
-    class Left(Changed):
-        """It is done with; ``value`` is what was accepted, empty where it was given up."""
-
-    def __init__(self, sign: str, hint: str, id: str) -> None:
+    def __init__(self, sign: str, hint: str, left: Heard, changed: Heard | None = None, *, id: str) -> None:
         super().__init__(id=id)
         self._sign, self._hint = sign, hint
+        self._left, self._changed = left, changed
 
     def compose(self) -> ComposeResult:
         """The line and, below it, the sentence."""
         with Horizontal():
             yield Static(self._sign, classes="sign")
-            yield Input(placeholder=self._hint, select_on_focus=False)
+            yield LineInput(self._hint, self.leave)
         yield Static("", classes="said")
 
     def open(self, value: str) -> None:
@@ -61,7 +52,21 @@ class ExploreLine(Vertical):
         line = self.query_one(Input)
         line.value = value
         line.cursor_position = len(value)
-        line.focus()
+        # At once, since the next key may be here already.
+        self.screen.set_focus(line)
+
+    def leave(self, value: str) -> None:
+        """Go on with what stands there, or without it."""
+        if not value:
+            self.say("")
+            self.query_one(Input).value = ""
+            self.display = False
+        self._left(value)
+
+    def empty(self) -> None:
+        """Take away what stands there."""
+        self.query_one(Input).value = ""
+        self.display = False
 
     def say(self, sentence: str) -> None:
         """What is wrong with what stands there, or nothing."""
@@ -70,14 +75,10 @@ class ExploreLine(Vertical):
         said.display = bool(sentence)
 
     @on(Input.Changed)
-    def _changed(self, event: Input.Changed) -> None:
+    def _heard(self, event: Input.Changed) -> None:
         event.stop()
-        self.post_message(self.Changed(self, event.value))
-
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_done()
+        if self._changed is not None:
+            self._changed(event.value)
 
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         """Out of sight where nothing stands in it."""
@@ -85,17 +86,32 @@ class ExploreLine(Vertical):
         if not self.query_one(Input).value.strip():
             self.display = False
 
+
+class LineInput(Input):
+    """Keys that come in a burst, as over a slow line or from a paste, go where they would one by one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("explore_line")
+
+    def __init__(self, hint: str, leave: Heard) -> None:
+        super().__init__(placeholder=hint, select_on_focus=False)
+        self._leave = leave
+
+    async def on_key(self, event: events.Key) -> None:
+        """Leave at once at the key for it; what was typed behind it is not of this line any more."""
+        if self.screen.focused is not self:
+            self.app.post_message(events.Key(event.key, event.character))
+        else:
+            active = self.screen.active_bindings.get(event.key)
+            if active is None or not (active.binding.id or "").startswith("explore_line."):
+                return
+            await self.app.run_action(active.binding.action, self)
+        event.stop()
+        event.prevent_default()
+
     def action_done(self) -> None:
         """Go on with what stands there."""
-        self.post_message(self.Left(self, self.query_one(Input).value.strip()))
+        self._leave(self.value.strip())
 
     def action_clear(self) -> None:
         """Go on without it."""
-        self.say("")
-        self.query_one(Input).value = ""
-        self.post_message(self.Left(self, ""))
-
-    def empty(self) -> None:
-        """Take what stands there away, without a message of leaving."""
-        self.query_one(Input).value = ""
-        self.display = False
+        self._leave("")
