@@ -23,6 +23,7 @@ from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.choice import Choice
 from mqf_tui.app.widgets.kl_plots import Histogram, Trace
 from mqf_tui.app.widgets.row_list import RowList
+from mqf_tui.app.widgets.slider import Slider
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.runs import list_runs, save_run
 from tests import makers
@@ -75,7 +76,7 @@ async def test_from_models_to_a_saved_run(size: tuple[int, int]) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         # 8 -> 4 bits, and 5 chunks of 128 tokens
-        await pilot.press("right", "right", "right", *["down"] * 3, "left", "left", "down", "left")
+        await pilot.press("right", "right", "right", *["down"] * 3, "left", "left", "down", "5")
         await until(pilot, lambda: "635 positions" in text_of(app, "#estimate"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen | ResultScreen))
@@ -221,7 +222,7 @@ async def test_filter_and_paths(tmp_path: Path) -> None:
             entry.value = typed
             await pilot.pause(0.05)
             assert listing.option_count == 0
-        await pilot.press("escape", *"qrz")
+        await pilot.press("escape", "slash", *"qrz")
         assert entry.value == "qrz"
         assert listing.option_count == 0
         assert "No model matches" in text_of(app, "#facts-text")
@@ -231,7 +232,7 @@ async def test_filter_and_paths(tmp_path: Path) -> None:
         await until(pilot, lambda: listing.option_count == 1)
         assert "tiny-llama" in text_of(app, "#facts-text")
         entry.focus()
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")  # to the list, and the set-up
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
 
 
@@ -241,7 +242,7 @@ async def test_arrows_move_in_the_list_and_among_the_settings(
     tiny = makers.model_folder(tmp_path / "tiny")
     cache = makers.hub_cache(tmp_path / "hub", {"org/tiny": tiny})
     monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(cache))
-    async with running((60, 15)) as (app, pilot):
+    async with running((60, 20)) as (app, pilot):
         listing = await at_models(app, pilot)
         assert listing.option_count == 2
         await pilot.press("down")
@@ -262,10 +263,10 @@ async def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
         await at_models(app, pilot)
         app.screen.query_one("#filter", Input).value = str(folder)
         await until(pilot, lambda: "Cannot be measured" in text_of(app, "#facts-text"))
-        app.screen.query_one("#filter", Input).focus()
-        await pilot.press("enter")
+        await pilot.press("enter", "space")
         await pilot.pause(0.3)
         assert isinstance(app.screen, ModelsScreen)
+        assert "Cannot be measured" in [note.title for note in app._notifications]
 
 
 async def test_only_valid_choices_can_be_chosen() -> None:
@@ -289,7 +290,7 @@ async def test_only_valid_choices_can_be_chosen() -> None:
         await pilot.press("enter", "backspace", "backspace", "backspace", "backspace", "3", "0", "0")
         assert isinstance(app.screen, SetupScreen)
         await pilot.press("down", "7")
-        assert app.screen.query_one("#chunks", Choice).value == 7
+        assert app.screen.query_one("#chunks", Slider).value == 7
         await pilot.press("down", "down", "2", "9", "9")
         await until(pilot, lambda: "leaves no position" in text_of(app, "#estimate"))
         await pilot.press("enter")
@@ -426,8 +427,8 @@ async def test_quit_and_help_are_always_in_the_footer(width: int) -> None:
 async def test_a_tiny_terminal_and_resizing() -> None:
     settings = KVSettings("demo", kv_bits=4, chunk_length=128, max_chunks=2)
     async with running((40, 10), settings=settings, autostart=True) as (app, pilot):
-        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
         await pilot.resize_terminal(20, 5)
         await pilot.resize_terminal(200, 60)
+        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
         await pilot.pause(0.2)
         assert "KL mean" in screen_text(app)
