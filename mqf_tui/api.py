@@ -14,6 +14,8 @@ from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
 from mqf_tui.reports.schema import Report
+from mqf_tui.rescoring_api import noting_places
+from mqf_tui.rescoring_api import rescore as rescore
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.facts import ModelFacts
@@ -74,13 +76,15 @@ def sweep_events(
     if fleet is not None:
         from mqf_tui.scale.sweeping import sweep as ranked
 
-        yield from ranked(settings, facts, control, fleet, known=known, store=store, keep=keep, notice=notice)
+        ranks = ranked(settings, facts, control, fleet, known=known, store=store, keep=keep, notice=notice)
+        yield from noting_places(ranks, facts)
         return
     from mqf_tui.fidelity.engine import sweep
     from mqf_tui.library.recent import recent_reports
 
     past = recent_reports()
-    yield from sweep(settings, facts, control, chunks=chunks, known=known, store=store, past=past)
+    running = sweep(settings, facts, control, chunks=chunks, known=known, store=store, past=past)
+    yield from noting_places(running, facts)
 
 
 def facts_of(settings: KVSettings) -> ModelFacts:

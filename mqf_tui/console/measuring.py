@@ -20,7 +20,7 @@ from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError,
 from mqf_tui.fidelity.events import Failed, Finished, Stopped, Swept
 from mqf_tui.fidelity.recipes import names_all_formats
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.reports.text import stopping_words
+from mqf_tui.reports.text import counted, stopping_words
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -134,6 +134,11 @@ def _save(report: Report, positions: Positions, tops: Tops | None) -> None:
 
     run = save_run(report, positions, tops=tops)
     sys.stderr.write(f"saved as run {run.id} (mqf-tui runs show {run.id})\n")
+    if tops is not None and tops.left_out:
+        sys.stderr.write(
+            f"the likeliest tokens are kept of {counted(len(tops), 'position')}; {tops.left_out:,} more confident "
+            "flips are too many\n"
+        )
 
 
 def check_output(path: Path) -> None:

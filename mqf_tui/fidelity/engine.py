@@ -67,25 +67,25 @@ def guarded(running: RunningSweep) -> Iterator[Event]:
         if not control.stopped:
             raise
         yield from running.stopped()  # asked for twice
-    except MemoryError:
-        yield from running.failed(_out_of_memory())
     except Exception as error:
-        # MLX reports a failed allocation as a plain RuntimeError.
-        if "alloc" in str(error).lower() or "out of memory" in str(error).lower():
-            yield from running.failed(_out_of_memory())
-            return
-        words = " ".join(str(error).split())
-        failure = MeasurementError(
-            f"the measurement broke down unexpectedly ({type(error).__name__}: {words}); "
-            "please report this with the command that you used."
-        )
-        failure.__cause__ = error
-        yield from running.failed(failure)
+        yield from running.failed(as_failure(error))
     finally:
         release()
 
 
-def _out_of_memory() -> OutOfMemoryError:
-    return OutOfMemoryError(
-        "memory ran out; use shorter chunks (--chunk-length), close other programs, or take a smaller model."
+def as_failure(error: Exception) -> FidelityError:
+    """What nobody raised on purpose, in words."""
+    # MLX reports a failed allocation as a plain RuntimeError.
+    said = str(error).lower()
+    if isinstance(error, MemoryError) or "alloc" in said or "out of memory" in said:
+        return OutOfMemoryError(
+            "memory ran out; use shorter chunks (--chunk-length), close other programs, or take a smaller "
+            "model."
+        )
+    words = " ".join(str(error).split())
+    failure = MeasurementError(
+        f"the measurement broke down unexpectedly ({type(error).__name__}: {words}); "
+        "please report this with the command that you used."
     )
+    failure.__cause__ = error
+    return failure
