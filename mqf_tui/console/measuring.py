@@ -136,8 +136,8 @@ def _save(report: Report, positions: Positions, tops: Tops | None) -> None:
     sys.stderr.write(f"saved as run {run.id} (mqf-tui runs show {run.id})\n")
     if tops is not None and tops.left_out:
         sys.stderr.write(
-            f"the likeliest tokens are kept of {counted(len(tops), 'position')}; {tops.left_out:,} more confident "
-            "flips are too many\n"
+            f"the likeliest tokens are kept of {counted(len(tops), 'position')}; {tops.left_out:,} more, "
+            "confident flips of a lower KL, would be too many\n"
         )
 
 
