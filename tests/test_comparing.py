@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from mqf_tui.app import comparing
 from mqf_tui.app.comparing import Cell, Compared, Row, explained, figure_rows
 from mqf_tui.app.comparing_cells import laid_out
 from mqf_tui.app.comparing_frontier import frontier
@@ -185,6 +186,8 @@ def test_the_widest_gap_by_looking_everywhere() -> None:
     assert found is not None
     assert (found.first, found.second) == best[1:]
     assert abs(found.value) == pytest.approx(best[0])
+    back = widest_gap(part, a)
+    assert back == (found.second, found.first, -found.value)
     assert widest_gap(a, a) is None
     endless = replace(b, kl=b.kl.copy())
     endless.kl[7] = np.inf
@@ -317,6 +320,18 @@ def test_hostile_words_are_inert() -> None:
     rows = setting_rows(reports, everything=True)
     said = "".join(cell.value for row in rows for cell in row.cells)
     assert not {"\x1b", "\u202e", "\x07", "\n"} & set(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "harm", "word", "tone"),
+    [(0.2, 1, "up", "bad"), (-0.2, 1, "down", "good"), (0.2, -1, "up", "good"), (-0.2, -1, "down", "bad")],
+)
+def test_what_is_worse_depends_on_the_figure(value: float, harm: int, word: str, tone: str) -> None:
+    d = Difference(first=1.0, second=1.0 + value, value=value, ci=(value - 0.1, value + 0.1), p=0.01)
+    cell = comparing.tested(d, "1.2", str, harm, ("up", "down"))
+    assert (cell.sign, cell.word, cell.tone) == ("beyond", word, tone)
+    unsure = comparing.tested(d.model_copy(update={"p": 0.06}), "1.2", str, harm, ("up", "down"))
+    assert (unsure.sign, unsure.word, unsure.tone) == ("within", "within error", "plain")
 
 
 def test_a_cell_without_an_error_is_not_tested() -> None:
