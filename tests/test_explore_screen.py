@@ -253,12 +253,6 @@ async def test_two_runs_and_lists_on_demand(monkeypatch: pytest.MonkeyPatch) -> 
         await pilot.pause()
         assert text.cursor == place
         assert "1: 8-bit g64" in lists(screen)
-        await pilot.press("c")
-        await settled(pilot)
-        await pilot.press("enter")  # none: this run alone
-        await settled(pilot)
-        assert legend(screen).startswith("KL ")
-
         asked: list[TopsRequest] = []
 
         def tops(run: SavedRun, chunk: int, depths: list[int], k: int = 10) -> TopsRequest:
@@ -266,10 +260,18 @@ async def test_two_runs_and_lists_on_demand(monkeypatch: pytest.MonkeyPatch) -> 
             return asked[-1]
 
         monkeypatch.setattr(pilot.app.bridge, "tops", tops)  # type: ignore[attr-defined]
-        assert "only the likeliest token was saved" in lists(screen)
-        await pilot.press("t", "t")
+        await pilot.press("t")
+        await pilot.pause()
+        assert [request.run.id for request in asked] == [two.id, one.id]
+        await pilot.press("c")
+        await settled(pilot)
+        await pilot.press("enter")  # none: this run alone
+        await settled(pilot)
+        assert legend(screen).startswith("KL ")
+
+        await pilot.press("t")
         await until(pilot, lambda: "Waits for its turn" in lists(screen))
-        assert len(asked) == 1
+        assert len(asked) == 2
         request = asked[0]
         assert (request.run.id, request.chunk) == (two.id, int(p.chunk[place]))
         assert int(p.depth[place]) in request.depths
@@ -278,20 +280,20 @@ async def test_two_runs_and_lists_on_demand(monkeypatch: pytest.MonkeyPatch) -> 
         request.fail(MeasurementError("the model is not there any more."))
         await until(pilot, lambda: "the model is not there any more." in lists(screen))
         await pilot.press("t")
-        await until(pilot, lambda: len(asked) == 2)
+        await until(pilot, lambda: len(asked) == 3)
         index = np.flatnonzero((p.chunk == request.chunk) & np.isin(p.depth, request.depths))
         ids = np.tile(np.arange(290, 280, -1, dtype=np.int32), (len(index), 1))
         probs = np.tile(np.linspace(0.3, 0.01, 10, dtype=np.float32), (len(index), 1))
         found = Tops(
             index.astype(np.int32), ids, probs, ids[:, ::-1], probs, {i: f" top{i}" for i in range(281, 291)}
         )
-        asked[1].begin()
-        asked[1].take(replace(Stopped(None, p), tops=found))
+        asked[2].begin()
+        asked[2].take(replace(Stopped(None, p), tops=found))
         await until(pilot, lambda: "␣top281" in lists(screen))
         assert lists(screen).count("␣top") == 20
         await pilot.press("t")
         await pilot.pause()
-        assert len(asked) == 2
+        assert len(asked) == 3
         assert said(pilot)[-1].startswith("The likeliest tokens are known already")
 
 

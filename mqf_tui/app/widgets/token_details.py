@@ -92,7 +92,7 @@ class TokenDetails(VerticalScroll, can_focus=False):
         if walk.beside is not None:
             there = [int(walk.beside.at[place]) for place in places]
             sides.append((walk.beside.answer, [place for place in there if place >= 0]))
-        if not any(self._ask(answer, wanted) for answer, wanted in sides):
+        if not any([self._ask(answer, wanted) for answer, wanted in sides]):  # all are asked for
             self.notify("The likeliest tokens are known already of all that is seen here.")
         self._draw()
 

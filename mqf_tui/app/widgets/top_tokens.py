@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # columns between two lists
 RANK, MARK, NUMBER, LEAST_BAR, LONGEST_BAR = 3, 2, 7, 4, 24
+NARROW = 24  # columns of a list under which a probability has one decimal
 LEAST_NAME, LONGEST_NAME = 6, 22
 
 
@@ -115,7 +116,7 @@ def _cell(tops: Tops, number: int, rank: int, room: int, colours: Mapping[str, s
     found = Text(f"{number_word:>{RANK - 1}} ", style=colours["secondary"])
     found.append(f"{sign} ".ljust(MARK), style=style)
     found.append(_fit(named(token, tops.texts), name_room, unicode), style=style)
-    found.append(_probability(probability).rjust(NUMBER), style=style)
+    found.append(_probability(probability, room), style=style)
     if bar_room and probability == probability:
         found.append(" " + bar(probability, bar_room, unicode), style=style)
     found.truncate(room, pad=True)
@@ -124,7 +125,7 @@ def _cell(tops: Tops, number: int, rank: int, room: int, colours: Mapping[str, s
 
 def _shares(room: int) -> tuple[int, int]:
     """How many columns of ``room`` the token's name gets, and how many its bar (0: too little room)."""
-    left = room - RANK - MARK - NUMBER
+    left = room - RANK - MARK - NUMBER + (room < NARROW)
     long_bar = min(LONGEST_BAR, max(LEAST_BAR, left // 2 - 1))
     name = left - long_bar - 1
     if name < LEAST_NAME:
@@ -140,10 +141,10 @@ def _is_common(lists: Sequence[TopList], number: int, token: int) -> bool:
     return any(token in side.ids for side in others)
 
 
-def _probability(value: float) -> str:
-    if value != value:
-        return "?"
-    return f"{100 * value:.2f}%" if value < 0.9995 else "100%"
+def _probability(value: float, room: int) -> str:
+    digits = 1 if room < NARROW else 2
+    word = "?" if value != value else f"{100 * value:.{digits}f}%" if value < 0.9995 else "100%"
+    return word.rjust(NUMBER + digits - 2)
 
 
 def _fit(text: str, room: int, unicode: bool) -> str:
