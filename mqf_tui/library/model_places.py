@@ -37,7 +37,10 @@ def demo_place() -> Place:
 def places() -> tuple[Place, ...]:
     """Everything that looks like a model, each folder once: the demo, the hub's cache, folders, by name."""
     found = [demo_place(), *sorted(hub_places(), key=_name), *sorted(folder_places(), key=_name)]
-    return tuple({os.path.realpath(place.folder): place for place in reversed(found)}.values())[::-1]
+    once: dict[str, Place] = {}
+    for place in found:
+        once.setdefault(os.path.realpath(place.folder), place)
+    return tuple(once.values())
 
 
 def hub_places() -> Iterator[Place]:

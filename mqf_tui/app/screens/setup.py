@@ -44,7 +44,7 @@ from mqf_tui.reports.schema import Report
 SECONDS_TO_LOOK = 0.5
 SECONDS_TO_TYPE = 0.3  # before a path that is typed is read
 REPORTS = 24  # of these models, from which their speed is told
-PREVIEW = 4  # lines of the text at most
+PREVIEW = (2, 4, 12)  # lines of the text in a low, a usual and a roomy window
 ROOMY = 46  # lines of a window in which the settings stand apart
 UNKNOWN_MOST = 100  # chunks on the slider where the text alone tells how many there are
 
@@ -298,7 +298,7 @@ class SetupScreen(BaseScreen):
     def _read_text(self, name: str) -> None:
         worker = get_current_worker()
         try:
-            found: CorpusPreview | str = corpus_preview(name, PREVIEW)
+            found: CorpusPreview | str = corpus_preview(name, PREVIEW[-1])
         except FidelityError as error:
             found = without_flags(str(error))
         if not worker.is_cancelled:
@@ -313,7 +313,8 @@ class SetupScreen(BaseScreen):
         shown, (name, found) = self.query_one("#preview", Static), self._read
         wrong = isinstance(found, str) and os.path.isabs(name) and bool(self.lines["file"][0])
         shown.set_class(wrong, "-wrong")
-        shown.update(preview_text(found, 2 if self.size.height < SHORT else PREVIEW))
+        n_lines = PREVIEW[(self.size.height >= SHORT) + (self.size.height >= ROOMY)]
+        shown.update(preview_text(found, n_lines))
 
     @on(Input.Submitted)
     def action_start(self) -> None:

@@ -1,0 +1,261 @@
+"""The list of models: folders of one's own, facts kept on disk, search, sort, marks, runs of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input, OptionList
+
+from mqf_tui.app.model_rows import (
+    SHOWN_IN,
+    ModelRow,
+    columns_for,
+    header,
+    line,
+    matching,
+    model_rows,
+    ordered,
+    shortened,
+)
+from mqf_tui.app.screens.models import ModelsScreen
+from mqf_tui.app.screens.setup import SetupScreen
+from mqf_tui.app.widgets.model_facts import facts_text
+from mqf_tui.fidelity import facts as facts_module
+from mqf_tui.library import facts_cache
+from mqf_tui.library.index import RunRow, run_rows
+from mqf_tui.library.models import LocalModel, describe_folder, find_model, local_models
+from mqf_tui.library.runs import save_runs
+from mqf_tui.library.settings import settings_file
+from tests import makers
+from tests.test_app import running, screen_text, text_of, until
+
+COLOURS = {"good": "green", "marginal": "yellow", "bad": "red"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return makers.model_folder(tmp_path_factory.mktemp("list") / "tiny-llama")
+
+
+@pytest.fixture
+def homes(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No hub; two folders of models, one by the variable, one by the settings."""
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(hub))
+    for name in ("one/org/small", "one/plain", "one/.hidden", "two/late"):
+        shutil.copytree(tiny, tmp_path / name)
+    (tmp_path / "one" / "empty").mkdir()
+    (tmp_path / "one" / "note.txt").write_text("no folder")
+    # Other weights, so another model.
+    makers.write_weights(tmp_path / "two" / "late", seed=11)
+    makers.rewrite_config(tmp_path / "one" / "plain", head_dim=48)
+    monkeypatch.setenv("MQF_TUI_MODELS", str(tmp_path / "one") + os.pathsep + str(tmp_path / "gone"))
+    settings_file().parent.mkdir(parents=True)
+    settings_file().write_text(f'[models]\nfolders = ["{tmp_path}/two", "{tmp_path}/one/org"]\n')
+    return tmp_path
+
+
+def test_folders_of_ones_own_are_listed_once_and_found_by_name(homes: Path) -> None:
+    listed = {model.name: model for model in local_models()}
+    assert list(listed) == ["demo", "late", "org/small", "plain"]
+    assert [listed[name].source for name in listed] == ["bundled", "folder", "folder", "folder"]
+    assert listed["org/small"].word == str(homes / "one" / "org" / "small")
+    assert listed["demo"].word == "demo"
+    assert "head size of 48" in (listed["plain"].problem or "")
+    assert find_model("org/small") == homes / "one" / "org" / "small"
+    assert find_model("late") == homes / "two" / "late"
+
+
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    read: list[Path] = []
+
+    def reading(folder: Path, *args: Any, **options: Any) -> Any:
+        read.append(folder)
+        return facts_module.read_facts(folder, *args, **options)
+
+    monkeypatch.setattr(facts_cache, "read_facts", reading)
+    return read
+
+
+def test_headers_are_read_once_and_again_when_a_file_changes(
+    homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = counted_reads(monkeypatch)
+    first = local_models()
+    assert len(read) == 4
+    read.clear()
+    assert local_models() == first
+    assert read == []
+    late = homes / "two" / "late"
+    makers.rewrite_config(late, max_position_embeddings=77)
+    changed = {model.name: model for model in local_models()}
+    assert read == [late]
+    assert changed["late"].facts is not None
+    assert changed["late"].facts.context == 77
+    read.clear()
+    (late / "tokenizer.json").unlink()
+    assert "no tokenizer" in ({m.name: m.problem for m in local_models()}["late"] or "")
+    monkeypatch.setattr(facts_cache, "_made_by", lambda: "another mlx-lm")
+    read.clear()
+    local_models()
+    assert len(read) == 4
+
+
+@pytest.mark.parametrize("damage", ["", "[", "[1, 2]", '["mqf", {"a": ["x", {"folder": 3}]}]', "\x00"])
+def test_a_damaged_file_of_facts_changes_nothing(homes: Path, damage: str) -> None:
+    first = local_models()
+    [file] = Path(os.environ["MQF_TUI_CACHE_DIR"]).glob("models.json")
+    file.write_text(damage)
+    assert local_models() == first
+    data = json.loads(file.read_text())
+    for _, facts in data[1].values():
+        facts["head_dim"] = "64"
+    file.write_text(json.dumps(data))
+    assert local_models() == first
+
+
+def runs_of(*changes: dict[str, Any]) -> tuple[RunRow, ...]:
+    save_runs([(makers.report(**one), None) for one in changes])
+    return run_rows().rows
+
+
+def test_runs_go_to_the_model_of_their_content(homes: Path) -> None:
+    listed = {model.name: model for model in local_models()}
+    small = listed["org/small"].facts
+    assert small is not None
+    origin, day = {"tool": "llama.cpp", "form": "log", "file": "x.log"}, "2026-01-{:02d}T00:00:00+00:00"
+    rows = runs_of(
+        {"model_hash": small.content_hash, "model": "x", "verdict": "bad", "created": day.format(2)},
+        {"model_hash": small.content_hash, "model": "y", "verdict": "good", "created": day.format(3)},
+        {"model_hash": "0" * 12, "model": "late", "verdict": "good"},
+        {"model_hash": "", "model": "late", "verdict": "marginal", "origin": origin},
+    )  # fmt: skip
+    found = {row.model.name: row for row in model_rows(listed.values(), rows)}
+    assert [run.verdict for run in found["org/small"].runs] == ["good", "bad"]
+    assert (found["org/small"].best, found["org/small"].last_used[:10]) == ("good", "2026-01-03")
+    assert [run.verdict for run in found["late"].runs] == ["marginal"]
+    assert found["demo"].runs == ()
+
+
+def made_row(name: str, size: int = 1, bits: int | None = 4, runs: tuple[RunRow, ...] = ()) -> ModelRow:
+    base = describe_folder("demo").facts
+    assert base is not None
+    facts = replace(base, name=name, size_bytes=size, weight_bits=bits, dtype="float16", architecture="qwen3")
+    return ModelRow(LocalModel(name, "hub cache", facts, None), runs)
+
+
+def test_sorting_and_searching() -> None:
+    rows = runs_of(
+        {"verdict": "bad", "created": "2026-05-01T00:00:00+00:00"},
+        {"verdict": "good", "created": "2026-02-01T00:00:00+00:00"},
+    )
+    bad, good = rows
+    assert (bad.verdict, good.verdict) == ("bad", "good")
+    broken = ModelRow(LocalModel("a-broken", "hub cache", None, "it is broken."))
+    demo = ModelRow(LocalModel("demo", "bundled", None, None))
+    b, c = made_row("org/B", size=5, bits=8, runs=(bad,)), made_row("org/c", size=9, bits=None, runs=(good,))
+    d = made_row("x/d", size=7, bits=2)
+    everything = [d, c, broken, b, demo]
+
+    def names(by: Any) -> list[str]:
+        return [row.model.name for row in ordered(everything, by)]
+
+    assert names("name") == ["demo", "a-broken", "org/B", "org/c", "x/d"]
+    assert names("size") == ["org/c", "x/d", "org/B", "demo", "a-broken"]
+    assert names("bits")[:3] == ["x/d", "org/B", "org/c"]
+    assert names("last used")[:2] == ["org/B", "org/c"]
+    assert names("best verdict")[:2] == ["org/c", "org/B"]
+    assert matching(everything, "ORG float") == [c]
+    assert matching(everything, "qwen 8-bit") == [b]
+    assert matching(everything, "  ") == everything
+    assert matching(everything, "nothing") == []
+
+
+@pytest.mark.parametrize("width", [28, 40, 60, 90, 190])
+def test_rows_fit_their_width_and_show_what_is_sorted_by(width: int) -> None:
+    runs = runs_of(*({"verdict": v} for v in ("good", "marginal", "bad") for _ in range(6)))
+    wide = made_row(
+        "organisation-of-long-name/模型-with-a-name-of-many-words-Instruct-4bit", size=10**11, runs=runs
+    )
+    rows = [wide, made_row("b"), ModelRow(LocalModel("p", "hub cache", None, None))]
+    for by in ("name", "size", "bits", "last used", "best verdict"):
+        columns = columns_for(rows, width, by)  # type: ignore[arg-type]
+        for unicode in (True, False):
+            cells = [line(row, columns, unicode, COLOURS) for row in rows]
+            assert max(cell.cell_len for cell in cells) <= width
+            # Where it finds no room, the line above the columns tells.
+            shown = SHOWN_IN[by] in columns
+            assert ("↓" in header(columns, by, unicode)) == (unicode and shown)  # type: ignore[arg-type]
+            assert shown or width < 60
+        assert "4bit" in cells[0].plain
+        assert len(cells[0].plain.rstrip().split(" ")[-1]) == columns["runs"]
+    if width >= 90:
+        assert {"weights", "size", "last used"} <= set(columns)
+
+
+def test_a_name_loses_its_beginning() -> None:
+    assert shortened("mlx-community/Llama-3.2-4bit", 12) == "…ma-3.2-4bit"
+    assert shortened("short", 12) == "short"
+    assert shortened("日本語日本語", 5) == "…本語"
+
+
+def test_the_facts_give_the_cache_at_each_width(homes: Path) -> None:
+    row = ModelRow(next(model for model in local_models() if model.name == "org/small"))
+    said = facts_text(row, unicode=True, colours=COLOURS).plain
+    # 2 layers, 1 KV head, keys and values of 64: 512 bytes in 16 bits; group 64 adds 4 bytes a group.
+    wanted = {16: 512, 8: 2 * 2 * (64 + 4), 4: 2 * 2 * (32 + 4), 2: 2 * 2 * (16 + 4)}
+    for bits, size in wanted.items():
+        assert f"{bits:>2}-bit {f'{size} B':>7}" in said
+    assert "group 64" in said
+    assert "1,024 tokens" in said
+    problem = ModelRow(next(model for model in local_models() if model.name == "plain"))
+    assert (
+        "Cannot be measured: its head size of 48" in facts_text(problem, unicode=False, colours=COLOURS).plain
+    )
+
+
+async def test_the_screen_by_keyboard(homes: Path) -> None:
+    facts = next(model.facts for model in local_models() if model.name == "late")
+    assert facts is not None
+    runs_of({"model_hash": facts.content_hash, "verdict": "bad"})
+    shutil.copytree(homes / "two" / "late", homes / "three" / "far")
+    async with running((120, 40)) as (app, pilot):
+        await until(pilot, lambda: "4 models, by name" in screen_text(app))
+        await until(pilot, lambda: "■" in screen_text(app))
+        assert any("There is no folder" in note.message for note in app._notifications)
+        listing = app.screen.query_one("#models", OptionList)
+        assert app.focused is listing
+        await pilot.press("down")
+        assert "1 run of it so far" in text_of(app, "#facts-text")
+        await pilot.press(*"ssss")
+        assert "by best verdict" in text_of(app, "#told")
+        assert listing.highlighted == 0
+        assert "late" in text_of(app, "#facts-text")  # the cursor stays on its model
+        # What cannot be measured cannot be marked; the marked stay marked where the search hides them.
+        await pilot.press("slash", *"plain", "enter", "space")
+        assert "1 of 4 models" in text_of(app, "#told")
+        assert "Cannot be measured" in [note.title for note in app._notifications]
+        await pilot.press("slash", "escape", "g", "space", "slash", *"small", "down", "space")
+        assert "2 marked, Enter sets up all" in text_of(app, "#told")
+        await pilot.press("escape", "escape")
+        assert "marked" not in text_of(app, "#told")
+        await pilot.press("g", "space", "space", "enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+        about = text_of(app, "#about")
+        assert "late, " in about
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+        # A typed folder that is no model is looked into.
+        await pilot.press("escape", "slash")
+        app.screen.query_one("#filter", Input).value = str(homes / "three")
+        await until(pilot, lambda: "far" in text_of(app, "#facts-text"))
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen))
+        assert text_of(app, "#about").startswith("far:")
