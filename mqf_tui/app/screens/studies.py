@@ -95,6 +95,8 @@ class StudiesScreen(BaseScreen):
             table.add_row(*row)
         table.move_cursor(row=max(0, min(cursor, len(studies) - 1)))
         table.display = bool(studies)
+        if studies and self.focused is None:
+            table.focus()  # it lost the focus when there was nothing to show
         self.query_one("#empty", Static).update("" if studies else NONE)
         self.query_one("#empty").display = not studies
 
