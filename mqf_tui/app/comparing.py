@@ -158,7 +158,7 @@ def _untested(compared: Compared, figure: _Figure, place: int, value: str) -> Ce
         return Cell(value)
     if a == b:
         return Cell(value, "0", "same", SAME)
-    if compared.pending:
+    if compared.pending and place not in compared.details:
         return Cell(value, figure.move(b - a), word="…")
     return Cell(value, figure.move(b - a), "untested", UNTESTED)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mqf_tui.app.comparing import Compared
@@ -13,6 +13,7 @@ from mqf_tui.fidelity.pairing import Subject, UnpairedError, check_reference
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.library.subjects import subject
+from mqf_tui.reports.comparison_schema import Difference
 
 
 class Reading:
@@ -49,7 +50,7 @@ def begun(runs: Sequence[SavedRun], baseline: int) -> Compared:
 
 
 def compared(reading: Reading, baseline: int) -> Iterator[Compared]:
-    """First every difference of means, then those that take longer."""
+    """First every difference of means, then run by run those that take longer; of the last nothing pends."""
     runs = reading.runs
     start = begun(runs, baseline)
     others = [place for place in range(len(runs)) if place != baseline and place not in start.refused]
@@ -63,11 +64,11 @@ def compared(reading: Reading, baseline: int) -> Iterator[Compared]:
     )
     yield known
     first = reading.subject(baseline)
-    more = {
-        place: details(*shared(first, read[baseline], reading.subject(place), read[place]))
-        for place, pair in known.pairs.items()
-        if pair.paired and not pair.same_run
-    }
+    more: dict[int, Mapping[str, Difference]] = {}
+    for place, pair in known.pairs.items():
+        if pair.paired and not pair.same_run:
+            more[place] = details(*shared(first, read[baseline], reading.subject(place), read[place]))
+            yield replace(known, details=dict(more))
     yield replace(known, details=more, pending=False)
 
 

@@ -181,8 +181,10 @@ class CompareScreen(BaseScreen):
             read = [reading.positions(place) for place in range(len(reading.runs))]
             counted_up = spreads(read)
             show(lambda: self._show_spreads(counted_up))
-            everything = next(steps)
-            show(lambda: self._show(everything))
+            for more in steps:
+                show(lambda found=more: self._show(found))
+                if worker.is_cancelled:
+                    return
             points = frontier(reading.runs, baseline)
             show(lambda: self._show_frontier(points, baseline))
         except FidelityError as error:
