@@ -87,6 +87,12 @@ def test_two_ranks_race_as_one_process_does(alone: Callable[[SweepSettings], dic
         assert one.report.dropped == other.dropped
         assert one.report.kv_bytes_per_token == other.kv_bytes_per_token
         assert one.report.device.endswith("2 ranks")
+        lists, ours = one.tops, expected[variant].tops
+        assert lists is not None
+        assert ours is not None
+        assert (lists.texts, lists.left_out) == (ours.texts, ours.left_out)
+        for name in ("index", "ids_ref", "probs_ref", "ids_quant", "probs_quant"):
+            np.testing.assert_array_equal(getattr(lists, name), getattr(ours, name), err_msg=name)
     order = [event.chunk for event in events if isinstance(event, ChunkFinished) and event.variant == 0]
     assert order == sorted(order)
     assert isinstance(events[-1], Swept)

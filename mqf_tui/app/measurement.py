@@ -28,6 +28,7 @@ from mqf_tui.fidelity.events import (
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import SweepSettings
+from mqf_tui.fidelity.tops import Tops
 from mqf_tui.fidelity.watchdog import Reading
 from mqf_tui.library.runs import save_run
 from mqf_tui.reports.schema import Report, Stopping
@@ -107,12 +108,12 @@ class Measurement:
                 self._finish_chunk(i, stopping)
             case Dropped(variant=i, why=why):
                 self._change(i, out=why)
-            case Finished(report=report, positions=positions, variant=i):
-                self._end(i, "finished", report, positions)
-            case Stopped(report=report, positions=positions, variant=i):
-                self._end(i, "stopped", report, positions)
-            case Failed(error=error, report=report, positions=positions, variant=i):
-                self._end(i, "failed", report, positions, error)
+            case Finished(report=report, positions=positions, variant=i, tops=tops):
+                self._end(i, "finished", report, positions, tops)
+            case Stopped(report=report, positions=positions, variant=i, tops=tops):
+                self._end(i, "stopped", report, positions, tops)
+            case Failed(error=error, report=report, positions=positions, variant=i, tops=tops):
+                self._end(i, "failed", report, positions, tops, error)
             case Swept():
                 self._finish(event)
 
@@ -155,6 +156,7 @@ class Measurement:
         state: State,
         report: Report | None,
         positions: Positions | None,
+        tops: Tops | None,
         error: FidelityError | None = None,
     ) -> None:
         """The last of a variant: its run is saved where there is one."""
@@ -164,7 +166,7 @@ class Measurement:
         if report is not None and positions is not None:
             self._update(doing="saving")
             try:
-                saved = save_run(report, positions)
+                saved = save_run(report, positions, tops=tops)
             except FidelityError as unsaved:
                 self.note(unsaved)
             name = saved.id if saved is not None else f"{report.short_setting} (not saved)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mqf_tui.app.measurement import Measurement
 from mqf_tui.fidelity.errors import SaveError
-from mqf_tui.fidelity.events import Event, Swept
+from mqf_tui.fidelity.events import SKIPPED, Event, Swept
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.library.commands import sweep_words
 from mqf_tui.library.spool import Spool
@@ -48,7 +48,8 @@ class Kept:
     def leave(self, job: Measurement, *, whole: bool = False) -> None:
         """The sweep is over: remove the spool where there is no more to do, or nothing to go on from."""
         s = job.snapshot()
-        if (whole and len(s.saved) == self._n) or not (s.reports or self._spool.known(self._n)):
+        done = sum(one.saved is not None or one.out == SKIPPED for one in s.variants)
+        if (whole and done == self._n) or not (s.reports or self._spool.known(self._n)):
             self._spool.remove()
             return
         self._spool.release()
