@@ -20,11 +20,13 @@ from mqf_tui.app.tops import TopsRequest
 from mqf_tui.app.widgets.token_details import TokenDetails
 from mqf_tui.app.widgets.token_text import TokenText
 from mqf_tui.app.widgets.top_tokens import TopTokens
+from mqf_tui.cli import main
 from mqf_tui.fidelity.errors import MeasurementError
 from mqf_tui.fidelity.events import Stopped
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.tops import Tops
-from mqf_tui.library.runs import SavedRun, save_run
+from mqf_tui.library.runs import SavedRun, list_runs, save_run
+from mqf_tui.reports.token_text import named
 from tests import makers
 from tests.hostile import HOSTILE
 
@@ -207,7 +209,7 @@ async def test_filter_colour_and_sizes() -> None:
             await pilot.pause()
             titles.append(legend(screen).split()[0])
         assert titles == ["KL", "Δp", "entropy", "flips", "KL"]
-        for columns, height in ((120, 40), (200, 60), (60, 20), (80, 24)):
+        for columns, height in ((200, 60), (60, 20), (80, 24)):
             await pilot.resize_terminal(columns, height)
             await pilot.press("z", "w")
             await pilot.pause()
@@ -295,6 +297,41 @@ async def test_two_runs_and_lists_on_demand(monkeypatch: pytest.MonkeyPatch) -> 
         await pilot.pause()
         assert len(asked) == 3
         assert said(pilot)[-1].startswith("The likeliest tokens are known already")
+
+
+async def test_a_measured_run_and_its_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the demo model: saved lists at the worst position, lists of a second scoring elsewhere."""
+    assert main(["demo", "--no-app", "--max-chunks", "1"]) == 0
+    capsys.readouterr()
+    run = list_runs()[0]
+    p, saved = run.positions(), run.tops()
+    assert saved is not None
+    without = int(np.setdiff1d(np.arange(len(p)), saved.index)[-1])
+
+    def said_of(place: int, screen: ExploreScreen) -> bool:
+        """Ten rows, the first of them being what the run itself kept as the likeliest of both sides."""
+        head, *found = lists(screen).split("\n")
+        half = head.index("variant")
+        firsts = [named(int(column[place]), p.texts)[:6] for column in (p.top1_ref, p.top1_quant)]
+        tens = len([row for row in found if row[:3].strip().isdigit()])
+        return tens == 10 and firsts[0] in found[0][:half] and firsts[1] in found[0][half:]
+
+    async with opened(run) as (pilot, screen):
+        await pilot.press("w")
+        await pilot.pause()
+        worst = screen.query_one(TokenText).cursor
+        assert worst == int(np.argmax(p.kl))
+        assert said_of(worst, screen)
+        screen.query_one(TokenText).go(without)
+        await pilot.pause()
+        assert "only the likeliest token was saved" in lists(screen)
+        await pilot.press("t")
+        await until(pilot, lambda: said_of(without, screen))
+        await pilot.press("y")
+        await pilot.pause()
+        copied = pilot.app.clipboard
+        assert f"{without + 1} of {len(p)} · chunk 1" in copied
+        assert all(row.rstrip() in copied for row in lists(screen).split("\n"))
 
 
 async def test_what_cannot_be_walked_in_is_told() -> None:

@@ -71,6 +71,7 @@ class ExploreScreen(BaseScreen):
     ExploreScreen.-broad #explore-halves { layout: horizontal; }
     ExploreScreen.-broad TokenText { height: 100%; width: 1fr; }
     ExploreScreen.-broad TokenDetails { height: 100%; width: 46%; max-width: 90; }
+    ExploreScreen.-broad.-pair TokenDetails { width: 54%; }
     ExploreScreen.-broad.-details TokenDetails { width: 65%; max-width: 140; }
     ExploreScreen #explore-problem { height: 1fr; padding: 1 2; display: none; }
     """
@@ -140,6 +141,7 @@ class ExploreScreen(BaseScreen):
     def _take(self, walk: Walk, cursor: int | None = None) -> None:
         """Walk here from now on."""
         self._walk = walk
+        self.set_class(walk.beside is not None, "-pair")
         self.refresh_bindings()
         self._show_runs()
         self._show_text(cursor)
@@ -271,6 +273,10 @@ class ExploreScreen(BaseScreen):
     def action_details(self) -> None:
         """More room for the details, or for the text again."""
         self.toggle_class("-details")
+
+    def action_copy(self) -> None:
+        """Copy what is said of this position."""
+        self.mqf.copy(self.query_one(TokenDetails).said, "What is said of this position")
 
     def action_tops(self) -> None:
         """Score what is seen of this chunk again."""

@@ -83,6 +83,13 @@ class TokenDetails(VerticalScroll, can_focus=False):
         self._draw()
         self.scroll_home(animate=False)
 
+    @property
+    def said(self) -> str:
+        """All that is told, as lines of text."""
+        lists = self.query_one(TopTokens).render().plain
+        lines = f"{self.query_one(Static).content}\n{lists}".split("\n")
+        return "\n".join(line.rstrip() for line in lines) + "\n"
+
     def ask(self, places: Sequence[int]) -> None:
         """Score these places, all of one chunk, again where it is not known what was likeliest there."""
         walk = self._walk
