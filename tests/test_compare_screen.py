@@ -154,7 +154,7 @@ async def test_a_walk_by_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_large_terminals_show_several_views_and_resize() -> None:
-    async with opened(four()[:2], (160, 46)) as (_, pilot, screen):
+    async with opened(four()[:2], (170, 46)) as (_, pilot, screen):
         boxes = [
             screen.query_one(kind) for kind in (CompareTable, OverlaidSpreads, OverlaidCurves, ParetoPlot)
         ]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 VIEWS = ("numbers", "spread", "depth", "parts", "pareto", "words")
 MOST = 4  # runs
 ROWS_FOR_TWO = 32  # of the terminal: then the table stands above a picture
-ROOM_FOR_ALL = (150, 44)  # columns and rows: then everything stands beside each other
+ROOM_FOR_ALL = (170, 44)  # columns and rows: then everything stands beside each other
 
 
 class CompareScreen(BaseScreen):
@@ -72,9 +72,9 @@ class CompareScreen(BaseScreen):
     CompareScreen.-short #summary { max-height: 3; }
     CompareScreen.-all {
         #views-body { layout: horizontal; }
-        CompareTable { width: 5fr; }
-        #pictures { width: 6fr; layout: grid; grid-size: 2 2; }
-        #words { width: 6fr; }
+        CompareTable { width: 1fr; }
+        #pictures { width: 1fr; layout: grid; grid-size: 2 2; }
+        #words { width: 1fr; }
     }
     """
 
@@ -129,7 +129,8 @@ class CompareScreen(BaseScreen):
         self._arrange()
         self._fill()
         self.query_one(CompareTable).focus()
-        self._work(self._compared.baseline)
+        # After the first frame: reading beside it would keep it waiting.
+        self.call_after_refresh(self._work, self._compared.baseline)
 
     def on_resize(self) -> None:
         """Arrange the views for the new size."""
