@@ -44,9 +44,10 @@ confident one is bold too.
 flip:confident` `text:word chunk:3`. All must hold; jumps and counts keep to what is left, the rest is
 dimmed.
 
-Below stands what is known of the token under the cursor, and the likeliest tokens of both sides: ◆ is the
-text's own next token, = one that both sides have. They are saved for the worst positions and the confident
-flips; **t** scores what is seen of the chunk again. **z** gives the details more room.
+Below, or beside, stands what is known of the token under the cursor, and the likeliest tokens of both
+sides: ◆ is the text's own next token, = one that both sides have. They are saved for the worst positions
+and the confident flips; **t** scores what is seen of the chunk again. **z** gives the details more room,
+**y** copies them.
 
 **c** puts another run of the same text beside this one: where it moves less has the colour of a minus, and
 **d** goes where the two differ most; **x** swaps them."""
