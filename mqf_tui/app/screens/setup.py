@@ -105,6 +105,9 @@ class SetupScreen(BaseScreen):
         self._profiles = user_settings().profiles
         self._rows: tuple[RunRow, ...] = ()
         self._reports: tuple[Report, ...] = ()
+        self._set: Choices = {}  # what the lines held when they were set last
+        self._taken: Value = OWN  # the profile that the lines were set from last
+        self._own: Choices = {}  # what the lines held when no profile was chosen
         self._applying = True
         self._choices: tuple[Choice, ...] = ()
         self._wait: Timer | None = None
@@ -140,7 +143,7 @@ class SetupScreen(BaseScreen):
     def on_mount(self) -> None:
         """Choose what was chosen before, focus the first setting; read past speeds in the background."""
         self._choices = tuple(self.query(Choice))
-        self._apply(self._before)
+        self._apply(self._before | {"profile": (self._still_fitting(),)})
         self.query_one("#bits").focus()
         self._read_runs()
         self._look = self.set_interval(SECONDS_TO_LOOK, self._look_again)
@@ -165,6 +168,7 @@ class SetupScreen(BaseScreen):
     def _apply(self, lines: Choices) -> None:
         """What does not work for these models is left out."""
         self._applying = True
+        self._taken = next(iter(lines.get("profile", ())), OWN)
         for choice in self._choices:
             values = lines.get(choice.id or "")
             if values and isinstance(choice, MultiChoice):
@@ -177,6 +181,12 @@ class SetupScreen(BaseScreen):
             self.query_one("#file", Input).value = str(file[0])
         self.call_after_refresh(self._applied)
 
+    def _still_fitting(self) -> Value:
+        """The profile that was chosen before, where it still is what it was."""
+        before = next(iter(self._before.get("profile", ())), OWN)
+        named = next((one for one in self._profiles if one.name == before), None)
+        return before if named is not None and fits(named, self._before) else OWN
+
     def _too_long(self, choice: Choice, value: Value) -> bool:
         """Whether it is a length that one of the models has no context for."""
         contexts = [one.facts.context for one in self._subjects if one.facts.context]
@@ -184,7 +194,12 @@ class SetupScreen(BaseScreen):
 
     def _applied(self) -> None:
         self._applying = False
-        self._show()
+        self._set = self.lines
+        # In a burst of keys another profile may have been chosen meanwhile.
+        if self.query_one("#profile", Choice).value == self._taken:
+            self._show()
+        else:
+            self._take_profile()
 
     def _look_again(self) -> None:
         """The device's speed becomes known by and by."""
@@ -215,10 +230,11 @@ class SetupScreen(BaseScreen):
 
     @on(Choice.Changed, "#profile")
     def _take_profile(self) -> None:
+        """Over values of one's own, so that going past a profile leaves nothing of it behind."""
         wanted = self.query_one("#profile", Choice).value
         profile = next((one for one in self._profiles if one.name == wanted), None)
-        if profile is not None and not self._applying:
-            self._apply(profile_lines(profile))
+        if not self._applying:
+            self._apply(self._own | {"profile": (wanted,)} | (profile_lines(profile) if profile else {}))
 
     @on(Choice.Changed)
     @on(Slider.Changed)
@@ -251,9 +267,12 @@ class SetupScreen(BaseScreen):
         """A profile that something was changed of is one's own."""
         line = self.query_one("#profile", Choice)
         chosen = next((one for one in self._profiles if one.name == line.value), None)
-        if chosen is not None and not fits(chosen, lines):
+        # Not against the profile: what it has that does not work for a model was left out.
+        if chosen is not None and any(lines[name] != self._set.get(name) for name in profile_lines(chosen)):
             with self.prevent(Choice.Changed):
                 line.pick(OWN)
+        if line.value == OWN:
+            self._own = lines
 
     def sweeps(self) -> tuple[SweepSettings, ...]:
         """The measurement of each model as it is chosen; raises FidelityError where one cannot be."""
