@@ -63,6 +63,10 @@ async def opened(
 
 async def settled(app: MqfTuiApp, pilot: Pilot[None]) -> None:
     await pilot.pause()
+    screen = app.screen
+    # Work begins after a frame, and what it finds last is no longer pending.
+    while isinstance(screen, CompareScreen) and screen._compared.pending:
+        await pilot.pause(0.02)
     await app.workers.wait_for_complete()
     await pilot.pause()
 

@@ -65,7 +65,7 @@ class CompareScreen(BaseScreen):
         #parts { height: 1fr; }
         #words { height: 1fr; padding: 1 2; }
         #pareto-box { height: 1fr; width: 1fr; }
-        #pareto-words { height: auto; max-height: 4; padding: 0 2; color: $secondary; }
+        #pareto-words { height: auto; max-height: 5; padding: 0 2; color: $secondary; }
         #cell { height: 2; padding: 0 2; color: $secondary; }
     }
     CompareScreen.-short #about { margin-top: 0; }

@@ -14,8 +14,8 @@ from textual.widgets import DataTable
 from mqf_tui.app.capabilities import mark
 from mqf_tui.app.comparing import Compared, Row
 from mqf_tui.app.comparing_cells import Layout, Lines, laid_out
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.signs import unicode_of
-from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.reports.schema import Report
 
 SCROLLBAR = 2
@@ -103,11 +103,9 @@ class CompareTable(DataTable[Text]):
             return Text(words, Style(color=colours["accent" if other else "foreground"], bold=True))
         text = Text(words)
         if cell.sign == "beyond":
-            start = words.rfind(cell.difference)
-            text.stylize(Style(color=colours[TONES[cell.tone]], bold=True), max(start, 0))
+            text.stylize(Style(color=colours[TONES[cell.tone]], bold=True), len(cell.value))
         elif cell.sign:
-            start = words.rfind(cell.difference) if cell.difference else len(cell.value)
-            text.stylize(Style(color=colours["secondary"]), max(start, 0))
+            text.stylize(Style(color=colours["secondary"]), len(cell.value))
         return text
 
 

@@ -17,6 +17,7 @@ from textual.widget import Widget
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.capabilities import mark
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.canvas import Canvas, LinearScale, LogScale, tick_word
 from mqf_tui.app.widgets.signs import unicode_of
 from mqf_tui.reports.schema import VERDICTS, Bounds, Verdict
@@ -24,8 +25,8 @@ from mqf_tui.reports.text import inert, kl
 
 LEFT = 7  # columns of the ticks of the y axis
 BELOW = 2  # rows of the x axis
+ROOM_FOR_UNIT = 60  # columns
 NEAR = 3  # cells between a click and the point that it means
-COLOURS: dict[Verdict, str] = {"good": "success", "marginal": "warning", "bad": "error"}
 
 
 # (Unicode, ASCII)
@@ -194,8 +195,14 @@ class ParetoPlot(Widget, can_focus=True):
     def _say(self) -> None:
         """The point under the cursor in words, below the picture."""
         words = "" if self.index is None else point_words(self._points[self.index], self._unit)
+        if self.index is not None and len(words) > self.size.width:
+            words = brief_words(self._points[self.index])
         self.border_subtitle = Text(words, style=Style(bold=True)) if words else ""
         self.refresh()
+
+    def on_resize(self) -> None:
+        """Say as much as has room now."""
+        self._say()
 
     def render(self) -> Text:
         """The picture, as large as the widget."""
@@ -306,13 +313,14 @@ class ParetoPlot(Widget, can_focus=True):
         canvas.put(LEFT, bottom, self._sign("corner"), style)
         for x in range(LEFT + 1, canvas.width):
             canvas.put(x, bottom, self._sign("along"), style)
-        unit_at = canvas.width - len(self._unit)
+        # In a narrow picture the numbers need the room; the line below it says the unit.
+        unit_at = canvas.width - (len(self._unit) if canvas.width >= ROOM_FOR_UNIT else 0)
         canvas.write(unit_at, bottom + 1, self._unit, style)
         end = LEFT
-        for tick in frame.x.ticks(max(2, frame.x.cells // 14)):
+        for tick in frame.x.ticks(max(3, frame.x.cells // 12)):
             words, middle = f"{tick:,.0f}", LEFT + 1 + frame.x.at(tick)
             left = middle - len(words) // 2
-            if left > end and left + len(words) < unit_at:
+            if left > end and left + len(words) <= unit_at:
                 canvas.put(middle, bottom, self._sign("cap"), style)
                 canvas.write(left, bottom + 1, words, style)
                 end = left + len(words)
@@ -322,6 +330,11 @@ def point_words(point: ParetoPoint, unit: str) -> str:
     """A point in words: ``4-bit g64: 0.0234 nats (0.02 to 0.027), 144 bytes per token, marginal``."""
     ends = f" ({kl(point.ci[0])} to {kl(point.ci[1])})" if point.ci else ""
     return f"{inert(point.name)}: {kl(point.kl)} nats{ends}, {point.bytes:,.0f} {unit}, {point.verdict}"
+
+
+def brief_words(point: ParetoPoint) -> str:
+    """The same without interval and units: ``4-bit g64: 0.0234, 144 bytes, marginal``."""
+    return f"{inert(point.name)}: {kl(point.kl)}, {point.bytes:,.0f} bytes, {point.verdict}"
 
 
 def legend(*, unicode: bool) -> str:
