@@ -68,10 +68,12 @@ async def test_points_bars_names_and_the_cursor() -> None:
         assert not {"\x1b", "\u202e", "\x9b"} & set("".join(lines))
         # The cursor begins at what is marked; by bytes that is the second, and no KL has no place.
         assert plot.index == 0
+        assert "0.200 nats (0.0500 to 0.800), 144 bytes per token, bad" in str(plot.border_subtitle)
         await pilot.press("home", "left", "end", "enter", "left", "enter")
         assert app.passed == [3, 1, 5]
         assert app.taken == [1, 5]
-        assert "bytes per token" in str(plot.border_subtitle)
+        assert "…" in str(plot.border_subtitle)
+        assert "0, 250 bytes, good" in str(plot.border_subtitle)
         # A click comes to a point, a second one takes it; one beside all points does nothing.
         await pilot.click(ParetoPlot, offset=(x + 2, y + 1))
         assert (plot.index, app.taken) == (0, [1, 5])

@@ -20,6 +20,7 @@ from mqf_tui.app.capabilities import mark
 from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.canvas import Canvas, LinearScale, LogScale, tick_word
 from mqf_tui.app.widgets.signs import unicode_of
+from mqf_tui.reports.comparison_report import shortened
 from mqf_tui.reports.schema import VERDICTS, Bounds, Verdict
 from mqf_tui.reports.text import inert, kl
 
@@ -196,7 +197,7 @@ class ParetoPlot(Widget, can_focus=True):
         """The point under the cursor in words, below the picture."""
         words = "" if self.index is None else point_words(self._points[self.index], self._unit)
         if self.index is not None and len(words) > self.size.width:
-            words = brief_words(self._points[self.index])
+            words = brief_words(self._points[self.index], self.size.width - 4)
         self.border_subtitle = Text(words, style=Style(bold=True)) if words else ""
         self.refresh()
 
@@ -332,9 +333,10 @@ def point_words(point: ParetoPoint, unit: str) -> str:
     return f"{inert(point.name)}: {kl(point.kl)} nats{ends}, {point.bytes:,.0f} {unit}, {point.verdict}"
 
 
-def brief_words(point: ParetoPoint) -> str:
-    """The same without interval and units: ``4-bit g64: 0.0234, 144 bytes, marginal``."""
-    return f"{inert(point.name)}: {kl(point.kl)}, {point.bytes:,.0f} bytes, {point.verdict}"
+def brief_words(point: ParetoPoint, room: int) -> str:
+    """The same without interval and units, and the name cut to ``room`` columns in all."""
+    figures = f": {kl(point.kl)}, {point.bytes:,.0f} bytes, {point.verdict}"
+    return shortened(inert(point.name), max(room - len(figures), 6)) + figures
 
 
 def legend(*, unicode: bool) -> str:
