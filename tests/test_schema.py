@@ -23,6 +23,7 @@ from mqf_tui.fidelity.facts import read_facts
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.summary_report import build_report
+from mqf_tui.fidelity.tops import Tops
 from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES
 from mqf_tui.library.importing import import_files
 from mqf_tui.library.runs import load_run, save_run
@@ -245,8 +246,15 @@ POSITIONS = (ROOT / "docs" / "positions.md").read_text(encoding="utf-8")
 
 
 def test_the_described_columns_are_those_of_the_file(tmp_path: Path) -> None:
-    saved = save_run(makers.report(), makers.positions(), tmp_path)
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", POSITIONS, re.MULTILINE)
+    ids, probs = np.ones((2, 3), np.int32), np.full((2, 3), 0.1, np.float32)
+    tops = Tops(np.array([4, 9], np.int32), ids, probs, ids, probs)
+    saved = save_run(makers.report(), makers.positions(), tmp_path, tops=tops)
+    rows, of_tops = (
+        re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE)
+        for text in POSITIONS.split("## The likeliest tokens")
+    )
+    with np.load(saved.folder / "tops.npz") as stored:
+        assert dict(of_tops) == {name: stored[name].dtype.name for name in stored}
     with np.load(saved.folder / "positions.npz") as stored:
         kinds = {
             name: "str" if stored[name].dtype.kind == "U" else stored[name].dtype.name for name in stored
