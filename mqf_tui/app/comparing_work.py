@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from threading import Lock
 
 from mqf_tui.app.comparing import Compared
 from mqf_tui.fidelity.comparison import compare, shared
@@ -17,24 +18,26 @@ from mqf_tui.reports.comparison_schema import Difference
 
 
 class Reading:
-    """The positions of the runs, each read once. One thread at a time."""
+    """The positions of the runs, each read once, from any thread."""
 
     def __init__(self, runs: Sequence[SavedRun]) -> None:
         self.runs = tuple(runs)
         self._read: dict[str, Positions | None] = {}
         self.problems: dict[str, str] = {}  # by the run's id
+        self._lock = Lock()
 
     def positions(self, place: int) -> Positions | None:
         """Those of a run, or None where it has none that can be read."""
         run = self.runs[place]
-        if run.id not in self._read:
-            try:
-                found = subject(run).load()
-            except FidelityError as error:
-                self.problems[run.id] = str(error)
-                found = None
-            self._read[run.id] = found if found is not None and len(found) else None
-        return self._read[run.id]
+        with self._lock:
+            if run.id not in self._read:
+                try:
+                    found = subject(run).load()
+                except FidelityError as error:
+                    self.problems[run.id] = str(error)
+                    found = None
+                self._read[run.id] = found if found is not None and len(found) else None
+            return self._read[run.id]
 
     def subject(self, place: int) -> Subject:
         """A run as a subject of a comparison."""
