@@ -27,18 +27,22 @@ class BaseScreen(Screen[None]):
 
     # Ids of actions that a footer without room for all leaves out, in this order.
     LESS: ClassVar[tuple[str, ...]] = ()
+    _width = 0  # when it was last looked at
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
         """The keys that do something here; the footer shows as many as it has room for."""
-        room, display = self.size.width, self.app.get_key_display
+        room, display = self.app.size.width, self.app.get_key_display
         return fitted(super().active_bindings, self.LESS, room, display, compact=room < WIDE_FOOTER)
 
     def on_resize(self) -> None:
         """Where there is little room, the footer's keys stand closer, so that the last of them are seen."""
         for footer in self.query(Footer):
             footer.compact = self.size.width < WIDE_FOOTER
-        self.refresh_bindings()
+        # A footer puts up all its keys anew, so only where another width may show others.
+        if self.LESS and self._width not in (0, self.size.width):
+            self.refresh_bindings()
+        self._width = self.size.width
 
     @property
     def mqf(self) -> MqfTuiApp:

@@ -81,6 +81,7 @@ class RunsScreen(BaseScreen):
         self._marked = list(marked)
         self._shown: list[RunRow | Damaged] = []
         self._places: list[Place] = []
+        self._can: tuple[bool | None, ...] = ()
 
     def compose(self) -> ComposeResult:
         """The line that filters, the table, what is known of the row under the cursor."""
@@ -172,8 +173,8 @@ class RunsScreen(BaseScreen):
         one, unicode = self._shown[number], self.mqf.capabilities.unicode
         if not isinstance(one, RunRow):
             name, why = one
-            words = inert(f"{name} cannot be read: {why}")
-            return [("", ""), (f"{mark('no', unicode)} damaged {words}", "quiet")]
+            words = inert(f"damaged: {why}, {name}")
+            return [("", ""), (f"{mark('no', unicode)} {words}", "quiet")]
         assert self._loaded is not None
         forms = self._loaded.forms[one.id]
         place = self._marked.index(one.id) + 1 if one.id in self._marked else 0
@@ -198,12 +199,17 @@ class RunsScreen(BaseScreen):
             names = [place.name for place in self._places]
             words = detail_words(one, names, unicode=self.mqf.capabilities.unicode)
         elif one is not None:
-            words = f"{inert(one[0])}: {inert(one[1])}. d throws it away; `mqf-tui runs verify` tells more."
+            name, why = map(inert, one)
+            words = f"{name}\n{why}\nd throws it away; `mqf-tui runs verify` tells more."
         else:
             words = "No run fits. Escape in the line above shows all again." if self._loaded else ""
         self.query_one("#detail", Static).update(Text(words), layout=False)
         self.query_one("#detail").display = not self.query_one("#empty").display
-        self.refresh_bindings()
+        # The footer puts up all its keys anew, which takes longer than all the rest.
+        can = tuple(self.check_action(name, ()) for name in ("open", "explore", "sweep"))
+        if can != self._can:
+            self._can = can
+            self.refresh_bindings()
 
     def _current(self) -> RunRow | Damaged | None:
         row = self.query_one(RowList).cursor_row if self.query(RowList) else 0

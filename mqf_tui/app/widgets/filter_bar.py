@@ -15,6 +15,7 @@ KEYS = (
     "Words and model: setting: kv: bits: verdict: tag: note: corpus: sweep: is:\n"
     "after: before: kl< p99< flips>  such as  smol bits:4,8 -verdict:good kl<0.01"
 )
+EXAMPLE = "/ filters: smol bits:4 kl<0.01"
 
 
 class FilterBar(Vertical):
@@ -43,7 +44,7 @@ class FilterBar(Vertical):
     def compose(self) -> ComposeResult:
         """The line, with what it found behind it; below it a sentence where there is something to say."""
         with Horizontal():
-            yield SearchLine(self._text, placeholder="/ filters", id="filter", select_on_focus=False)
+            yield SearchLine(self._text, placeholder=EXAMPLE, id="filter", select_on_focus=False)
             yield Static("", id="count", markup=False)
         yield Static("", id="problem", markup=False)
 
