@@ -76,6 +76,7 @@ class LiveScreen(BaseScreen):
         self._drawn: object = None
         self._row, self._turn, self._frame = 0, 0, 0
         self._numbers: dict[int, Running | None] = {}
+        self._said: dict[str, Text] = {}
         self._over = False
 
     @property
@@ -127,7 +128,7 @@ class LiveScreen(BaseScreen):
         """Lay everything out for the new size."""
         super().on_resize()
         self._arrange()
-        self._drawn = None
+        self._drawn, self._said = None, {}
 
     def _arrange(self) -> None:
         """Which numbers and which plots find room."""
@@ -163,9 +164,8 @@ class LiveScreen(BaseScreen):
             self._show_numbers(numbers, snapshot)
         self._show_status(snapshot)
         others = [one.snapshot() for one in waiting if one is not self._measurement]
-        queue = self.query_one("#queue", Static)
-        queue.update(live_words.queue_words(others))
-        queue.display = bool(others)
+        self._say("#queue", Text(live_words.queue_words(others)))
+        self.query_one("#queue").display = bool(others)
         if not snapshot.running:
             self._ended(snapshot)
 
@@ -197,8 +197,8 @@ class LiveScreen(BaseScreen):
         more = self.query_one("#figures", Static)
         more.display = dense or not tiles.all_shown
         room = more.content_size.width or self.size.width - 2 * INDENT
-        more.update(live_words.figures_text(found, colours, unicode=unicode, room=room))
-        self.query_one("#verdict", Static).update(self._standing(n, plan, s))
+        self._say("#figures", live_words.figures_text(found, colours, unicode=unicode, room=room))
+        self._say("#verdict", self._standing(n, plan, s))
         self.query_one(ChunkStrip).show(n.chunks, plan.n_chunks, limits)
         self.query_one(TextFlow).feed(self._measurement.passage(self._row))
         if self._frame % FRAMES_A_PLOT == 0 or not s.running or s.paused:
@@ -224,16 +224,26 @@ class LiveScreen(BaseScreen):
         return text
 
     def _show_status(self, s: Snapshot) -> None:
-        bar, status = self.query_one(ProgressBar), self.query_one("#status", Static)
+        bar = self.query_one(ProgressBar)
         bar.display = s.plan is None
         if s.plan is None:
             # Loading cannot be held; the pause begins with the first step.
             bar.update(total=1 if s.share is not None else None, progress=s.share or 0)
-            status.update(Text(f"{s.doing} …" + (" then paused" if s.paused else "")))
+            self._say("#status", Text(f"{s.doing} …" + (" then paused" if s.paused else "")))
             return
         if s.plan.layers:
-            self.query_one("#setting", Static).update(self._heading())
-        status.update(live_words.progress(s, self.app.theme_variables, status.content_size.width))
+            self._say("#setting", self._heading())
+        room = self.query_one("#status").content_size.width
+        self._say("#status", live_words.progress(s, self.app.theme_variables, room))
+
+    def _say(self, name: str, text: Text) -> None:
+        """Show words where they changed; a new layout, which is of the whole screen, only for more lines."""
+        if self._said.get(name) == text:
+            return
+        before, self._said[name] = self._said.get(name), text
+        place = self.query_one(name, Static)
+        width = place.content_size.width
+        place.update(text, layout=before is None or _lines(before, width) != _lines(text, width))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What can be done: nothing more with one that is over, no skipping where there is one setting."""
@@ -259,7 +269,7 @@ class LiveScreen(BaseScreen):
                 timeout=30,
                 markup=False,
             )
-            self.query_one("#status", Static).update(Text(why, style=self.app.theme_variables["error"]))
+            self._say("#status", Text(why, style=self.app.theme_variables["error"]))
         if s.reports:
             self.mqf.show_ended(self._measurement)
         elif s.state == "stopped":
@@ -283,7 +293,7 @@ class LiveScreen(BaseScreen):
     def action_stop(self) -> None:
         """Stop after the current step; what is scored is kept. One that waits is taken out of the queue."""
         self._measurement.stop()
-        self.query_one("#status", Static).update("stopping after the current step …")
+        self._say("#status", Text("stopping after the current step …"))
 
     def action_skip(self) -> None:
         """Go on without the setting under the cursor; what it has is kept."""
@@ -321,3 +331,8 @@ class LiveScreen(BaseScreen):
             else ((self._plot + 1) % len(PLOTS))
         )
         self._arrange()
+
+
+def _lines(text: Text, width: int) -> int:
+    """About how many lines words take."""
+    return sum(-(-line.cell_len // width) or 1 for line in text.split("\n")) if width > 0 else 0

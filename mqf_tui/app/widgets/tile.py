@@ -23,9 +23,9 @@ class Tile(Vertical):
 
     DEFAULT_CSS = """
     Tile { height: 5; width: 1fr; padding: 0 1; border-left: thick $panel; }
-    Tile .title { color: $secondary; }
+    Tile .title { width: 100%; color: $secondary; }
     Tile Digits { height: 3; width: 100%; color: $primary; }
-    Tile .note { color: $secondary; }
+    Tile .note { width: 100%; color: $secondary; }
     Tile.good Digits { color: $success; }
     Tile.marginal Digits { color: $warning; }
     Tile.bad Digits { color: $error; }
@@ -43,11 +43,17 @@ class Tile(Vertical):
 
     def show(self, title: str, value: str, note: str = "", level: str = "") -> None:
         """Set title, number, note and level (good, marginal, bad or none)."""
-        self.query_one(".title", Label).update(title)
+        self._say(".title", title)
         digits = self.query_one(Digits)
         if digits.value != value:
             digits.update(value)
-        self.query_one(".note", Label).update(note)
+        self._say(".note", note)
         self.set_class(level == "good", "good")
         self.set_class(level == "marginal", "marginal")
         self.set_class(level == "bad", "bad")
+
+    def _say(self, place: str, words: str) -> None:
+        """Without a new layout, which would be of the whole screen, for a line that keeps its place."""
+        label = self.query_one(place, Label)
+        if label.content != words:
+            label.update(words, layout=False)
