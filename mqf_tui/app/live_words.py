@@ -12,7 +12,8 @@ from mqf_tui.app.capabilities import mark
 from mqf_tui.app.row_words import kl_words, short_words
 from mqf_tui.app.snapshots import Snapshot
 from mqf_tui.app.tally import Numbers, Running
-from mqf_tui.app.widgets.tiles import COLOURS, level
+from mqf_tui.app.verdict_colours import COLOURS
+from mqf_tui.app.widgets.tiles import level
 from mqf_tui.app.words import measured_words, short_setting, so_far_words, undecided_words
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.intervals import Interval

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from mqf_tui.app.capabilities import mark
 from mqf_tui.library.index import RunRow
 from mqf_tui.reports.rows import between, known
-from mqf_tui.reports.schema import Bounds, Stopping
 from mqf_tui.reports.text import UNKNOWN, Judged, change, counted, inert, kl, likely, percent, size
+
+if TYPE_CHECKING:
+    from mqf_tui.reports.schema import Bounds, Stopping
 
 SHORTEST_SETTING = 14  # columns of a setting that a narrow table shows
 

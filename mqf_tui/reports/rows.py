@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mqf_tui.reports.schema import Bounds, DeltaP, Estimate, Flips, Report
 from mqf_tui.reports.text import change, counted, kl, p_value, percent, perplexity, points, ratio, size
+
+if TYPE_CHECKING:
+    from mqf_tui.reports.schema import Bounds, DeltaP, Estimate, Flips, Report
 
 NO_INTERVAL = "none"
 

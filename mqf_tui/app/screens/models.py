@@ -32,9 +32,9 @@ from mqf_tui.app.model_rows import (
     ordered,
 )
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.model_facts import ModelFactsPane
 from mqf_tui.app.widgets.model_list import ModelList, SearchLine
-from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.library.index import RunRow
 from mqf_tui.library.models import LocalModel
@@ -44,6 +44,7 @@ SECONDS_OF_A_BATCH = 0.15  # facts come one by one, and the list is drawn anew f
 SECONDS_TO_TYPE = 0.2  # a path may still be going on
 MARGIN = 3  # columns of the list that are no cells: its padding, and a scroll bar
 MARKED = 2  # columns before a row
+BROAD = 100  # columns of a window that has room for more words
 
 
 class ModelsScreen(BaseScreen):
@@ -242,7 +243,8 @@ class ModelsScreen(BaseScreen):
         marked = len(self._chosen())
         n, all_of_them = len(self._shown), len(self._models)
         words = f"{n:,} of {counted(all_of_them, 'model')}" if self._line else counted(n, "model")
-        said = f"{marked} marked, Enter sets up {'it' if marked == 1 else 'all'}" if marked else ""
+        what = f", Enter sets up {'it' if marked == 1 else 'all'}" if self.size.width >= BROAD else ""
+        said = f"{marked} marked{what}" if marked else ""
         parts = (words, f"by {self._sort}", said, "reading …" if self._looking else "")
         self.query_one("#told", Static).update(", ".join(part for part in parts if part))
 

@@ -23,8 +23,9 @@ from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.sections import Section, sections
 from mqf_tui.app.tally import Numbers, histogram
 from mqf_tui.app.undoing import taken_back
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
-from mqf_tui.app.widgets.tiles import COLOURS, Tiles
+from mqf_tui.app.widgets.tiles import Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import perplexity_words, policy_words, setting_words, without_flags
 from mqf_tui.fidelity.errors import FidelityError

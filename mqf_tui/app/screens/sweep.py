@@ -18,10 +18,10 @@ from mqf_tui.app.documents import sweep_document
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.sweep_pictures import cell_words, drawn, grid_cells, grid_gaps, points
 from mqf_tui.app.sweep_words import COLUMNS, cells, detail_words, origin_words, unranked_cells
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.heat_grid import HeatGrid
 from mqf_tui.app.widgets.pareto_plot import ParetoPlot, legend
 from mqf_tui.app.widgets.run_table import RunTable
-from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags
 from mqf_tui.fidelity.errors import FidelityError

@@ -23,8 +23,8 @@ from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.screens.report_dialogs import SaveScreen
 from mqf_tui.app.screens.sensitivity import show_strip
 from mqf_tui.app.sweep_pictures import Strip, cost_words, recipe_cells, strip
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.heat_grid import HeatGrid
-from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.exporting import export

@@ -11,8 +11,9 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from mqf_tui.app.capabilities import mark, tall
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.signs import unicode_of
-from mqf_tui.app.widgets.tiles import COLOURS, level
+from mqf_tui.app.widgets.tiles import level
 from mqf_tui.fidelity.verdict import KV_POLICY
 from mqf_tui.reports.schema import Thresholds
 

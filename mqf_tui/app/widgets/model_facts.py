@@ -12,7 +12,7 @@ from textual.widgets import Static
 from mqf_tui.app.capabilities import bar, mark
 from mqf_tui.app.model_rows import ModelRow, count_words
 from mqf_tui.app.row_words import kl_words, local_time
-from mqf_tui.app.widgets.tiles import COLOURS
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.fidelity.facts import ModelFacts, recipe_bytes_per_token
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
 from mqf_tui.fidelity.recipes import BOUNDED, KIND_WORDS, LayerKind, Recipe

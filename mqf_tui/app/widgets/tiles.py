@@ -14,7 +14,6 @@ from mqf_tui.app.widgets.tile import Tile
 from mqf_tui.reports.schema import Thresholds, Verdict
 
 # The theme's colour for each verdict.
-COLOURS = {"good": "success", "marginal": "warning", "bad": "error"}
 IN_A_ROW = 72  # columns that four tiles take at least
 ALL_IN_A_ROW = 108  # columns that all of them take at least
 FRAME = 3  # columns of a tile beside its text

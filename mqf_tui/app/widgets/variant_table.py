@@ -16,8 +16,8 @@ from mqf_tui.app.columns import LAST, SCROLLBAR, narrowed, taken
 from mqf_tui.app.row_words import kl_words, short_words
 from mqf_tui.app.snapshots import VariantState
 from mqf_tui.app.tally import Running
+from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.kl_plots import power
-from mqf_tui.app.widgets.tiles import COLOURS
 from mqf_tui.app.words import state_words
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.reports.text import percent, size
