@@ -72,7 +72,8 @@ class TopsRequest:
         elif error is not None:
             self.fail(error)
         elif (what := getattr(event, "what", None)) is not None:
-            self._update(state="loading", doing=what, share=getattr(event, "share", None))
+            state = "scoring" if what.startswith("scoring") else "loading"
+            self._update(state=state, doing=what, share=getattr(event, "share", None))
         else:
             self._update(state="scoring", doing="scoring the chunk again", share=None)
 
