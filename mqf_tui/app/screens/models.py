@@ -210,12 +210,14 @@ class ModelsScreen(BaseScreen):
             self.app.call_from_thread(self._have_path, typed, found)
 
     def _have_path(self, typed: str, found: tuple[LocalModel, ...]) -> None:
-        if typed == self._line:
+        if self.query("#filter") and typed == self._line:
             self._typed = found
             self._fill(top=True)
 
     def _fill(self, *, top: bool = False) -> None:
         """Draw the list anew; the cursor stays on its model, or goes to the top."""
+        if not self.query(ModelList):
+            return  # what a thread found comes when the screen is gone
         listing = self.query_one(ModelList)
         before = None if top else self._under_cursor
         known = model_rows(self._models, self._runs)

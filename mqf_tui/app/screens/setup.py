@@ -193,6 +193,8 @@ class SetupScreen(BaseScreen):
         return choice.id == "length" and isinstance(value, int) and value > min([value, *contexts])
 
     def _applied(self) -> None:
+        if not self._here:
+            return
         self._applying = False
         self._set = self.lines
         # In a burst of keys another profile may have been chosen meanwhile.
@@ -226,7 +228,8 @@ class SetupScreen(BaseScreen):
 
     def _have_runs(self, rows: tuple[RunRow, ...], reports: tuple[Report, ...]) -> None:
         self._rows, self._reports = rows, reports
-        self._show()
+        if self._here:
+            self._show()
 
     @on(Choice.Changed, "#profile")
     def _take_profile(self) -> None:
@@ -324,9 +327,14 @@ class SetupScreen(BaseScreen):
             self.app.call_from_thread(self._have_text, name, found)
 
     def _have_text(self, name: str, found: CorpusPreview | str) -> None:
-        if name == self._read[0]:
+        if name == self._read[0] and self._here:
             self._read = (name, found)
             self._show_preview()
+
+    @property
+    def _here(self) -> bool:
+        """Whether the screen was not left meanwhile: what threads and timers bring may come too late."""
+        return self.is_attached and bool(self.query("#preview"))
 
     def _show_preview(self) -> None:
         shown, (name, found) = self.query_one("#preview", Static), self._read

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
 
 STRIP = 24  # columns
-NARROW = 62  # columns of a window in which the words are short
 
 
 class ModeStrip(Widget):
@@ -50,4 +49,4 @@ def strip(start: int, length: int, width: int) -> tuple[int, int, str]:
     if start > length - 2:
         return width, 0, "nothing left to score"
     early = max(1, min(width - 1, round(width * start / length)))
-    return early, width - early, f"full up to {start:,}, then all quantized, scored"
+    return early, width - early, f"full up to {start:,}; then quantized, scored"

@@ -26,7 +26,10 @@ class ModelList(OptionList, inherit_bindings=False):
     ModelList:focus > .option-list--option-highlighted {
         background: $panel; color: $foreground; text-style: bold;
     }
-    ModelList.-plain > .option-list--option-highlighted { text-style: reverse; }
+    ModelList.-plain > .option-list--option-highlighted,
+    ModelList.-plain:focus > .option-list--option-highlighted {
+        background: $primary; color: $background; text-style: bold;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         one for one in OptionList.BINDINGS if isinstance(one, Binding) and one.key in MOVES
