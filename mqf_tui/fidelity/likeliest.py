@@ -54,7 +54,8 @@ def _largest(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDAr
     length = width // PARTS
     few = rows if length < 2 * k else rows[:, : PARTS * length].reshape(n, PARTS, length).max(axis=1)
     place = few.shape[1] - k
-    row, ids = np.nonzero(rows >= np.partition(few, place, axis=1)[:, place, None])
+    candidates = np.flatnonzero(rows >= np.partition(few, place, axis=1)[:, place, None])
+    row, ids = np.divmod(candidates, width)
     values = rows[row, ids]
     order = np.lexsort((ids, -values, row))
     first = np.searchsorted(row, np.arange(n))
