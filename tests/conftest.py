@@ -41,6 +41,11 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MQF_TUI_CACHE_DIR", str(tmp_path / "cache-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("MQF_TUI_MODELS", raising=False)
+    # Not the very first start, at which the tour begins by itself.
+    state = tmp_path / "state-home"
+    state.mkdir()
+    (state / "state.json").write_text('{"tour": "done"}')
+    monkeypatch.setenv("MQF_TUI_STATE_DIR", str(state))
     # What is drawn goes by the terminal; tests have a good one unless they say otherwise.
     for name, value in {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}.items():
         monkeypatch.setenv(name, value)

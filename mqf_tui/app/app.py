@@ -23,6 +23,7 @@ from mqf_tui.app.capabilities import capabilities
 from mqf_tui.app.looks import Looks
 from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.touring import Touring
 from mqf_tui.app.undoing import Undoing
 from mqf_tui.library.settings import user_settings
 
@@ -34,7 +35,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 TEXTUALS_OWN = ("Quit", "Keys")  # commands that our table has
 
 
-class MqfTuiApp(Looks, Navigation):
+class MqfTuiApp(Looks, Touring, Navigation):
     """Choose a model and a setting, watch the measurement, walk around in the answer."""
 
     TITLE = "mqf-tui"
@@ -65,6 +66,8 @@ class MqfTuiApp(Looks, Navigation):
         self.action_models()
         if self._first is not None and self._autostart:
             self.measure(self._first)
+        else:
+            self.offer_tour()
         self._fit(self.size)
 
     def _obey_signals(self) -> None:

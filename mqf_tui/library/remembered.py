@@ -1,9 +1,10 @@
-"""What the app remembers from one start to the next, in ``state.json`` beside the runs."""
+"""What the app remembers from one start to the next, in ``state.json``."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from mqf_tui.library.files import replace_synced
@@ -11,8 +12,15 @@ from mqf_tui.library.folders import data_dir
 
 
 def state_file() -> Path:
-    """The file, whether there is one or not."""
-    return data_dir() / "state.json"
+    """The file, whether there is one or not; ``MQF_TUI_STATE_DIR`` says where, else it lies beside data
+    whose folder was named, else where this system keeps such files."""
+    import platformdirs
+
+    if override := os.environ.get("MQF_TUI_STATE_DIR"):
+        return Path(os.path.expanduser(override)) / "state.json"
+    if os.environ.get("MQF_TUI_DATA_DIR"):
+        return data_dir() / "state.json"
+    return Path(platformdirs.user_state_dir("mqf-tui", appauthor=False)) / "state.json"
 
 
 def remembered() -> dict[str, str]:
