@@ -7,9 +7,13 @@ from rich.cells import cell_len
 from rich.color import Color as RichColor
 from rich.color_triplet import ColorTriplet
 from rich.style import Style
+from textual.app import App
 
+from mqf_tui.app.app import MqfTuiApp
 from mqf_tui.app.capabilities import MARKS, Capabilities, ascii_bar, bar, capabilities, mark, tall
 from mqf_tui.app.filters import few_colours, no_colours, plain
+from mqf_tui.cli import main
+from mqf_tui.library.runs import list_runs
 
 UTF8 = {"LANG": "en_US.UTF-8"}
 WEB = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver"}
@@ -154,3 +158,58 @@ def test_without_colours_the_cursor_is_reversed() -> None:
         assert style.bgcolor.is_default
     # What is reversed already on such a background (a button with the focus) differs from its neighbours.
     assert not no_colours(Style.parse("reverse #14161f on #7aa2f7"), base).reverse
+
+
+def drawn(app: App[None]) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+@pytest.mark.slow
+async def test_every_screen_in_ascii(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for bits in ("8", "2"):
+        assert (
+            main(["demo", "--no-app", "--kv-bits", bits, "--max-chunks", "3", "--chunk-length", "128"]) == 0
+        )
+    monkeypatch.setenv("TERM", "linux")
+    monkeypatch.setenv("NO_COLOR", "1")
+    runs = list_runs()
+    app = MqfTuiApp()
+    seen: dict[str, str] = {}
+
+    async def look(name: str, *texts: str) -> None:
+        for _ in range(200):
+            await pilot.pause(0.05)
+            seen[name] = drawn(app)
+            if all(text in seen[name] for text in texts):
+                return
+        raise AssertionError(f"{texts} never appeared on\n{seen[name]}")
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        await look("models", "demo", "16-bit", "####")
+        # The cursor can be seen without colours.
+        assert any(
+            segment.style and segment.style.reverse and "demo" in strip.text
+            for strip in app.screen._compositor.render_strips()
+            for segment in strip
+        )
+        await pilot.press("colon")
+        await look("palette", "Search for commands")
+        await pilot.press("escape", "question_mark")
+        await look("help", "Models")
+        await pilot.press("question_mark", "enter")
+        await look("setup", "Set-up", "bits", "enter Start")
+        await pilot.press("r")
+        await look("runs", "Runs", "demo", "bad")
+        app.show_run(runs[0])
+        await look("result", "Result", "KL mean", "BAD")
+        app.compare(runs)
+        await look("compare", "Compare")
+        app.explore(runs[0])
+        await look("explore", "Explore")
+        app.bridge.close()
+    for name, text in seen.items():
+        assert text.isascii(), name
+        # No sign that has a likeness was given up.
+        assert "??" not in text, (name, text)

@@ -52,6 +52,7 @@ _SIMILAR = {
     "u": "µμ",
     "V": "√",
     "/": "↵¶",
+    "> ": "🔎",  # two columns
 }
 BOX_DRAWING = range(0x2500, 0x2580)
 
