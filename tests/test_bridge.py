@@ -16,6 +16,7 @@ from mqf_tui.app.bridge import Bridge
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import OutOfMemoryError
 from mqf_tui.fidelity.events import Loading, Stopped, Swept
+from mqf_tui.fidelity.rescoring import Rescorer
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.library.runs import SavedRun, save_run
 from tests import makers
@@ -34,6 +35,7 @@ class Engine:
     def __init__(self) -> None:
         self.began: list[str] = []
         self.go = threading.Event()
+        self.rescorers: set[Rescorer] = set()
 
     def sweep_events(self, settings: SweepSettings, control: Control) -> Iterator[Any]:
         self.began.append(f"{settings.first.kv_bits} bits")
@@ -44,9 +46,17 @@ class Engine:
         yield Swept(settings.sweep_id, 0, 0, 0.0, stopped=True)
 
     def rescore(
-        self, run: SavedRun, chunk: int, depths: tuple[int, ...], k: int, control: Control
+        self,
+        run: SavedRun,
+        chunk: int,
+        depths: tuple[int, ...],
+        k: int,
+        control: Control,
+        *,
+        rescorer: Rescorer,
     ) -> Iterator[Any]:
         del run, k
+        self.rescorers.add(rescorer)
         self.began.append(f"chunk {chunk}")
         yield Loading("loading the weights", 0.5)
         if chunk == 13:

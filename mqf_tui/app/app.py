@@ -46,13 +46,13 @@ class MqfTuiApp(Looks, Touring, Navigation):
         self, settings: KVSettings | SweepSettings | None = None, *, autostart: bool = False
     ) -> None:
         super().__init__()
-        self.bridge = Bridge()
         self.settings = user_settings()
         self.capabilities = capabilities(os.environ, self.settings.app.unicode)
         self.undoing = Undoing()
         self._too_small: Screen[None] | None = None
         self._first = settings
         self._autostart = autostart
+        self.bridge = Bridge()  # the last: its thread would keep the process alive if anything failed here
 
     def on_mount(self) -> None:
         """Set theme and keys; open the first screen; say what of the user's files cannot be used."""

@@ -15,10 +15,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mqf_tui.app.jobs import Worker
     from mqf_tui.app.measurement import Measurement
     from mqf_tui.app.tops import TopsRequest
     from mqf_tui.fidelity.device import Device
@@ -119,26 +119,38 @@ class Bridge:
 
     def _work(self) -> None:
         looks, wait = 0, SECONDS_TO_START
+        worker: Worker | None = None
         while True:
             try:
                 _, _, job = self._jobs.get(timeout=wait if looks < LOOKS else None)
             except queue.Empty:
                 looks, wait = looks + 1, SECONDS_TO_LOOK
-                self.device, self.flops = jobs().look(self.device, self.flops)
+                self.device, self.flops = look(self.device, self.flops)
                 self.looked = looks >= LOOKS
                 continue
             if job is None:
                 break
             if job.begin():
-                jobs().do(job)
+                if worker is None:
+                    worker = new_worker()
+                worker.do(job)
+        if worker is not None:
+            worker.close()
         _leave_mlx()
 
 
-def jobs() -> ModuleType:
-    """The module that does them: it imports the engine, which the app's first screen need not wait for."""
+def new_worker() -> Worker:
+    """What does the jobs; it imports the engine, which the app's first screen need not wait for."""
+    from mqf_tui.app.jobs import Worker
+
+    return Worker()
+
+
+def look(device: Device | None, flops: float | None) -> tuple[Device | None, float | None]:
+    """See ``jobs.look``."""
     from mqf_tui.app import jobs
 
-    return jobs
+    return jobs.look(device, flops)
 
 
 def _leave_mlx() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
 
 from mqf_tui import api
 from mqf_tui.app.measurement import Measurement
@@ -14,24 +13,40 @@ from mqf_tui.fidelity import device as devices
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.fidelity.events import StepScored
+from mqf_tui.fidelity.rescoring import Rescorer
 from mqf_tui.fidelity.timing import measured_flops
 from mqf_tui.fidelity.watchdog import read_memory
 
 SECONDS_TO_WEIGH = 0.5  # between two looks at memory while something is scored
 
 
-def do(job: Measurement | TopsRequest) -> None:
-    """One job. The thread must outlive any mistake of ours: nothing else can end it in order."""
-    try:
-        if isinstance(job, TopsRequest):
-            _score_again(job)
-        else:
-            _measure(job)
-    except Exception as error:
-        if isinstance(job, TopsRequest):
-            job.fail(error)
-        else:
-            job.break_off(error)
+class Worker:
+    """Does one job after the other, all in the MLX thread. What was loaded to score positions again stays for
+    the next such job, until a measurement needs the room."""
+
+    def __init__(self) -> None:
+        self._rescorer = Rescorer()
+
+    def do(self, job: Measurement | TopsRequest) -> None:
+        """One job. The thread must outlive any mistake of ours: nothing else can end it in order."""
+        try:
+            if isinstance(job, TopsRequest):
+                wanted = job.run, job.chunk, job.depths, job.k, job.control
+                for event in api.rescore(*wanted, rescorer=self._rescorer):
+                    job.take(event)
+                job.end()
+            else:
+                self._rescorer.close()
+                _measure(job)
+        except Exception as error:
+            if isinstance(job, TopsRequest):
+                job.fail(error)
+            else:
+                job.break_off(error)
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        self._rescorer.close()
 
 
 def _measure(job: Measurement) -> None:
@@ -56,14 +71,6 @@ def _measure(job: Measurement) -> None:
         if kept is not None:
             kept.leave(job)
         raise
-
-
-def _score_again(job: TopsRequest) -> None:
-    """All of one request, in the MLX thread; may raise anything."""
-    rescore: Any = vars(api)["rescore"]
-    for event in rescore(job.run, job.chunk, job.depths, job.k, job.control):
-        job.take(event)
-    job.end()
 
 
 def look(device: Device | None, flops: float | None) -> tuple[Device | None, float | None]:
