@@ -86,7 +86,7 @@ def test_keys_are_taken_by_name_or_character_and_may_be_swapped() -> None:
 async def _shows(pilot: Pilot[None], title: str) -> None:
     for _ in range(100):
         await pilot.pause(0.02)
-        if pilot.app.screen.TITLE == title:
+        if title == pilot.app.screen.TITLE:
             return
     raise AssertionError(f"{pilot.app.screen} is shown, not {title}")
 

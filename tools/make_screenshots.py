@@ -1,111 +1,169 @@
-"""Draw the pictures of the README: the app on the demo model, as SVG.
+"""Draw every picture of ``screenshots/``: the app on real runs of SmolLM2 and the demo model.
 
-python tools/make_screenshots.py
+    python tools/make_screenshots.py [FOLDER]
+
+FOLDER holds SmolLM2-135M-Instruct-fp16, which tools/make_smollm2.py makes (default: .models). The runs are
+measured for the pictures and thrown away; it takes some minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.pilot import Pilot
 
-from mqf_tui.app.app import MqfTuiApp
-from mqf_tui.app.screens.compare import CompareScreen
-from mqf_tui.app.screens.live import LiveScreen
-from mqf_tui.app.screens.models import ModelsScreen
-from mqf_tui.app.screens.result import ResultScreen
-from mqf_tui.app.screens.runs import RunsScreen
-from mqf_tui.app.screens.setup import SetupScreen
-from mqf_tui.app.screens.sweep import SweepScreen
-from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.reports.schema import Report
+if TYPE_CHECKING:
+    from mqf_tui.app.app import MqfTuiApp
 
-FOLDER = Path(__file__).resolve().parent.parent / "screenshots"
-SIZE = (100, 30)
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "screenshots"
+SIZE = (110, 34)
+MODEL = "SmolLM2-135M-Instruct-fp16"
+CHUNKS = "8"
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
-    """Wait for a condition, then for the screen to settle."""
-    for _ in range(2400):
-        await pilot.pause(0.05)
-        if condition():
-            await pilot.pause(0.3)
-            return
-    raise TimeoutError(f"never came: {pilot.app.screen}")
+class Walk:
+    """One way through the app, with a picture of each screen."""
+
+    def __init__(self, app: MqfTuiApp, pilot: Pilot[None]) -> None:
+        self._app, self._pilot = app, pilot
+
+    async def until(self, condition: Callable[[], object], seconds: float = 300.0) -> None:
+        """Wait until something holds; raises TimeoutError."""
+        for _ in range(int(seconds / 0.05)):
+            await self._pilot.pause(0.05)
+            if condition():
+                return
+        raise TimeoutError(f"never came: {self._app.screen}")
+
+    async def at(self, title: str) -> None:
+        """Wait until a screen is there and at rest."""
+        await self.until(lambda: title == self._app.screen.TITLE)
+        await self._pilot.pause(0.3)
+        if title != "Live":
+            await self._app.workers.wait_for_complete()
+        await self._pilot.pause(0.7)
+
+    async def keys(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            await self._pilot.press(key)
+            await self._pilot.pause(0.05)
+        await self._pilot.pause(0.3)
+
+    def picture(self, name: str) -> None:
+        """Save the screen, without the notes that come and go."""
+        self._app.clear_notifications()
+        self._app.save_screenshot(f"{name}.svg", str(PICTURES))
+        print(f"drew {name}.svg")
+
+    async def scored(self, positions: int) -> None:
+        """Wait until so many positions of the running measurement are scored."""
+        current = self._app.bridge.current
+        assert current is not None
+        await self.until(lambda: current.snapshot().n_positions >= positions)
 
 
-async def draw() -> None:
+def measure(*words: str) -> None:
+    """Run a command of mqf-tui as a user would."""
+    command = [sys.executable, "-m", "mqf_tui", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stderr}")
+    if "machine was busy" in done.stdout:
+        print(f"busy: {' '.join(words)}")
+
+
+async def draw(model: str) -> None:
     """Walk through the app and draw each screen."""
+    from mqf_tui.app.app import MqfTuiApp
+    from mqf_tui.app.screens.sweep import SweepScreen
+    from mqf_tui.fidelity.settings import KVSettings
+
     app = MqfTuiApp()
     try:
         async with app.run_test(size=SIZE) as pilot:
-            await until(pilot, lambda: isinstance(app.screen, ModelsScreen) and app.screen.listed)
-            app.save_screenshot("models.svg", str(FOLDER))
-            await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, SetupScreen))
-            # 8, 6 and 4 bits in groups of 32 and 64, keys at 8 bits with values at 4, and 20 chunks
-            await pilot.press("space", "right", "space", "right", "right", "space", "down", "space", "left")
-            await pilot.press("space", "down", "space", "right", "right", "space", *["down"] * 2, "right")
-            await pilot.pause(0.5)
-            app.save_screenshot("setup.svg", str(FOLDER))
-            await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, LiveScreen))
-            running = app.bridge.current
-            assert running is not None
-            await until(pilot, lambda r=running: r.snapshot().chunk >= 12)
-            await pilot.press("down", "down")
-            await pilot.pause(0.3)
-            app.save_screenshot("sweep-live.svg", str(FOLDER))
-            await until(pilot, lambda: isinstance(app.screen, SweepScreen))
-            for report in running.snapshot().reports:
-                _refuse_if_busy(report)
-            app.save_screenshot("sweep.svg", str(FOLDER))
-            await pilot.press("escape", "escape")
-            for bits, name in ((8, ""), (4, "live.svg")):
-                app.measure(KVSettings("demo", kv_bits=bits, max_chunks=20))
-                running = app.bridge.current
-                assert running is not None
-                await until(pilot, lambda r=running: r.snapshot().n_positions > 6_000)
-                if name:
-                    app.save_screenshot(name, str(FOLDER))
-                await until(pilot, lambda: isinstance(app.screen, ResultScreen))
-                _refuse_if_busy(running.snapshot().reports[0])
-                await pilot.press("escape")
-            await pilot.press("ctrl+r")
-            await until(pilot, lambda: isinstance(app.screen, RunsScreen))
-            await pilot.press("space", "down")
-            app.save_screenshot("runs.svg", str(FOLDER))
-            await pilot.press("c")
-            await until(pilot, lambda: isinstance(app.screen, CompareScreen))
-            app.save_screenshot("compare.svg", str(FOLDER))
-            await pilot.press("escape", "enter")
-            await until(pilot, lambda: isinstance(app.screen, ResultScreen))
-            app.save_screenshot("result.svg", str(FOLDER))
-            await pilot.press("pagedown", "pagedown", "pagedown")
-            await pilot.pause(0.5)
-            app.save_screenshot("figures.svg", str(FOLDER))
+            walk = Walk(app, pilot)
+            await walk.at("Models")
+            await walk.keys("down", "down")
+            walk.picture("models")
+            await walk.keys("enter")
+            await walk.at("Set-up")
+            walk.picture("setup")
+            await walk.keys("escape")
+            app.measure(KVSettings(model, kv_bits=4, max_chunks=8))
+            await walk.at("Live")
+            await walk.scored(5 * 511)
+            walk.picture("live")
+            await walk.until(lambda: not app.bridge.busy)
+            await walk.at("Result")
+            walk.picture("result")
+            await walk.keys("e")
+            await walk.at("Explore")
+            await walk.keys("f", "f")
+            walk.picture("explore")
+            await walk.keys("escape", "r")
+            await walk.at("Runs")
+            walk.picture("runs")
+            await walk.keys("S")
+            await walk.until(lambda: isinstance(app.screen, SweepScreen))
+            await walk.at(str(app.screen.TITLE))
+            walk.picture("sweep")
+            await walk.keys("escape", "space", "down", "space", "down", "space", "c")
+            await walk.at("Compare")
+            walk.picture("compare")
+            await walk.keys("5")
+            await walk.at("Compare")
+            walk.picture("pareto")
+            await walk.keys("escape", "o")
+            await walk.at("Report")
+            walk.picture("report")
     finally:
         await asyncio.to_thread(app.bridge.close)
 
 
-def _refuse_if_busy(report: Report) -> None:
-    """A picture that says that its machine was busy is of no use to anybody."""
-    busy = [doubt for doubt in report.warnings if "machine was busy" in doubt]
-    if busy:
-        raise SystemExit(f"not drawn: {busy[0]}; try again when the machine is quiet.")
+async def draw_race(model: str) -> None:
+    """Several settings side by side while they are measured."""
+    from mqf_tui.app.app import MqfTuiApp
+    from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+    from mqf_tui.fidelity.spreading import spread
+
+    app = MqfTuiApp()
+    try:
+        async with app.run_test(size=SIZE) as pilot:
+            walk = Walk(app, pilot)
+            await walk.at("Models")
+            settings = spread(KVSettings(model, max_chunks=8), bits=(8, 6, 4, 3), formats=("k8v4",))
+            app.measure(SweepSettings(settings))
+            await walk.at("Live")
+            await walk.scored(4 * 5 * 511)
+            walk.picture("race")
+    finally:
+        await asyncio.to_thread(app.bridge.close)
 
 
 def main() -> None:
-    """Draw into ``screenshots/``, with runs that are thrown away."""
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as data:
-        os.environ["MQF_TUI_DATA_DIR"] = data
-        os.environ["HF_HUB_CACHE"] = data
-        asyncio.run(draw())
+    """Measure, then draw into ``screenshots/``."""
+    models = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".models").resolve()
+    model = str(models / MODEL)
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        for name in ("DATA", "CONFIG", "CACHE"):
+            os.environ[f"MQF_TUI_{name}_DIR"] = str(Path(home) / name.lower())
+        os.environ["HF_HUB_CACHE"] = home
+        os.environ["MQF_TUI_MODELS"] = str(models)
+        measure("kv", "demo", "--kv-bits", "8", "--max-chunks", "20")
+        measure("sensitivity", "demo", "--kv-bits", "4", "--max-chunks", "6")
+        measure("sweep", model, "--kv-bits", "8,6,4,3", "--kv", "k8v4", "--max-chunks", CHUNKS)
+        asyncio.run(draw(model))
+        asyncio.run(draw_race(model))
 
 
 if __name__ == "__main__":
