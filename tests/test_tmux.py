@@ -172,3 +172,30 @@ def test_the_progress_line_of_the_command_line(start) -> None:
     terminal.wait("█", "░", "KL", "flips", "positions/s", "left")
     terminal.wait("EXIT=0")
     assert len(list_runs()) == 1
+
+
+def test_the_first_start_offers_the_tour_and_two_runs_are_compared(
+    start, data_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MQF_TUI_STATE_DIR", str(tmp_path / "no-state-yet"))
+    terminal = start(size=(120, 40))
+    terminal.wait("Models", "demo", "llama", "Tour", "1 of 5")
+    terminal.keys("F2")
+    terminal.wait("Models", "demo")
+    for choose in (["Right"] * 3, ["Left"]):  # 4 bits, then 5
+        terminal.keys("Enter")
+        terminal.wait("Set-up", "positions")
+        terminal.keys(*choose, *["Down"] * 4, "3", "Enter")
+        terminal.wait("Result", "saved as")
+        terminal.keys("Escape")
+        terminal.wait("Set-up")
+        terminal.keys("Escape")
+        terminal.wait("Models", "runs")
+    terminal.keys("r")
+    terminal.wait("Runs", "4-bit g64", "5-bit g64", "2 runs")
+    terminal.keys("Space", "Down", "Space", "c")
+    terminal.wait("Compare", "baseline", "KL mean", "4-bit g64", "5-bit g64")
+    terminal.wait("≠")
+    assert {run.report.kv_bits for run in list_runs()} == {4, 5}
+    terminal.keys("q")
+    assert "Traceback" not in terminal.wait("EXIT=0")
