@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mqf_tui.app.clipboard import through_screen, through_tmux
+from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.reports.text import inert, verdict_words
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Alerts:
 
     def _tell(self, one: Measurement, s: Snapshot) -> None:
         words = ended_words(s)
+        if isinstance(self._app.screen, BaseScreen):
+            self._app.screen.measured()
         if not words:
             return
         if not (one.watched or getattr(self._app.screen, "measurement", None) is one):

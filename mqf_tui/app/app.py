@@ -20,6 +20,7 @@ from mqf_tui.app.actions import bindings, keymap
 from mqf_tui.app.alerts import Alerts
 from mqf_tui.app.bridge import Bridge
 from mqf_tui.app.capabilities import capabilities
+from mqf_tui.app.crashing import CrashingApp
 from mqf_tui.app.looks import Looks
 from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.screens.base import BaseScreen
@@ -35,7 +36,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 TEXTUALS_OWN = ("Quit", "Keys")  # commands that our table has
 
 
-class MqfTuiApp(Looks, Touring, Navigation):
+class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
     """Choose a model and a setting, watch the measurement, walk around in the answer."""
 
     TITLE = "mqf-tui"
@@ -118,6 +119,7 @@ class MqfTuiApp(Looks, Touring, Navigation):
             self.action_hide_help_panel()
         else:
             self.action_show_help_panel()
+        self.screen.refresh_bindings()  # the footer has more room now, or less
 
     def action_leave(self) -> None:
         """Quit; ask first where a measurement runs."""
@@ -147,7 +149,8 @@ def run_app(settings: KVSettings | SweepSettings | None = None, *, autostart: bo
         # Never leave with the thread inside MLX: the process would abort and wreck the terminal.
         app.bridge.close()
     code, current = app.return_code or 0, app.bridge.current
-    if code - SIGNALLED in SIGNALS and current is not None and (words := kept_words(current.snapshot())):
+    cut_short = app.crashed or code - SIGNALLED in SIGNALS
+    if cut_short and current is not None and (words := kept_words(current.snapshot())):
         with contextlib.suppress(OSError):  # the terminal may be gone
             sys.stderr.write(f"{words}\n")
     return code

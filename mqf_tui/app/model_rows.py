@@ -21,6 +21,7 @@ ORDER = ("good", "marginal", "bad")  # best first
 FLOAT_BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 LONGEST_NAME = 44
 SHORTEST_NAME = 16
+LEAST_NAME = 8  # where names and marks alone have too little room
 MOST_MARKS = 12
 FEWEST_MARKS = 5
 GAP = " " * PADDING
@@ -135,7 +136,7 @@ def columns_for(rows: Sequence[ModelRow], width: int, by: Sort) -> dict[str, int
     order = COLUMNS | {SHOWN_IN[by]: 0 if by in ("name", "best verdict") else 9}
     shown = {name: widths[name] for name in fitting(order, widths, width)}
     room = width - sum(w + PADDING for n, w in shown.items() if n != "name") - PADDING
-    name = max(SHORTEST_NAME, min(room, widest))
+    name = max(LEAST_NAME, min(room, widest))
     most = min(MOST_MARKS, max((len(row.runs) for row in rows), default=0))
     return shown | {"name": name, "runs": max(shown["runs"], min(most, shown["runs"] + room - name))}
 

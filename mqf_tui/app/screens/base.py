@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import SystemCommand
 from textual.binding import ActiveBinding
 from textual.screen import Screen
-from textual.widgets import Footer, HelpPanel
+from textual.widgets import Footer
 
 from mqf_tui.app.footers import fitted
 
@@ -32,15 +32,15 @@ class BaseScreen(Screen[None]):
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
         """The keys that do something here; the footer shows as many as it has room for."""
-        room, display = self.app.size.width, self.app.get_key_display
-        return fitted(super().active_bindings, self.LESS, room, display, compact=room < WIDE_FOOTER)
+        width, display = self.app.size.width, self.app.get_key_display
+        room = width - width // 2 if self.helping else width  # see HelpPanel in styles.tcss
+        return fitted(super().active_bindings, self.LESS, room, display, compact=width < WIDE_FOOTER)
 
     def on_resize(self) -> None:
         """Where there is little room, the footer's keys stand closer, so that the last of them are seen."""
         for footer in self.query(Footer):
             footer.compact = self.size.width < WIDE_FOOTER
-        # A footer puts up all its keys anew, so only where another width may show others.
-        if self.LESS and self._width not in (0, self.size.width):
+        if self._width not in (0, self.size.width):
             self.refresh_bindings()
         self._width = self.size.width
 
@@ -52,18 +52,21 @@ class BaseScreen(Screen[None]):
     @property
     def helping(self) -> bool:
         """Whether the help is open."""
-        return bool(self.query(HelpPanel))
+        return bool(self.query("HelpPanel"))  # by name: its Markdown takes long to import
 
     def action_back(self) -> None:
         """Close the help where it is open; else to the screen before."""
         if self.helping:
-            self.app.action_hide_help_panel()
+            self.mqf.action_help()
         else:
             self.leave()
 
     def leave(self) -> None:
         """To the screen before."""
         self.dismiss()
+
+    def measured(self) -> None:
+        """A measurement has ended while this screen is seen; screens that list runs read them again."""
 
     def action_undo(self) -> None:
         """Take back the last removal; screens that remove something do more."""

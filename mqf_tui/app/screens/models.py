@@ -110,6 +110,10 @@ class ModelsScreen(BaseScreen):
         """There may be new runs."""
         self._read_runs()
 
+    def measured(self) -> None:
+        """One run more."""
+        self._read_runs()
+
     def on_resize(self, event: events.Resize | None = None) -> None:
         """Another width may bear other columns."""
         super().on_resize()
@@ -243,7 +247,7 @@ class ModelsScreen(BaseScreen):
 
     def _show_about(self) -> None:
         marked = len(self._chosen())
-        n, all_of_them = len(self._shown), len(self._models)
+        n, all_of_them = len(self._shown), len(self._models) + len(self._typed)
         words = f"{n:,} of {counted(all_of_them, 'model')}" if self._line else counted(n, "model")
         what = f", Enter sets up {'it' if marked == 1 else 'all'}" if self.size.width >= BROAD else ""
         said = f"{marked} marked{what}" if marked else ""

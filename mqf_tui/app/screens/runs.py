@@ -103,6 +103,10 @@ class RunsScreen(BaseScreen):
         if self._loaded is not None:
             self.action_reload()
 
+    def measured(self) -> None:
+        """Read them again: one has been added while the list was looked at."""
+        self.action_reload()
+
     @work(thread=True, exclusive=True)
     def action_reload(self) -> None:
         """Read the saved runs again."""

@@ -70,6 +70,10 @@ class StudiesScreen(BaseScreen):
         """Read what is saved again."""
         self._read()
 
+    def measured(self) -> None:
+        """One more, perhaps."""
+        self._read()
+
     @work(thread=True, exclusive=True)
     def _read(self) -> None:
         self.app.call_from_thread(self._fill, all_studies())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
+from textual.screen import Screen
 from textual.widget import Widget
 
+from mqf_tui.app.capabilities import mark
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 SECONDS = 0.5
 PADDING = 2
+SHORTEST_STATUS = len("▶ 100 % demo")
 
 
 class TitleBar(Widget):
@@ -50,25 +53,35 @@ class TitleBar(Widget):
     def render(self) -> Content:
         """One line."""
         app = cast("MqfTuiApp", self.app)
-        arrow = "  ›  " if app.capabilities.unicode else " > "
         stack = [screen for screen in app.screen_stack if getattr(screen, "TITLE", None)]
-        parts = [Content.styled("mqf-tui", "bold")]
-        for number, (screen, after) in enumerate(pairwise([*stack, None])):
-            parts.append(Content.styled(arrow, "dim"))
-            name = str(screen.TITLE) if screen is not None else ""
-            if after is None or screen is self.screen:
-                parts.append(Content(name))
+        way = stack[: stack.index(self.screen) + 1] if self.screen in stack else stack
+        status, width = self._status(), self.size.width - 2 * PADDING
+        least = SHORTEST_STATUS + 2 if status else 0
+        line = self._way(way, 0)
+        for left_out in range(1, len(way)):
+            if line.cell_length + least <= width:
                 break
-            parts.append(Content.styled(name, f"@click=app.back_to({number})"))
-        line = Content("").join(parts)
-        room = self.size.width - 2 * PADDING - line.cell_length - 2
-        status = self._status()
+            line = self._way(way, left_out)
+        room = width - line.cell_length - 2
         if cell_len(status) > room:
-            status = set_cell_size(status, room).rstrip() if room >= len("100 %") + 4 else ""
+            status = set_cell_size(status, room).rstrip() if room >= SHORTEST_STATUS else ""
         if not status:
             return line
         gap = " " * (room + 2 - cell_len(status))
         return Content.assemble(line, gap, Content.styled(status, "@click=app.live()"))
+
+    def _way(self, way: Sequence[Screen[Any]], left_out: int) -> Content:
+        """The screens up to this one, without so many of the first."""
+        unicode = cast("MqfTuiApp", self.app).capabilities.unicode
+        arrow = Content.styled("  ›  " if unicode else " > ", "dim")
+        parts = [Content.styled("mqf-tui", "bold")]
+        if left_out:
+            parts += [arrow, Content.styled(mark("ellipsis", unicode), f"@click=app.back_to({left_out - 1})")]
+        for number, screen in enumerate(way[left_out:], left_out):
+            name = str(screen.TITLE)
+            here = number == len(way) - 1
+            parts += [arrow, Content(name) if here else Content.styled(name, f"@click=app.back_to({number})")]
+        return Content("").join(parts)
 
     def _status(self) -> str:
         app = cast("MqfTuiApp", self.app)
