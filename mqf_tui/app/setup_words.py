@@ -87,7 +87,8 @@ def interval_words(
     other = "" if widest.same_text else ", on another text"
     early = ", if it does not stop before" if sweep.first.stops_early or sweep.race else ""
     told = f"from an earlier run of {counted(widest.chunks, 'chunk')}{other}"
-    return f"mean KL to about {most}±{100 * widest.share:.2g} %{some}{early} ({told})"
+    share = float(f"{100 * widest.share:.2g}")  # two digits, and never with an exponent
+    return f"mean KL to about {most}±{share:,g} %{some}{early} ({told})"
 
 
 def preview_text(found: CorpusPreview | str, n_lines: int) -> str:

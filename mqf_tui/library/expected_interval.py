@@ -22,25 +22,20 @@ class ExpectedInterval:
     chunks: int
     same_text: bool
 
-    def at(self, n_chunks: int) -> ExpectedInterval:
-        """The same over so many chunks: an error falls with the square root of their number."""
-        share = self.share * math.sqrt(self.chunks / n_chunks)
-        return ExpectedInterval(share, self.chunks, self.same_text)
-
 
 def expected_intervals(
     rows: Sequence[RunRow], model_hash: str, settings: Iterable[KVSettings], n_chunks: int
 ) -> list[ExpectedInterval | None]:
-    """For each setting what its interval over ``n_chunks`` chunks will be; None: no earlier run tells.
+    """For each setting what its interval over ``n_chunks`` chunks will be; None: no earlier run tells, or
+    there is none (of one chunk).
 
     Runs of the same model, format and mode tell, best those on the same text in chunks of the same length,
     and of these the longest.
     """
     found: list[ExpectedInterval | None] = []
     for one in settings:
-        told = [_told(row, one) for row in rows if _alike(row, model_hash, one)]
-        best = max(told, key=lambda e: (e.same_text, e.chunks), default=None)
-        found.append(best.at(n_chunks) if best else None)
+        told = [_told(row, one, n_chunks) for row in rows if n_chunks > 1 and _alike(row, model_hash, one)]
+        found.append(max(told, key=lambda e: (e.same_text, e.chunks), default=None))
     return found
 
 
@@ -59,11 +54,24 @@ def _alike(row: RunRow, model_hash: str, settings: KVSettings) -> bool:
     )
 
 
-def _told(row: RunRow, settings: KVSettings) -> ExpectedInterval:
+def _told(row: RunRow, settings: KVSettings, n_chunks: int) -> ExpectedInterval:
     assert row.kl_ci is not None
-    share = (row.kl_ci[1] - row.kl_ci[0]) / 2 / row.kl
     same_length = row.chunk_length == settings.chunk_length
     same = same_length and row.corpus in (settings.corpus, settings.corpus.rsplit("/", 1)[-1])
     # Chunks of another length: so many of these as have the same number of tokens.
     chunks = row.n_chunks if same_length else max(1, row.n_chunks * row.chunk_length // settings.chunk_length)
+    # The error falls with the square root of the chunks; over few of them Student's t is far wider besides.
+    error = (row.kl_ci[1] - row.kl_ci[0]) / 2 / _t(row.n_chunks)
+    share = error * math.sqrt(chunks / n_chunks) * _t(n_chunks) / row.kl
     return ExpectedInterval(share, chunks, same)
+
+
+def _t(n_chunks: int) -> float:
+    from mqf_tui.fidelity.intervals import LEVEL, student_t
+
+    return student_t(0.5 + LEVEL / 2, n_chunks - 1)
+
+
+def prepare() -> None:
+    """Import SciPy, which takes as long as a second: for a thread beside the screen."""
+    _t(2)

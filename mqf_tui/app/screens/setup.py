@@ -33,7 +33,7 @@ from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.fidelity.timing import likely_chunks
 from mqf_tui.library.corpus_preview import FETCHED, CorpusPreview, corpus_preview
-from mqf_tui.library.expected_interval import expected_intervals
+from mqf_tui.library.expected_interval import expected_intervals, prepare
 from mqf_tui.library.index import RunRow, run_rows
 from mqf_tui.library.last_used import Choices, Value, keep_used, last_used
 from mqf_tui.library.models import LocalModel
@@ -218,6 +218,8 @@ class SetupScreen(BaseScreen):
             rows = tuple(row for row in run_rows().rows if row.model_hash in hashes)
         except FidelityError:
             return  # the list of runs says what is wrong there
+        if rows:
+            prepare()
         for row in rows[:REPORTS]:
             try:
                 reports.append(row.load().report)
