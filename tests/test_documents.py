@@ -24,12 +24,14 @@ from mqf_tui.app.documents import (
     tuning_document,
 )
 from mqf_tui.app.previews import cut, harmless, pieces, readable_markdown
+from mqf_tui.app.screens.report_dialogs import remembered_tracker
 from mqf_tui.fidelity.comparison import compare
 from mqf_tui.fidelity.errors import BadSettingError, SaveError
+from mqf_tui.library import places
 from mqf_tui.library.exporting import export, export_path
+from mqf_tui.library.remembered import remember, state_file
 from mqf_tui.library.studies import all_studies
 from mqf_tui.library.sweeps import save_sweep
-from mqf_tui.library.trackers import remember_tracker, remembered_tracker
 from mqf_tui.library.tunings import list_tunings, load_tuning, save_tuning
 from mqf_tui.reports.issue_text import parse_tracker
 from mqf_tui.reports.schema import Estimate, LayerFormat
@@ -185,17 +187,30 @@ def test_trackers(words: str, address: str) -> None:
     assert "\x1b" not in str(raised.value)
 
 
-def test_the_tracker_is_remembered(data_home: Path) -> None:
+def test_the_tracker_is_remembered() -> None:
     assert remembered_tracker() == ""
-    remember_tracker("a/b")
+    remember(tracker="a/b")
     assert remembered_tracker() == "a/b"
-    (data_home / "tracker").write_bytes(b"c/d\x1b[2J\xff\n" + b"x" * 10**5)
+    remember(tracker="c/d\x1b[2J\n" + "x" * 10**5)
     assert remembered_tracker().startswith("c/d[2J")
     assert len(remembered_tracker()) <= 200
-    (data_home / "tracker").unlink()
-    (data_home / "tracker").mkdir()
-    remember_tracker("e/f")
+    state_file().write_text("[" * 10**5)
     assert remembered_tracker() == ""
+    state_file().unlink()
+    state_file().mkdir()
+    remember(tracker="e/f")
+    assert remembered_tracker() == ""
+
+
+def test_places_are_not_found_in_a_damaged_file(tmp_path: Path) -> None:
+    places.note("texts", "abc", tmp_path)
+    assert places.find("texts", "abc") == str(tmp_path)
+    [file] = (tmp_path / "cache-home").rglob("places.json")
+    for content in ("[" * 10**5, "[]", '{"texts": 1}', "\xff"):
+        file.write_text(content)
+        assert places.find("texts", "abc") is None
+        places.note("texts", "abc", tmp_path)
+        assert places.find("texts", "abc") == str(tmp_path)
 
 
 def test_previews() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mqf_tui.library.files import replace_synced
+from mqf_tui.library.files import read_object, replace_synced
 from mqf_tui.library.folders import data_dir
 
 Value = int | str | None
@@ -49,13 +49,8 @@ def _file(root: Path | None) -> Path:
 
 
 def _read(file: Path) -> dict[str, Choices]:
-    try:
-        data: Any = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(data, dict) or data.get("version") != VERSION:
-        return {}
-    entries = data.get("choices")
+    data = read_object(file)
+    entries = data.get("choices") if data.get("version") == VERSION else None
     found = cast("dict[str, Any]", entries) if isinstance(entries, dict) else {}
     return {model: _choices(entry) for model, entry in found.items()}
 

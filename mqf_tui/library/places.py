@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from mqf_tui.library.files import replace_synced
+from mqf_tui.library.files import read_object, replace_synced
 from mqf_tui.library.tokens import cache_dir
 
 Kind = Literal["models", "texts"]
@@ -48,11 +48,7 @@ def _file() -> Path:
 
 
 def _read() -> dict[Kind, dict[str, str]]:
-    try:
-        found = json.loads(_file().read_bytes())
-    except (OSError, ValueError):
-        found = None
-    whole: dict[str, object] = found if isinstance(found, dict) else {}
+    whole = read_object(_file())
     return {"models": _entries(whole.get("models")), "texts": _entries(whole.get("texts"))}
 
 

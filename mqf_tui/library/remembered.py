@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from mqf_tui.library.files import replace_synced
+from mqf_tui.library.files import read_object, replace_synced
 from mqf_tui.library.folders import data_dir
 
 
@@ -25,13 +25,7 @@ def state_file() -> Path:
 
 def remembered() -> dict[str, str]:
     """Everything remembered, by name; empty where there is nothing, or nothing that can be read."""
-    try:
-        data = json.loads(state_file().read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    return {name: value for name, value in data.items() if isinstance(value, str)}
+    return {name: value for name, value in read_object(state_file()).items() if isinstance(value, str)}
 
 
 def remember(**values: str) -> None:

@@ -16,10 +16,12 @@ from textual.widgets import Checkbox, Input, Label, Static
 from mqf_tui.app.actions import bindings
 from mqf_tui.fidelity.errors import FidelityError, SaveError
 from mqf_tui.library.exporting import export_path
-from mqf_tui.library.trackers import remember_tracker, remembered_tracker
+from mqf_tui.library.remembered import remember, remembered
 from mqf_tui.reports.comparison_report import shortened
 from mqf_tui.reports.issue_text import Tracker, parse_tracker
 from mqf_tui.reports.text import inert
+
+LONGEST_TRACKER = 200
 
 SAVING = "Enter saves, Escape goes back."
 SENDING = "Enter makes the text, Escape goes back. Nothing is sent: you copy it and paste it there."
@@ -116,10 +118,15 @@ class TrackerScreen(ModalScreen[tuple[Tracker, bool] | None]):
             words = str(error)
             self.query_one("#said", Static).update(words[:1].upper() + words[1:])
             return
-        remember_tracker(tracker.word)
+        remember(tracker=tracker.word)
         boxes = self.query(Checkbox)
         self.dismiss((tracker, bool(boxes and boxes.first().value)))
 
     def action_cancel(self) -> None:
         """Make none."""
         self.dismiss(None)
+
+
+def remembered_tracker() -> str:
+    """The one that the last issue was for; "" where there was none."""
+    return inert(remembered().get("tracker", "")[:LONGEST_TRACKER]).strip()
