@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.text import Text
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
+from mqf_tui.app.exploring import walk as walks
 from mqf_tui.app.exploring.answer import Answer, beside, read
 from mqf_tui.app.exploring.filters import FilterError, chosen
 from mqf_tui.app.exploring.measures import ALONE, DELTA_P, DIFFERENCE, FLIP, KL, UNKNOWN, Colouring
@@ -349,3 +351,20 @@ def test_lists_of_likeliest_tokens_fill_their_columns(width: int, n: int) -> Non
         assert rows[-1].split()[:2] == ["◆", "own"]
         assert rows[1].count("=") == n
         assert rows[4].count("?") == n
+
+
+def test_a_filter_that_comes_while_the_worst_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = Walk(read(save()))
+    found = walks.ranked
+
+    def late(values: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.intp]:
+        monkeypatch.setattr(walks, "ranked", found)
+        places = found(values, inside)
+        walk.keep("kl<0.01")  # typed while a thread is at it
+        return places
+
+    monkeypatch.setattr(walks, "ranked", late)
+    walk.warm()
+    worst = walk.ranked("worst", 0)
+    assert isinstance(worst, int)
+    assert walk.inside[worst]

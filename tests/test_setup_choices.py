@@ -174,7 +174,7 @@ def test_the_interval_that_chunks_buy() -> None:
     assert expected_intervals(run_rows().rows, "h" * 12, [settings], 16) == [None]
     saved()
     rows = run_rows().rows
-    # Half of 0.25 - 0.15 is a quarter of 0.2; four times the chunks halve the error. Student's t (from a printed
+    # Half of 0.25 - 0.15 is a quarter of 0.2; four times the chunks halve the error. Student's t (a printed
     # table) of 15 degrees is 2.131, of 63 1.998, of 3 3.182, of 1 12.706.
     for chunks, share in ((16, 0.25), (64, 0.1172), (4, 0.7466), (2, 4.216)):
         [found, none] = expected_intervals(rows, "h" * 12, [settings, eight], chunks)

@@ -64,7 +64,7 @@ class Walk:
         """Filter; raises FilterError, and then the filter stays what it was."""
         self.inside = chosen(words, self.answer)
         self.filter = words.strip()
-        self._ranks.clear()
+        self._ranks = {}  # new, after ``inside``: ``warm`` may be at the one before, in its thread
         self._at.clear()
 
     def with_rival(self, other: Answer | None) -> Walk:
@@ -129,10 +129,11 @@ class Walk:
         return number - 1
 
     def _ranking(self, order: Order) -> NDArray[np.intp]:
-        if order not in self._ranks:
+        ranks = self._ranks
+        if order not in ranks:
             measured: NDArray[Any] = self.answer.positions.kl if order == "worst" else np.abs(self.difference)
-            self._ranks[order] = ranked(measured, self.inside)
-        return self._ranks[order]
+            ranks[order] = ranked(measured, self.inside)
+        return ranks[order]
 
     def _of_filter(self) -> str:
         return " that the filter keeps" if self.filter else ""
