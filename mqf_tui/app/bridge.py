@@ -124,6 +124,8 @@ class Bridge:
             try:
                 _, _, job = self._jobs.get(timeout=wait if looks < LOOKS else None)
             except queue.Empty:
+                if looks == 0:
+                    read_ahead()
                 looks, wait = looks + 1, SECONDS_TO_LOOK
                 self.device, self.flops = look(self.device, self.flops)
                 self.looked = looks >= LOOKS
@@ -144,6 +146,13 @@ def new_worker() -> Worker:
     from mqf_tui.app.jobs import Worker
 
     return Worker()
+
+
+def read_ahead() -> None:
+    """Import what the screens that are opened most often need, so that the first of each opens at once."""
+    from mqf_tui.app.screens import compare, explore, live, result, runs, setup
+
+    del compare, explore, live, result, runs, setup
 
 
 def look(device: Device | None, flops: float | None) -> tuple[Device | None, float | None]:

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from mqf_tui.app.actions import bindings
@@ -23,6 +23,7 @@ from mqf_tui.app.comparing_work import Reading, begun, compared, gap
 from mqf_tui.app.documents import comparison_document
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.widgets.compare_table import CompareTable
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.overlays import OverlaidCurves, OverlaidParts, OverlaidSpreads, Overlay
 from mqf_tui.app.widgets.pareto_plot import ParetoPlot, legend
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -122,7 +123,7 @@ class CompareScreen(BaseScreen):
             with VerticalScroll(id="words"):
                 yield Static("", id="told", markup=False)
         yield Static("", id="cell", markup=False)
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Show what the reports say; work out the rest beside the screen."""

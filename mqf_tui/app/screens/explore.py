@@ -9,7 +9,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from mqf_tui.app.actions import bindings, table
 from mqf_tui.app.exploring.answer import Answer, read
@@ -20,6 +20,7 @@ from mqf_tui.app.exploring.words import counted_words, run_words
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.screens.rivals import RivalsScreen
 from mqf_tui.app.widgets.explore_line import ExploreLine
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.legend import legend
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.widgets.token_details import TokenDetails
@@ -94,7 +95,7 @@ class ExploreScreen(BaseScreen):
         yield Static("", id="explore-problem")
         yield ExploreLine("/", EXAMPLE, self._left, self._filter, id="explore-filter")
         yield ExploreLine("#", "the number of a position", self._number, id="explore-number")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Read the positions beside the screen."""

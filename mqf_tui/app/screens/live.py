@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import DataTable, Footer, ProgressBar, Static
+from textual.widgets import DataTable, ProgressBar, Static
 
 from mqf_tui.app import live_words
 from mqf_tui.app.actions import bindings
@@ -18,6 +18,7 @@ from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.snapshots import Snapshot
 from mqf_tui.app.tally import Running
 from mqf_tui.app.widgets.chunk_strip import ChunkStrip
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram, Trace
 from mqf_tui.app.widgets.signs import unicode_of
 from mqf_tui.app.widgets.text_flow import TextFlow
@@ -103,7 +104,7 @@ class LiveScreen(BaseScreen):
         yield ProgressBar(total=None, show_eta=False, id="progress")
         yield Static("starting …", id="status")
         yield Static("", id="queue")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Begin to draw; arrows choose a setting, or scroll what does not fit."""

@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
@@ -33,6 +33,7 @@ from mqf_tui.app.model_rows import (
 )
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.verdict_colours import COLOURS
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.model_facts import ModelFactsPane
 from mqf_tui.app.widgets.model_list import ModelList, SearchLine
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -95,7 +96,7 @@ class ModelsScreen(BaseScreen):
                 yield Static(id="columns")
                 yield ModelList(id="models")
             yield ModelFactsPane(id="facts")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Look around in the background."""

@@ -15,7 +15,7 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.highlight import highlight
-from textual.widgets import Footer, Markdown, Static, Tab, Tabs
+from textual.widgets import Markdown, Static, Tab, Tabs
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.browsing import open_page, write_page
@@ -23,6 +23,7 @@ from mqf_tui.app.documents import Document, Form, issue_document
 from mqf_tui.app.previews import MOST_MARKDOWN, MOST_SOURCE, cut, harmless, pieces, readable_markdown
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.screens.report_dialogs import SaveScreen, TrackerScreen
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.exporting import export
@@ -75,7 +76,7 @@ class ReportScreen(BaseScreen):
         yield tabs
         yield VerticalScroll(id="page")
         yield Static("", id="status")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """The arrows scroll from the start."""

@@ -14,7 +14,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.labelling import ask_note, ask_tags
@@ -24,6 +24,7 @@ from mqf_tui.app.sections import Section, sections
 from mqf_tui.app.tally import Numbers, histogram
 from mqf_tui.app.undoing import taken_back
 from mqf_tui.app.verdict_colours import COLOURS
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.kl_plots import Depth, Histogram
 from mqf_tui.app.widgets.tiles import Tiles
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -82,7 +83,7 @@ class ResultScreen(BaseScreen):
             for section in sections(r):
                 yield Static(_title(section), classes="section")
                 yield Static(_table(section), classes="figures")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Fill in the numbers."""

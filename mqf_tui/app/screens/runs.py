@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from mqf_tui.app.actions import bindings
@@ -22,6 +22,7 @@ from mqf_tui.app.run_order import Sorting
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.undoing import taken_back
 from mqf_tui.app.widgets.filter_bar import FilterBar
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.model_list import SearchLine
 from mqf_tui.app.widgets.row_list import Cell, Column, RowList
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -90,7 +91,7 @@ class RunsScreen(BaseScreen):
         yield Static(EMPTY, id="empty", markup=False)
         yield RowList(id="runs")
         yield Static("", id="detail", markup=False)
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Read the runs."""

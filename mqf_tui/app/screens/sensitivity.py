@@ -10,7 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.documents import sensitivity_document
@@ -19,6 +19,7 @@ from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.sweep_pictures import Strip, cost_words, strip, worst_words
 from mqf_tui.app.sweep_words import origin_words
 from mqf_tui.app.widgets.heat_grid import HeatGrid
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags
@@ -60,7 +61,7 @@ class SensitivityScreen(BaseScreen):
         yield RunTable(cursor_type="row", zebra_stripes=True, id="layers")
         with VerticalScroll(id="notes"):
             yield Static(self._notes())
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Fill strip and table."""

@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.timer import Timer
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from mqf_tui.app import setup_options as offered
@@ -24,6 +24,7 @@ from mqf_tui.app.setup_choices import Subject, corpus_of, fits, profile_lines, s
 from mqf_tui.app.setup_options import ALIKE, FILE, OWN
 from mqf_tui.app.setup_words import estimate_text, interval_words, preview_text, subject_words
 from mqf_tui.app.widgets.choice import SHORT, Choice
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.mode_strip import ModeStrip
 from mqf_tui.app.widgets.multi_choice import MultiChoice
 from mqf_tui.app.widgets.slider import Slider
@@ -138,7 +139,7 @@ class SetupScreen(BaseScreen):
             yield FileLine(placeholder="path of a UTF-8 text file", id="file")
             yield Static(id="preview", markup=False)
         yield Static(id="estimate")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Choose what was chosen before, focus the first setting; read past speeds in the background."""

@@ -8,12 +8,13 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.columns import PADDING, SCROLLBAR
 from mqf_tui.app.row_words import local_time
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
@@ -56,7 +57,7 @@ class StudiesScreen(BaseScreen):
         yield RunTable(cursor_type="row", zebra_stripes=True, id="studies")
         yield Static("", id="empty")
         yield Static("", id="detail")
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Read the list beside the screen."""

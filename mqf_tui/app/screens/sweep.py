@@ -10,7 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, VerticalScroll
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.columns import SCROLLBAR, narrowed
@@ -20,6 +20,7 @@ from mqf_tui.app.sweep_pictures import cell_words, drawn, grid_cells, grid_gaps,
 from mqf_tui.app.sweep_words import COLUMNS, cells, detail_words, origin_words, unranked_cells
 from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.heat_grid import HeatGrid
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.pareto_plot import ParetoPlot, legend
 from mqf_tui.app.widgets.run_table import RunTable
 from mqf_tui.app.widgets.title_bar import TitleBar
@@ -89,7 +90,7 @@ class SweepScreen(BaseScreen):
         yield Static("", id="detail")
         with VerticalScroll(id="notes"):
             yield Static(self._notes())
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Fill table and pictures; begin at the setting to take."""
