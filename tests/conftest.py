@@ -33,7 +33,9 @@ DATA = HERE / "data"
 
 
 @pytest.fixture(autouse=True)
-def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_home(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """Each test has a data folder of its own; nothing lands in the user's."""
     folder = tmp_path / "data-home"
     monkeypatch.setenv("MQF_TUI_DATA_DIR", str(folder))
@@ -42,8 +44,7 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("MQF_TUI_MODELS", raising=False)
     # Not the very first start, at which the tour begins by itself.
-    state = tmp_path / "state-home"
-    state.mkdir()
+    state = tmp_path_factory.mktemp("state")
     (state / "state.json").write_text('{"tour": "done"}')
     monkeypatch.setenv("MQF_TUI_STATE_DIR", str(state))
     # What is drawn goes by the terminal; tests have a good one unless they say otherwise.

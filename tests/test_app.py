@@ -420,8 +420,8 @@ async def test_quit_and_help_are_always_in_the_footer(width: int) -> None:
         await look()
     assert len(seen) == 6
     for name, line in seen.items():
-        assert "^q Quit" in line, name
-        assert "f1 Help" in line, name
+        assert "q Quit" in line, name
+        assert "? Help" in line, name
 
 
 async def test_a_tiny_terminal_and_resizing() -> None:

@@ -449,7 +449,7 @@ async def test_a_run_of_a_sweep_that_is_gone_says_so() -> None:
             pilot,
             lambda: isinstance(app.screen, RunsScreen) and app.screen.query_one(RowList).row_count == 1,
         )
-        await pilot.press("s")
+        await pilot.press("S")
         await until(pilot, lambda: any("there is no sweep" in note.message for note in app._notifications))
 
 
@@ -474,7 +474,7 @@ async def test_the_list_of_runs_has_room_for_what_a_sweep_brings() -> None:
         assert table.virtual_size.width <= table.size.width
         shown = screen_text(app)
         assert "0.0234 ±15%" in shown
-        assert "◐ ≡" in shown
+        assert "◐≡" in shown
         assert "4-bit g64 12 layers emulated" in " ".join(text_of(app, "#detail").split())
 
 

@@ -56,7 +56,9 @@ def full() -> SweepReport:
     found = summary(
         subjects, limits=limits, budget="8 GB", memory="it fits", command="mqf-tui sweep x", warnings=["w"]
     )
-    return found.model_copy(update={"sensitivity": made_sweeps.sensitivity(), "ended": "stopped"})
+    return found.model_copy(
+        update={"sensitivity": made_sweeps.sensitivity(), "ended": "stopped", "partial": True}
+    )
 
 
 # --- Markdown
