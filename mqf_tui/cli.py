@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from mqf_tui.app.served import served
-from mqf_tui.console.arguments import parser
 from mqf_tui.fidelity.errors import FidelityError
 
 
@@ -29,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = False
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
+        if not given:
+            return _app()  # which need not wait for all the options of the commands
+        from mqf_tui.console.arguments import parser
+
         options = parser().parse_args(given)
         debug = options.debug
         return _run(options, given)
@@ -91,6 +94,10 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
             from mqf_tui.console import doctor
 
             return doctor.run()
+        case "settings":
+            from mqf_tui.console import settings
+
+            return settings.run(options)
         case "models":
             from mqf_tui.console import listings
 
@@ -123,6 +130,7 @@ def _sweep(options: argparse.Namespace, given: list[str]) -> int:
     from mqf_tui.console import sweeping
 
     if options.resume is not None:
+        from mqf_tui.console.arguments import parser
         from mqf_tui.scale.options import resume_on
 
         now = options

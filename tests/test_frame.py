@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding
 from textual.geometry import Size
 from textual.screen import Screen
@@ -49,7 +50,7 @@ async def test_a_long_way_loses_its_beginning_so_that_the_last_step_is_read() ->
             super().__init__()
             self.TITLE = title
 
-        def compose(self):  # noqa: ANN202
+        def compose(self) -> ComposeResult:
             yield TitleBar(str(self.TITLE))
 
     app = MqfTuiApp()
@@ -59,7 +60,8 @@ async def test_a_long_way_loses_its_beginning_so_that_the_last_step_is_read() ->
                 await app.push_screen(Place(name))
             await pilot.pause()
             line = str(app.screen.query_one(TitleBar).render())
-            assert line.endswith("›  Explore") and len(line) <= 56
+            assert line.endswith("›  Explore")
+            assert len(line) <= 56
             assert "mqf-tui  ›  …  ›  " in line
             await pilot.resize_terminal(120, 40)
             await pilot.pause()

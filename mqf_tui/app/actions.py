@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import chain
@@ -77,11 +77,13 @@ def within() -> Mapping[str, frozenset[str]]:
     return {scope: frozenset(others - {scope}) for scope, others in found.items()}
 
 
-def keymap(wanted: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], list[str]]:
+def keymap(
+    wanted: Mapping[str, Sequence[str]], place: Callable[[str], str] = lambda _: ""
+) -> tuple[dict[str, str], list[str]]:
     """The user's keys that can be used, by the action's id, and a sentence for each that cannot.
 
-    ``wanted``: keys by id. A key that is taken where it would be used is refused, so
-    that no action loses its key in silence.
+    ``wanted``: keys by id; ``place``: how the sentence on an id begins. A key that is taken where it would be
+    used is refused, so that no action loses its key in silence.
     """
     actions = {one.id: one for scope in table().values() for one in scope.values()}
     problems: list[str] = []
@@ -90,17 +92,23 @@ def keymap(wanted: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], list[st
         keys = tuple(_normal(word) for word in words if word.strip())
         bad = next((key for key in keys if not is_key(key)), None)
         if name not in actions:
-            problems.append(f"[keys] {name}: there is no such action; docs/settings.md lists all.")
+            problems.append(
+                f"{place(name)}[keys] {name}: there is no such action; the file that "
+                "`mqf-tui settings --init` writes has all."
+            )
         elif not keys or bad is not None:
             said = f"{bad!r} is no key" if bad is not None else "no key is named"
-            problems.append(f"[keys] {name}: {said}; use a character, or a name such as f5, ctrl+k, space.")
+            problems.append(
+                f"{place(name)}[keys] {name}: {said}; use a character, or a name such as f5, ctrl+k, space."
+            )
         else:
             chosen[name] = keys
     while clash := next(_clashes(actions, chosen), None):
         name, key, other = clash
         stays = ", ".join(actions[name].keys)
         problems.append(
-            f"[keys] {name}: {key} is the key of {other} there; give that another one ({stays} stays)."
+            f"{place(name)}[keys] {name}: {key} is the key of {other} there; give that another one "
+            f"({stays} stays)."
         )
         del chosen[name]
     return {name: ",".join(keys) for name, keys in chosen.items()}, problems

@@ -7,7 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -27,10 +28,12 @@ from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.touring import Touring
 from mqf_tui.app.undoing import Undoing
 from mqf_tui.library.settings import user_settings
+from mqf_tui.library.settings_file import place_of
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
+MOST_SAID = 3  # problems of the settings that are said one by one at the start
 SIGNALLED = 128  # shells count an end by a signal from here
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 TEXTUALS_OWN = ("Quit", "Keys")  # commands that our table has
@@ -58,10 +61,9 @@ class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
     def on_mount(self) -> None:
         """Set theme and keys; open the first screen; say what of the user's files cannot be used."""
         problems = self.start_looks(self.settings.app.theme)
-        keys, refused = keymap(self.settings.keys)
+        keys, refused = keymap(self.settings.keys, partial(place_of, "keys"))
         self.set_keymap(keys)
-        for problem in (*self.settings.problems, *problems, *refused):
-            self.notify(problem, severity="warning", markup=False, timeout=15)
+        self._complain([*self.settings.problems, *problems, *refused])
         self._obey_signals()
         Alerts(self)
         self.action_models()
@@ -70,6 +72,18 @@ class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
         else:
             self.offer_tour()
         self._fit(self.size)
+
+    def _complain(self, problems: Sequence[str]) -> None:
+        """Say what cannot be used: so much that the screen is not covered."""
+        said, more = problems[:MOST_SAID], len(problems) - MOST_SAID
+        for problem in (*said, *([f"And {more} more; `mqf-tui settings` lists all."] if more > 0 else [])):
+            self.notify(
+                problem[:1].upper() + problem[1:],
+                title="Settings",
+                severity="warning",
+                markup=False,
+                timeout=15,
+            )
 
     def _obey_signals(self) -> None:
         """A closed terminal or a kill ends the app as a user would: stop, save, leave."""
@@ -113,10 +127,10 @@ class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
         if isinstance(self.screen, BaseScreen):
             self.screen.action_undo()
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """Show or hide the keys and the words of this screen."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
+        if panels := self.screen.query("HelpPanel"):
+            await panels.remove()
         else:
             self.action_show_help_panel()
         self.screen.refresh_bindings()  # the footer has more room now, or less

@@ -12,9 +12,8 @@ from textual.filter import LineFilter
 from mqf_tui.app.capabilities import Capabilities
 from mqf_tui.app.filters import filters
 from mqf_tui.app.served import orphaned
-from mqf_tui.app.themes import DEFAULT, stamp, themes
+from mqf_tui.app.themes import DEFAULT, stamp, themes, unknown_theme
 from mqf_tui.library.remembered import remember, remembered
-from mqf_tui.reports.text import inert
 
 EVERY = 1.0  # seconds between two looks at the user's theme files, and at who still looks at the app
 KEY_WORDS = {"⏎": "enter", "␣": "space", "⌫": "backspace", "↑↓": "up/down", "←→": "left/right"}
@@ -39,9 +38,8 @@ class Looks(App[None]):
         self._ours = {theme.name for theme in found}
         for theme in found:
             self.register_theme(theme)
-        if wanted and wanted not in self.available_themes:
-            known = ", ".join(sorted(self.available_themes))
-            problems.append(f"There is no theme {inert(wanted)}; {DEFAULT} is used. There are: {known}.")
+        if said := unknown_theme(wanted, self.available_themes):
+            problems.append(said)
         kept = remembered()
         # A setting that was changed after the choice is the later word.
         chosen = kept.get("theme", "") if kept.get("theme_wanted", "") == wanted else ""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from textual.color import Color, ColorParseError
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from mqf_tui.fidelity.errors import brief
 from mqf_tui.library.folders import data_dir
 from mqf_tui.library.settings import config_dir
+from mqf_tui.library.settings_file import place_of
 from mqf_tui.reports.text import inert
 
 DEFAULT = "mqf-dusk"
@@ -58,9 +59,23 @@ def themes() -> tuple[list[Theme], list[str]]:
     for path in (*_bundled(), *_users()):
         try:
             found.append(read_theme(path))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"theme {inert(path.name)} cannot be used: {brief(error)}")
     return found, problems
+
+
+def unknown_theme(wanted: str, known: Collection[str]) -> str:
+    """A sentence where there is no theme ``wanted`` among the ``known``; else ""."""
+    if not wanted or wanted in known:
+        return ""
+    ours = ", ".join(sorted(name for name in known if name not in BUILTIN_THEMES))
+    where = place_of("app", "theme")
+    return f"{where}there is no theme {inert(wanted)}; {DEFAULT} is used. There are {ours}, and Textual's."
+
+
+def known_themes() -> set[str]:
+    """The names of all themes that can be chosen."""
+    return {theme.name for theme in themes()[0]} | set(BUILTIN_THEMES)
 
 
 def stamp() -> Stamp:

@@ -89,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
     _add_runs(commands.add_parser("runs", help="saved runs"))
     _add_sweeps(commands.add_parser("sweeps", help="saved sweeps"))
     commands.add_parser("doctor", help="device, versions, BLAS, memory, folders")
+    settings = commands.add_parser("settings", help="what of settings.toml cannot be used", epilog=EXIT_CODES)
+    settings.add_argument(
+        "--init", action="store_true", help="write a first one: every setting, explained, with its default"
+    )
     return top
 
 

@@ -121,6 +121,16 @@ def line_of(text: str, path: tuple[str, ...], key: str) -> int | None:
     return table_at
 
 
+def place_of(section: str, key: str) -> str:
+    """Where ``key`` of a section stands, to begin a sentence with: ``/…/settings.toml, line 3: ``."""
+    try:
+        file = read_settings()
+    except BadSettingError:
+        return ""
+    line = line_of(file.text, (section,), key)
+    return inert(f"{file.path}, line {line}: " if line else f"{file.path}: ")
+
+
 def _names(dotted: str) -> tuple[str, ...]:
     found = re.findall(r'"[^"]*"|\'[^\']*\'|[^.\s]+', dotted)
     return tuple(name.strip("\"'") for name in found) or ("",)
