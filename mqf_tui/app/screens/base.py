@@ -54,10 +54,10 @@ class BaseScreen(Screen[None]):
         """Whether the help is open."""
         return bool(self.query("HelpPanel"))  # by name: its Markdown takes long to import
 
-    def action_back(self) -> None:
+    async def action_back(self) -> None:
         """Close the help where it is open; else to the screen before."""
         if self.helping:
-            self.mqf.action_help()
+            await self.mqf.action_help()
         else:
             self.leave()
 

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.highlight import highlight
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.columns import SCROLLBAR, fitting
@@ -25,6 +25,7 @@ from mqf_tui.app.screens.sensitivity import show_strip
 from mqf_tui.app.sweep_pictures import Strip, cost_words, recipe_cells, strip
 from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.heat_grid import HeatGrid
+from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.library.exporting import export
@@ -92,7 +93,7 @@ class TuningScreen(BaseScreen):
                 yield Static(
                     Text(inert(t.rule), style=self.app.theme_variables["secondary"]), classes="words"
                 )
-        yield Footer()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Fill strips and table."""
@@ -107,7 +108,7 @@ class TuningScreen(BaseScreen):
         for number, (found, drawn) in enumerate(zip(t.sensitivity, self._strips, strict=True)):
             show_strip(self.query_one(f"#strip-{number}", HeatGrid), found, drawn)
         self._fill()
-        self.query_one("#all").focus()
+        recipe.focus()
 
     def on_resize(self) -> None:
         """Lay the table out for the new width."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from rich.style import Style
 from rich.text import Text
 from textual import events
+from textual.actions import SkipAction
 from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -106,9 +107,9 @@ class HeatGrid(Widget, can_focus=True):
             self.refresh()
 
     def action_move(self, down: int, right: int) -> None:
-        """To the next cell that way, over places that have none."""
+        """To the next cell that way, over places that have none; at the edge the page scrolls."""
         if self._cursor is None:
-            return
+            raise SkipAction
         row, column = self._cursor
         while 0 <= (row := row + down) < len(self._rows) and 0 <= (column := column + right) < len(
             self._columns
@@ -116,6 +117,7 @@ class HeatGrid(Widget, can_focus=True):
             if (row, column) in self._cells:
                 self._go((row, column))
                 return
+        raise SkipAction
 
     def action_first(self) -> None:
         """To the first cell of the row."""
