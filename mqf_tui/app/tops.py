@@ -11,18 +11,24 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError
 from mqf_tui.library.runs import SavedRun
 
+DIFFERS = (
+    "KL is not what it was here when the run was measured: another version or machine computes it, so these "
+    "lists may differ from what the run saw."
+)
 TopsState = Literal["waiting", "loading", "scoring", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)
 class TopsSnapshot:
     """A request at one moment. ``doing``: in words, while it loads or scores; ``share`` of that, None where
-    not known. ``tops``: what was found, once the state is ``done``. ``problem``: why it failed."""
+    not known. ``tops``: what was found, once the state is ``done``; ``doubt``: why that may not be what was
+    measured, in a sentence. ``problem``: why it failed."""
 
     state: TopsState = "waiting"
     doing: str = ""
     share: float | None = None
     tops: Any = None
+    doubt: str = ""
     problem: str | None = None
 
     @property
@@ -68,7 +74,9 @@ class TopsRequest:
         tops = getattr(event, "tops", None)
         error = getattr(event, "error", None)
         if tops is not None:
-            self._update(state="done", tops=tops, doing="", share=None)
+            agrees = getattr(event, "agrees", None)
+            doubt = "" if agrees is None or agrees() else DIFFERS
+            self._update(state="done", tops=tops, doubt=doubt, doing="", share=None)
         elif error is not None:
             self.fail(error)
         elif (what := getattr(event, "what", None)) is not None:

@@ -137,6 +137,8 @@ class TokenDetails(VerticalScroll, can_focus=False):
     def _take(self, asked: _Asked, now: TopsSnapshot) -> None:
         if now.tops is not None:
             SESSION.add(asked.answer.run.id, now.tops)
+            if now.doubt:
+                self.notify(now.doubt, severity="warning", markup=False)
         elif now.problem:
             self._problems[asked.answer.run.id, asked.request.chunk] = now.problem
 
