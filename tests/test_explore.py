@@ -22,12 +22,16 @@ from mqf_tui.app.exploring.filters import FilterError, chosen
 from mqf_tui.app.exploring.measures import ALONE, DELTA_P, DIFFERENCE, FLIP, KL, UNKNOWN, Colouring
 from mqf_tui.app.exploring.walk import Walk
 from mqf_tui.app.exploring.words import numbers
-from mqf_tui.app.screens.rivals import rivals
+from mqf_tui.app.screens.rivals import rivals, saved_rivals
 from mqf_tui.app.themes import themes
+from mqf_tui.app.tops import TopsRequest
 from mqf_tui.app.widgets.heat import Heat
 from mqf_tui.app.widgets.top_tokens import TopList, Tops, drawn
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.fidelity.positions import ARRAYS, Positions
+from mqf_tui.fidelity.rescoring import Rescored
+from mqf_tui.fidelity.tops import Likeliest
+from mqf_tui.fidelity.tops import Tops as Lists
 from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES
 from mqf_tui.library.runs import SavedRun, save_run
 from mqf_tui.reports.heatmap import heat_level
@@ -294,6 +298,7 @@ def test_two_runs_side_by_side() -> None:
     assert np.allclose(back.difference, -found.difference[25:])
     assert dict(numbers(first, 3, DIFFERENCE, found.beside))["KL 2"] == "not known"
     assert [run.id for run in rivals(one, [one, second, save(kv_bits=2, model_hash="ff")])] == [second.id]
+    assert [run.id for run in saved_rivals(one)] == [second.id]
 
 
 def test_why_two_runs_cannot_stand_side_by_side() -> None:
@@ -368,3 +373,16 @@ def test_a_filter_that_comes_while_the_worst_are_looked_for(monkeypatch: pytest.
     worst = walk.ranked("worst", 0)
     assert isinstance(worst, int)
     assert walk.inside[worst]
+
+
+@pytest.mark.parametrize(("factor", "doubted"), [(1.0, False), (1.0005, False), (1.1, True)])
+def test_lists_of_another_computation_are_doubted(factor: float, doubted: bool) -> None:
+    p = made()
+    lists = Likeliest(np.array([[1, 2]], np.int32), np.array([[0.6, 0.3]], np.float32))
+    tops = Lists.of(np.array([7]), lists, lists, {1: "a", 2: "b"})
+    request = TopsRequest(save(p), 0, [7], 2)
+    assert request.begin()
+    kl = np.array([0.25], np.float32)
+    request.take(Rescored(0, tops, (factor * kl).astype(np.float32), kl, 1.0))
+    assert request.snapshot().tops is tops
+    assert ("another version or machine" in request.snapshot().doubt) == doubted

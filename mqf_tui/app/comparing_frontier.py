@@ -81,7 +81,7 @@ def _measured_alike(base: Report, marked: dict[str, SavedRun]) -> tuple[list[Sav
     found: list[SavedRun] = []
     n_other = 0
     for row in run_rows().rows:
-        if row.id in marked or not _of_model(base, row):
+        if row.id in marked or not row_of_model(base, row):
             continue
         try:
             run = row.load()
@@ -94,7 +94,7 @@ def _measured_alike(base: Report, marked: dict[str, SavedRun]) -> tuple[list[Sav
     return found, n_other
 
 
-def _of_model(base: Report, row: RunRow) -> bool:
+def row_of_model(base: Report, row: RunRow) -> bool:
     """``of_model`` from the index, which opens no report."""
     if base.model_hash and row.model_hash:
         return base.model_hash == row.model_hash

@@ -53,12 +53,6 @@ class Answer:
         names, part = self.positions.part_names, int(self.positions.part[place])
         return names[part] if 0 <= part < len(names) else ""
 
-    def place_of(self, chunk: int, depth: int) -> int | None:
-        """The place of a depth of a chunk, both as they were saved."""
-        p = self.positions
-        found = np.flatnonzero((p.chunk == chunk) & (p.depth == depth))
-        return int(found[0]) if len(found) else None
-
     def place_of_index(self, index: int) -> int | None:
         """The place of an index into the run's own positions."""
         found = np.flatnonzero(self.order == index)

@@ -15,9 +15,10 @@ from textual.widgets.option_list import Option
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.row_words import local_time
-from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.errors import FidelityError, SaveError
 from mqf_tui.fidelity.pairing import UnpairedError, check_reference, check_streams
-from mqf_tui.library.runs import SavedRun, all_runs
+from mqf_tui.library.index import run_rows
+from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.text import inert, kl, percent
 
 ALONE = "alone"
@@ -58,8 +59,7 @@ class RivalsScreen(ModalScreen["SavedRun | str | None"]):
     @work(thread=True, exclusive=True)
     def _read(self) -> None:
         try:
-            runs, _ = all_runs()
-            found = rivals(self._run, runs)
+            found = saved_rivals(self._run)
         except FidelityError as error:
             self.app.call_from_thread(self._show, [], str(error))
         else:
@@ -88,6 +88,20 @@ class RivalsScreen(ModalScreen["SavedRun | str | None"]):
     def action_cancel(self) -> None:
         """Leave it as it is."""
         self.dismiss(None)
+
+
+def saved_rivals(run: SavedRun) -> list[SavedRun]:
+    """``rivals`` among all saved runs; no report of another model is opened. Raises SaveError."""
+    from mqf_tui.app.comparing_frontier import row_of_model
+
+    found: list[SavedRun] = []
+    for row in run_rows().rows:
+        if row.has_positions and row_of_model(run.report, row):
+            try:
+                found.append(row.load())
+            except SaveError:
+                continue  # Runs tells of it
+    return rivals(run, found)
 
 
 def rivals(run: SavedRun, runs: list[SavedRun]) -> list[SavedRun]:

@@ -18,7 +18,6 @@ from mqf_tui.app.widgets.choice import INDENT, LONGEST_NUMBER, hint_lines
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
 
-LONG_STEP = 5
 TRACK = 36  # columns at most
 SHORTEST_TRACK = 8
 WORDS = 22  # columns kept for the words behind the track
