@@ -143,6 +143,7 @@ def test_there_is_a_theme_for_everybody() -> None:
 BAD = {
     "primary is no colour": 'name = "bad"\nprimary = "not a colour"\n',
     "no TOML": "name = [",
+    "recursion": "name = " + "[" * 10**5,
     "unknown key 'colour'": 'name = "t"\nprimary = "#fff"\ncolour = "#000"\n',
     "no name": 'primary = "#fff"\n',
     "name of": 'name = "a b; c"\nprimary = "#fff"\n',
