@@ -119,8 +119,10 @@ class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
         """Do what another key does: letters that move as the arrows."""
         # Not by sending the key: in a burst it would come after the keys that follow.
         active = self.screen.active_bindings.get(key)
-        if active is not None and active.enabled:
-            await self.run_action(active.binding.action, active.node)
+        bound = active is not None and active.enabled
+        if active is None or not bound or not await self.run_action(active.binding.action, active.node):
+            # Nothing took it, or what did passed it on: as a key it goes the whole way.
+            self.simulate_key(key)
 
     def action_undo(self) -> None:
         """Take back the last removal on this screen."""

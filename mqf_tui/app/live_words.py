@@ -104,8 +104,8 @@ def standing(
         style = f"bold {colours[COLOURS[numbers.verdict]]}"
         text.append("so far: ")
         words = so_far_words(numbers, stops_early=early)
+        text.append(f"{mark(numbers.verdict, unicode)} ", style=style)
         text.append(short_words(numbers) if brief and not early else words, style=style)
-        text.append(f" {mark(numbers.verdict, unicode)}", style=style)
         left = room - text.cell_len - len(GAP)
         if numbers.confidence is not None and not early and left >= 10:
             text.append(GAP)
