@@ -29,8 +29,8 @@ from mqf_tui.app.words import short_setting, without_flags
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.reports.text import inert
 
-SECONDS_A_FRAME = 0.2
-FRAMES_A_PLOT = 3  # plots take the longest to draw
+SECONDS_A_FRAME = 0.25
+FRAMES_A_PLOT = 4  # plots take the longest to draw, and most of what goes through a slow line
 MANY = 100_000  # positions of all settings: from here on not every row is counted anew in every frame
 INDENT = 2  # columns to each side of a line of text
 PLOTS = ("#histogram", "#trace", "#depth")

@@ -81,7 +81,7 @@ class ModelsScreen(BaseScreen):
         self._shown: list[ModelRow] = []
         self._marked: set[str] = set()
         self._sort: Sort = "name"
-        self._looking = True
+        self._looking, self._begun = True, False
         self._wait: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -105,11 +105,17 @@ class ModelsScreen(BaseScreen):
         # Shades of a background are not to be seen in few colours.
         listing.set_class(self.mqf.capabilities.colour in ("none", "16"), "-plain")
         listing.focus()
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """Not before the first frame, which the threads would hold up."""
+        self._begun = True
         self.action_reload()
 
     def on_screen_resume(self) -> None:
         """There may be new runs."""
-        self._read_runs()
+        if self._begun:
+            self._read_runs()
 
     def measured(self) -> None:
         """One run more."""
