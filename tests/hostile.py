@@ -8,7 +8,7 @@ from tests import makers
 HOSTILE = (
     "=evil\x1b[31m\x1b]0;owned\x07\x9b2J|cell|\n# heading\r\n| a | b |\n---\n\u202e\u2066<script>"
     "alert(1)</script>![x](http://x/y)`code` ``` \\|end &lt;b&gt; @someone #12 www.evil.example key: 'value' "
-    "\"x\" - item {a: &b [*c]} %d \u2028line\u200b :smile: $x$ </details> <!-- x"
+    '"x" - item {a: &b [*c]} %d \u2028line\u200b :smile: $x$ </details> <!-- x'
 )
 
 

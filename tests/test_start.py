@@ -5,7 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("datasets", "huggingface_hub", "mlx", "mlx_lm", "numpy", "plotext", "pydantic", "scipy", "transformers")
+HEAVY = (
+    "datasets",
+    "huggingface_hub",
+    "mlx",
+    "mlx_lm",
+    "numpy",
+    "plotext",
+    "pydantic",
+    "scipy",
+    "transformers",
+)
 
 
 def test_the_first_screen_needs_no_heavy_library() -> None:

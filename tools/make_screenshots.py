@@ -112,7 +112,7 @@ async def draw(model: str) -> None:
             await walk.keys("escape", "r")
             await walk.at("Runs")
             walk.picture("runs")
-            await walk.keys("S")
+            await walk.keys("down", "S")
             await walk.until(lambda: isinstance(app.screen, SweepScreen))
             await walk.at(str(app.screen.TITLE))
             walk.picture("sweep")
