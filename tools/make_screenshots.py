@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cast import Recording, write_cast, write_svg
 from textual.pilot import Pilot
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "screenshots"
 SIZE = (110, 34)
+CAST_SIZE = (100, 30)
 MODEL = "SmolLM2-135M-Instruct-fp16"
 CHUNKS = "8"
 
@@ -149,6 +151,31 @@ async def draw_race(model: str) -> None:
         await asyncio.to_thread(app.bridge.close)
 
 
+def record() -> None:
+    """A short cast: from the list of models to the tokens that hurt."""
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
+    walk = Recording([sys.executable, "-m", "mqf_tui"], environment, CAST_SIZE)
+    try:
+        walk.until(lambda text: "Models" in text and "demo" in text and "llama" in text)
+        walk.rest(1.5)
+        walk.send("\r", wait=1.5)
+        walk.send(*["\x1b[C"] * 3, wait=0.4)
+        walk.rest(1)
+        walk.send("\r", wait=0.1)
+        walk.until(lambda text: "Result" in text and "depth" in text)
+        walk.rest(2.5)
+        walk.send("e", wait=2)
+        walk.send("w", "w", wait=1.5)
+        walk.send("n", "n", wait=1)
+        walk.send("v", wait=1.5)
+        walk.send("q", wait=0.5)
+    finally:
+        walk.close()
+    write_cast(walk, PICTURES / "demo.cast")
+    write_svg(walk, PICTURES / "demo.svg")
+    print("recorded demo.cast and demo.svg")
+
+
 def main() -> None:
     """Measure, then draw into ``screenshots/``."""
     models = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".models").resolve()
@@ -157,6 +184,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         for name in ("DATA", "CONFIG", "CACHE"):
             os.environ[f"MQF_TUI_{name}_DIR"] = str(Path(home) / name.lower())
+        os.environ["MQF_TUI_STATE_DIR"] = home
+        (Path(home) / "state.json").write_text('{"tour": "done"}')
         os.environ["HF_HUB_CACHE"] = home
         os.environ["MQF_TUI_MODELS"] = str(models)
         measure("kv", "demo", "--kv-bits", "8", "--max-chunks", "20")
@@ -164,6 +193,7 @@ def main() -> None:
         measure("sweep", model, "--kv-bits", "8,6,4,3", "--kv", "k8v4", "--max-chunks", CHUNKS)
         asyncio.run(draw(model))
         asyncio.run(draw_race(model))
+        record()
 
 
 if __name__ == "__main__":
