@@ -18,6 +18,8 @@ from textual.pilot import Pilot
 from mqf_tui.app import bridge as bridges
 from mqf_tui.app.app import MqfTuiApp
 from mqf_tui.app.measurement import Measurement
+from mqf_tui.app.screens import live as live_screen
+from mqf_tui.app.widgets import text_flow
 from mqf_tui.fidelity import memory, timing
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.events import ChunkFinished, Plan, Started, StepScored
@@ -29,6 +31,7 @@ from mqf_tui.fidelity.watchdog import Reading
 from mqf_tui.library.runs import SavedRun, list_runs, save_run
 from mqf_tui.reports.schema import CorpusProvenance, KVBytes
 from tests import made_sweeps, makers
+from tests.test_app import screen_text
 
 GB = 10**9
 PASSAGE = (
@@ -180,10 +183,12 @@ async def shown(pilot: Pilot[None], title: str) -> None:
             break
     else:
         raise AssertionError(f"{pilot.app.screen} is shown, not {title}")
-    await pilot.app.workers.wait_for_complete()
-    for _ in range(4):
-        await pilot.pause(0.05)
+    seen, same = "", 0
+    while same < 4:
         await pilot.app.workers.wait_for_complete()
+        await pilot.pause(0.05)
+        before, seen = seen, screen_text(_app(pilot))
+        same = same + 1 if seen == before else 0
 
 
 def _app(pilot: Pilot[None]) -> MqfTuiApp:
@@ -278,6 +283,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(memory, "free_memory", lambda: 8 * GB)
     monkeypatch.setattr(timing, "measured_flops", lambda: 5e10)
     monkeypatch.setattr(bridges, "SECONDS_TO_START", 3600.0)
+    monkeypatch.setattr(text_flow, "SECONDS_A_LINE", 3600.0)
+    monkeypatch.setattr(live_screen, "SECONDS_A_FRAME", 0.02)
     begin = bridges.Bridge.__init__
 
     def known(self: bridges.Bridge) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mqf_tui.cli import parser
+from mqf_tui.console.arguments import parser
 from mqf_tui.console.measuring import settings_from
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.summary_report import command

@@ -74,10 +74,24 @@ async def server(data_home: Path) -> AsyncIterator[tuple[str, asyncio.subprocess
     assert said[0] == f"mqf-tui is served at http://127.0.0.1:{port}\n"
     assert "Only this machine" in said[1]
     assert "Ctrl+C" in said[2]
+    await listening(port)
     yield f"http://127.0.0.1:{port}", process
     if process.returncode is None:
         process.kill()
         await process.wait()
+
+
+async def listening(port: int) -> None:
+    """The address is told just before the server listens."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
 
 
 @pytest.mark.slow

@@ -90,6 +90,13 @@ def described(found: Sequence[Place], *, keep: bool = True) -> Iterator[LocalMod
         cache.save(place.folder for place in found)
 
 
+def read_now(model: LocalModel) -> LocalModel:
+    """The model with what its headers say, read here and now where they were not yet."""
+    if model.facts is not None or model.problem is not None or model.folder is None:
+        return model
+    return _described(Place(model.name, model.source, model.folder))
+
+
 def is_folder(typed: str) -> bool:
     """Whether ``typed`` is the path of a folder; whatever else it may be is no error."""
     try:

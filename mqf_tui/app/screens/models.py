@@ -38,7 +38,7 @@ from mqf_tui.app.widgets.model_facts import ModelFactsPane
 from mqf_tui.app.widgets.model_list import ModelList, SearchLine
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.library.index import RunRow
-from mqf_tui.library.models import LocalModel
+from mqf_tui.library.models import LocalModel, read_now
 from mqf_tui.reports.text import counted, inert
 
 SECONDS_OF_A_BATCH = 0.15  # facts come one by one, and the list is drawn anew for each batch of them
@@ -318,8 +318,8 @@ class ModelsScreen(BaseScreen):
         row = self._under_cursor
         if chosen := self._chosen():
             self.mqf.set_up([one.model for one in chosen])
-        elif row is not None and row.measurable:
-            self.mqf.set_up([row.model])
+        elif row is not None and (model := read_now(row.model)).facts is not None and not model.problem:
+            self.mqf.set_up([model])
         elif row is not None:
             self._refuse(row)
 
