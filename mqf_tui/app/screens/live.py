@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from rich.text import Text
@@ -31,6 +32,9 @@ from mqf_tui.reports.text import inert
 
 SECONDS_A_FRAME = 0.25
 FRAMES_A_PLOT = 4  # plots take the longest to draw, and most of what goes through a slow line
+# What may be drawn with, of this thread's time: where the processor scores, each moment of it is one less for
+# that. The first frames are free, so that a short measurement is seen as well.
+FREE_SECONDS, SHARE = 0.25, 0.01
 MANY = 100_000  # positions of all settings: from here on not every row is counted anew in every frame
 INDENT = 2  # columns to each side of a line of text
 PLOTS = ("#histogram", "#trace", "#depth")
@@ -74,7 +78,8 @@ class LiveScreen(BaseScreen):
         self._reset()
 
     def _reset(self) -> None:
-        self._drawn: object = None
+        self._drawn: tuple[int, bool, int, int] | None = None
+        self._since = time.thread_time(), time.monotonic()
         self._row, self._turn, self._frame = 0, 0, 0
         self._numbers: dict[int, Running | None] = {}
         self._said: dict[str, Text] = {}
@@ -155,7 +160,7 @@ class LiveScreen(BaseScreen):
             return  # out of sight, or a question lies on top; the end is drawn when they are gone
         waiting = self.mqf.bridge.waiting
         state = snapshot.version, snapshot.paused, self._row, len(waiting)
-        if state == self._drawn:
+        if state == self._drawn or (self._in_the_way(snapshot) and self._drawn_enough(state)):
             return
         self._drawn = state
         numbers = self._count(snapshot)
@@ -169,6 +174,18 @@ class LiveScreen(BaseScreen):
         self.query_one("#queue").display = bool(others)
         if not snapshot.running:
             self._ended(snapshot)
+
+    @staticmethod
+    def _in_the_way(s: Snapshot) -> bool:
+        """Whether what is scored has to share its processor with what is drawn."""
+        return s.state == "scoring" and not s.paused and s.plans[0].device.startswith("CPU")
+
+    def _drawn_enough(self, state: tuple[int, bool, int, int]) -> bool:
+        """Whether a frame with nothing but new numbers has to wait; what the user did is drawn at once."""
+        if self._drawn is None or state[1:] != self._drawn[1:]:
+            return False
+        spent, passed = time.thread_time() - self._since[0], time.monotonic() - self._since[1]
+        return spent > FREE_SECONDS + SHARE * passed
 
     def _count(self, s: Snapshot) -> Running | None:
         """The numbers of the chosen setting anew; of many positions, only one other's at a time."""
@@ -202,6 +219,7 @@ class LiveScreen(BaseScreen):
         self._say("#verdict", self._standing(n, plan, s))
         self.query_one(ChunkStrip).show(n.chunks, plan.n_chunks, limits)
         self.query_one(TextFlow).feed(self._measurement.passage(self._row))
+        self.query_one(TextFlow).go_on()
         if self._frame % FRAMES_A_PLOT == 0 or not s.running or s.paused:
             self.query_one(Histogram).show(n.histogram, limits)
             self.query_one(Trace).show(n.trace, plan.n_positions, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 from rich.style import Style
@@ -27,12 +28,9 @@ class TextFlow(Widget):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._words: deque[Word] = deque(maxlen=MOST_WORDS)
+        self._moved = time.monotonic()
         self._known: Passage | None = None  # the newest that was taken over
         self._newest: Passage | None = None
-
-    def on_mount(self) -> None:
-        """Begin to scroll."""
-        self.set_interval(SECONDS_A_LINE, self._scroll)
 
     def feed(self, passage: Passage | None) -> None:
         """Show this next, unless a newer one comes before there is room."""
@@ -46,8 +44,12 @@ class TextFlow(Widget):
         self._known = self._newest = None
         self.refresh()
 
-    def _scroll(self) -> None:
-        """One line further, where more than what is seen is there; else what came meanwhile."""
+    def go_on(self) -> None:
+        """One line further, where more than what is seen is there; else what came meanwhile. Not too fast."""
+        now = time.monotonic()
+        if now - self._moved < SECONDS_A_LINE:
+            return
+        self._moved = now
         lines = self._lines()
         if len(lines) > self.size.height > 0:
             for _ in lines[0]:
