@@ -28,7 +28,7 @@ PICTURES = ROOT / "screenshots"
 SIZE = (110, 34)
 CAST_SIZE = (100, 30)
 MODEL = "SmolLM2-135M-Instruct-fp16"
-CHUNKS = "8"
+CHUNKS = "5"
 
 
 class Walk:
@@ -100,9 +100,9 @@ async def draw(model: str) -> None:
             await walk.at("Set-up")
             walk.picture("setup")
             await walk.keys("escape")
-            app.measure(KVSettings(model, kv_bits=4, max_chunks=8))
+            app.measure(KVSettings(model, kv_bits=4, max_chunks=5))
             await walk.at("Live")
-            await walk.scored(5 * 511)
+            await walk.scored(3 * 511)
             walk.picture("live")
             await walk.until(lambda: not app.bridge.busy)
             await walk.at("Result")
@@ -142,10 +142,10 @@ async def draw_race(model: str) -> None:
         async with app.run_test(size=SIZE) as pilot:
             walk = Walk(app, pilot)
             await walk.at("Models")
-            settings = spread(KVSettings(model, max_chunks=8), bits=(8, 6, 4, 3), formats=("k8v4",))
+            settings = spread(KVSettings(model, max_chunks=5), bits=(8, 6, 4, 3), formats=("k8v4",))
             app.measure(SweepSettings(settings))
             await walk.at("Live")
-            await walk.scored(4 * 5 * 511)
+            await walk.scored(4 * 3 * 511)
             walk.picture("race")
     finally:
         await asyncio.to_thread(app.bridge.close)
