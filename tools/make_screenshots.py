@@ -71,6 +71,7 @@ class Walk:
         current = self._app.bridge.current
         assert current is not None
         await self.until(lambda: current.snapshot().n_positions >= positions)
+        await self._pilot.pause(2.0)  # the next frame
 
 
 def measure(*words: str) -> None:
@@ -187,6 +188,7 @@ def main() -> None:
         os.environ["MQF_TUI_STATE_DIR"] = home
         (Path(home) / "state.json").write_text('{"tour": "done"}')
         os.environ["HF_HUB_CACHE"] = home
+        os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
         os.environ["MQF_TUI_MODELS"] = str(models)
         measure("kv", "demo", "--kv-bits", "8", "--max-chunks", "20")
         measure("sensitivity", "demo", "--kv-bits", "4", "--max-chunks", "6")

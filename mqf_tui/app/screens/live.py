@@ -34,7 +34,8 @@ SECONDS_A_FRAME = 0.25
 FRAMES_A_PLOT = 4  # plots take the longest to draw, and most of what goes through a slow line
 # What may be drawn with, of this thread's time: where the processor scores, each moment of it is one less for
 # that. The first frames are free, so that a short measurement is seen as well.
-FREE_SECONDS, SHARE = 0.25, 0.01
+FREE_SECONDS, SHARE = 0.4, 0.01
+SELDOM = 1.5  # seconds: however long drawing takes, so often it is done
 MANY = 100_000  # positions of all settings: from here on not every row is counted anew in every frame
 INDENT = 2  # columns to each side of a line of text
 PLOTS = ("#histogram", "#trace", "#depth")
@@ -79,7 +80,10 @@ class LiveScreen(BaseScreen):
 
     def _reset(self) -> None:
         self._drawn: tuple[int, bool, int, int] | None = None
-        self._since = time.thread_time(), time.monotonic()
+        self._since: tuple[float, float] | None = (
+            None  # this thread's time and the clock's, when scoring began
+        )
+        self._last = 0.0
         self._row, self._turn, self._frame = 0, 0, 0
         self._numbers: dict[int, Running | None] = {}
         self._said: dict[str, Text] = {}
@@ -162,7 +166,7 @@ class LiveScreen(BaseScreen):
         state = snapshot.version, snapshot.paused, self._row, len(waiting)
         if state == self._drawn or (self._in_the_way(snapshot) and self._drawn_enough(state)):
             return
-        self._drawn = state
+        self._drawn, self._last = state, time.monotonic()
         numbers = self._count(snapshot)
         if snapshot.several and snapshot.plans:
             self._show_table(snapshot)
@@ -182,10 +186,11 @@ class LiveScreen(BaseScreen):
 
     def _drawn_enough(self, state: tuple[int, bool, int, int]) -> bool:
         """Whether a frame with nothing but new numbers has to wait; what the user did is drawn at once."""
-        if self._drawn is None or state[1:] != self._drawn[1:]:
+        now, spent = time.monotonic(), time.thread_time()
+        self._since = self._since or (spent, now)
+        if self._drawn is None or state[1:] != self._drawn[1:] or now - self._last >= SELDOM:
             return False
-        spent, passed = time.thread_time() - self._since[0], time.monotonic() - self._since[1]
-        return spent > FREE_SECONDS + SHARE * passed
+        return spent - self._since[0] > FREE_SECONDS + SHARE * (now - self._since[1])
 
     def _count(self, s: Snapshot) -> Running | None:
         """The numbers of the chosen setting anew; of many positions, only one other's at a time."""
