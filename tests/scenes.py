@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from mqf_tui.app import bridge as bridges
 from mqf_tui.app.app import MqfTuiApp
@@ -244,6 +245,13 @@ async def sweep(pilot: Pilot[None]) -> None:
 async def compare(pilot: Pilot[None]) -> None:
     await models(pilot)
     _app(pilot).compare(saved_runs()[:3])
+    await shown(pilot, "Compare")
+    told = pilot.app.screen.query_one("#told", Static)
+    # The thread that compares begins some time after the first frame.
+    for _ in range(600):
+        if str(told.render()) not in ("", "comparing …"):
+            break
+        await pilot.pause(0.05)
     await shown(pilot, "Compare")
 
 
