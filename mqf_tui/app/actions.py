@@ -64,6 +64,12 @@ def table() -> Mapping[str, Mapping[str, Action]]:
 
 
 @functools.cache
+def actions() -> Mapping[str, Action]:
+    """All actions by id."""
+    return {name: one for scope in table().values() for name, one in scope.items()}
+
+
+@functools.cache
 def within() -> Mapping[str, frozenset[str]]:
     """For each scope the others whose keys are active at the same time."""
     found = {
@@ -85,13 +91,12 @@ def keymap(
     ``wanted``: keys by id; ``place``: how the sentence on an id begins. A key that is taken where it would be
     used is refused, so that no action loses its key in silence.
     """
-    actions = {one.id: one for scope in table().values() for one in scope.values()}
     problems: list[str] = []
     chosen: dict[str, tuple[str, ...]] = {}
     for name, words in wanted.items():
         keys = tuple(_normal(word) for word in words if word.strip())
         bad = next((key for key in keys if not is_key(key)), None)
-        if name not in actions:
+        if name not in actions():
             problems.append(
                 f"{place(name)}[keys] {name}: there is no such action; the file that "
                 "`mqf-tui settings --init` writes has all."
@@ -103,9 +108,9 @@ def keymap(
             )
         else:
             chosen[name] = keys
-    while clash := next(_clashes(actions, chosen), None):
+    while clash := next(_clashes(chosen), None):
         name, key, other = clash
-        stays = ", ".join(actions[name].keys)
+        stays = ", ".join(actions()[name].keys)
         problems.append(
             f"{place(name)}[keys] {name}: {key} is the key of {other} there; give that another one "
             f"({stays} stays)."
@@ -116,8 +121,7 @@ def keymap(
 
 def clashes() -> list[tuple[str, str, str]]:
     """Of the default keys: an action, its key, and another action that has it where both are active."""
-    actions = {one.id: one for scope in table().values() for one in scope.values()}
-    return list(_clashes(actions, {name: one.keys for name, one in actions.items()}))
+    return list(_clashes({name: one.keys for name, one in actions().items()}))
 
 
 def is_key(name: str) -> bool:
@@ -132,6 +136,7 @@ def _names() -> frozenset[str]:
     return frozenset({"space", *characters, *KEY_ALIASES, *(key.value for key in Keys)})
 
 
+@functools.cache
 def _normal(word: str) -> str:
     """Textual's name of a key: ``question_mark`` for ``?``. What can be no key is left as it is."""
     word = word.strip()
@@ -140,19 +145,19 @@ def _normal(word: str) -> str:
     return next(iter(Binding.make_bindings([Binding(word, "")]))).key
 
 
-def _clashes(
-    actions: Mapping[str, Action], chosen: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[str, str, str]]:
-    held = {name: {_normal(key) for key in chosen.get(name, one.keys)} for name, one in actions.items()}
-    for name, keys in chosen.items():
-        scope = actions[name].scope
-        near = (one.id for one in chain(*(table()[other].values() for other in {scope, *within()[scope]})))
-        for other in near:
-            if other != name and actions[other].action != actions[name].action:
-                for key in sorted({_normal(key) for key in keys} & held[other]):
+def _clashes(chosen: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
+    def held(name: str) -> set[str]:
+        return {_normal(key) for key in chosen.get(name, actions()[name].keys)}
+
+    for name in chosen:
+        scope, keys = actions()[name].scope, held(name)
+        for other in chain(*(table()[near] for near in {scope, *within()[scope]})):
+            if other != name and actions()[other].action != actions()[name].action:
+                for key in sorted(keys & held(other)):
                     yield name, key, other
 
 
+@functools.cache
 def _data() -> dict[str, Any]:
     return tomllib.loads((resources.files("mqf_tui.app") / "keys.toml").read_text(encoding="utf-8"))
 

@@ -104,38 +104,20 @@ def _plain_one(one: str) -> str:
     return letters if letters and len(letters) == columns else "?" * columns
 
 
-class FewColours(LineFilter):
-    """The terminal's own 16 colours, in pairs that can be read."""
+class Restyled(LineFilter):
+    """The same text in styles that this terminal has; ``restyle`` makes one of a style and the background."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, restyle: Callable[[Style, ColorTriplet], Style]) -> None:
         super().__init__()
-        self._background = background
+        self._background, self._restyle = background, restyle
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same text in few colours."""
+        """The same text in other styles."""
         base = _triplet(self._background())
         return [
             segment
             if segment.style is None
-            else Segment(segment.text, few_colours(segment.style, base), segment.control)
-            for segment in segments
-        ]
-
-
-class NoColours(LineFilter):
-    """No colour: what stands on another background than the screen's is shown in reverse."""
-
-    def __init__(self, background: Background) -> None:
-        super().__init__()
-        self._background = background
-
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same text without colours."""
-        base = _triplet(self._background())
-        return [
-            segment
-            if segment.style is None
-            else Segment(segment.text, no_colours(segment.style, base), segment.control)
+            else Segment(segment.text, self._restyle(segment.style, base), segment.control)
             for segment in segments
         ]
 
@@ -146,9 +128,9 @@ def filters(capabilities: Capabilities, background: Background) -> list[LineFilt
     if not capabilities.unicode:
         found.append(AsciiFilter())
     if capabilities.colour == "none":
-        found.append(NoColours(background))
+        found.append(Restyled(background, no_colours))
     elif capabilities.colour == "16":
-        found.append(FewColours(background))
+        found.append(Restyled(background, few_colours))
     return found
 
 

@@ -57,11 +57,10 @@ def problems() -> list[str]:
 
 def default_text() -> str:
     """The file that ``--init`` writes: everything in it is a comment, but for the sections."""
-    from mqf_tui.app.actions import table
+    from mqf_tui.app.actions import actions
 
     told = resources.files("mqf_tui.library").joinpath("settings_default.toml").read_text(encoding="utf-8")
-    actions = [one for scope in table().values() for one in scope.values()]
-    keys = {one.id: one.keys if len(one.keys) > 1 else "".join(one.keys) for one in actions}
+    keys = {name: one.keys if len(one.keys) > 1 else "".join(one.keys) for name, one in actions().items()}
     return told + "".join(
-        f"# {json.dumps(one.id)} = {json.dumps(keys[one.id])}  # {one.help}\n" for one in actions
+        f"# {json.dumps(name)} = {json.dumps(keys[name])}  # {one.help}\n" for name, one in actions().items()
     )

@@ -8,19 +8,14 @@ import os
 from pathlib import Path
 
 from mqf_tui.library.files import read_object, replace_synced
-from mqf_tui.library.folders import data_dir
+from mqf_tui.library.folders import user_dir
 
 
 def state_file() -> Path:
     """The file, whether there is one or not; ``MQF_TUI_STATE_DIR`` says where, else it lies beside data
     whose folder was named, else where this system keeps such files."""
-    import platformdirs
-
-    if override := os.environ.get("MQF_TUI_STATE_DIR"):
-        return Path(os.path.expanduser(override)) / "state.json"
-    if os.environ.get("MQF_TUI_DATA_DIR"):
-        return data_dir() / "state.json"
-    return Path(platformdirs.user_state_dir("mqf-tui", appauthor=False)) / "state.json"
+    beside_data = os.environ.get("MQF_TUI_DATA_DIR") and not os.environ.get("MQF_TUI_STATE_DIR")
+    return user_dir("data" if beside_data else "state") / "state.json"
 
 
 def remembered() -> dict[str, str]:

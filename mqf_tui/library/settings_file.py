@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mqf_tui.fidelity.errors import BadSettingError, brief
+from mqf_tui.library.folders import user_dir
 from mqf_tui.reports.text import inert
 
 SECTIONS = ("verdict", "keys", "app", "models", "profiles")
@@ -20,14 +20,7 @@ _HEADER = re.compile(r"\s*\[+\s*(.*?)\s*\]+\s*(?:#.*)?$")
 
 def config_dir() -> Path:
     """Where this user's settings live; ``MQF_TUI_CONFIG_DIR`` overrides."""
-    import platformdirs
-
-    override = os.environ.get("MQF_TUI_CONFIG_DIR")
-    return (
-        Path(os.path.expanduser(override))
-        if override
-        else Path(platformdirs.user_config_dir("mqf-tui", appauthor=False))
-    )
+    return user_dir("config")
 
 
 def settings_file() -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mqf_tui.library.files import TEMPORARY, replace_synced
+from mqf_tui.library.folders import user_dir
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,14 +30,7 @@ TOKENIZER_SUFFIXES = frozenset({".json", ".model", ".txt", ".py", ".tiktoken", "
 
 def cache_dir() -> Path:
     """Where files lie that can be made again; ``MQF_TUI_CACHE_DIR`` overrides."""
-    import platformdirs
-
-    override = os.environ.get("MQF_TUI_CACHE_DIR")
-    return (
-        Path(os.path.expanduser(override))
-        if override
-        else Path(platformdirs.user_cache_dir("mqf-tui", appauthor=False))
-    )
+    return user_dir("cache")
 
 
 class FileTokens:

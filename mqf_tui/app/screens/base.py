@@ -74,12 +74,11 @@ class BaseScreen(Screen[None]):
 
     def commands(self) -> Iterator[SystemCommand]:
         """Every action that can be done here and now, for the command palette."""
-        from mqf_tui.app.actions import table
+        from mqf_tui.app.actions import actions
 
-        known = {name: one for scope in table().values() for name, one in scope.items()}
         seen: set[str] = set()
         for active in self.active_bindings.values():
-            one = known.get(active.binding.id or "")
+            one = actions().get(active.binding.id or "")
             if one is None or not one.palette or one.id in seen or not active.enabled:
                 continue
             seen.add(one.id)

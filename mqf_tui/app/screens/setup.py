@@ -23,10 +23,11 @@ from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.setup_choices import Subject, corpus_of, fits, profile_lines, subjects_of, sweeps_of
 from mqf_tui.app.setup_options import ALIKE, FILE, OWN
 from mqf_tui.app.setup_words import estimate_text, interval_words, preview_text, subject_words
-from mqf_tui.app.widgets.choice import SHORT, Choice
+from mqf_tui.app.widgets.choice import Choice
 from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.mode_strip import ModeStrip
 from mqf_tui.app.widgets.multi_choice import MultiChoice
+from mqf_tui.app.widgets.setting_line import SHORT
 from mqf_tui.app.widgets.slider import Slider
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widget import Widget
 
 from mqf_tui.app.actions import bindings
-
-LONGEST_NUMBER = 7  # digits
-INDENT = 13  # columns that a title takes
-SHORTEST_HINT = 8  # columns of a line of it, in the narrowest window
-SHORT = 32  # lines: in a lower window only what has the focus shows its hint
+from mqf_tui.app.widgets.setting_line import INDENT, SettingLine
 
 
 @dataclass(frozen=True)
@@ -33,29 +27,14 @@ class Option:
     refusal: str | None = None
 
 
-def hint_lines(widget: Widget, hint: str, width: int) -> list[Text]:
-    """The words below a setting, in lines; none in a low window where something else has the focus."""
-    if widget.app.size.height < SHORT and not widget.has_focus:
-        return []
-    colour = widget.app.theme_variables["secondary"]
-    parts = wrap(hint, max(SHORTEST_HINT, width - INDENT - 1)) or [""]
-    return [Text(f"{'':<{INDENT}} {part}", style=colour, no_wrap=True) for part in parts]
-
-
-class Choice(Widget, can_focus=True):
+class Choice(SettingLine):
     """A row of options. Digits type a number of one's own where ``own`` says what it is."""
 
     DEFAULT_CSS = """
     Choice { height: auto; padding: 0 1; }
     Choice:focus { background: $panel; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings("choice"),
-        # As bindings, since a widget gets the keys themselves before the arrows that were pressed earlier
-        # have moved the focus: in a burst they would go to the line before.
-        *(Binding(str(d), f"digit({d})", show=False, system=True) for d in range(10)),
-        Binding("backspace", "digit(-1)", show=False, system=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("choice")
     chosen: reactive[int] = reactive(0, layout=True)
 
     class Changed(Message):
@@ -79,12 +58,10 @@ class Choice(Widget, can_focus=True):
         own: str | None = None,
         id: str | None = None,
     ) -> None:
-        super().__init__(id=id)
-        self._title = title
+        super().__init__(title, id)
         self._presets = list(options)
         self.options = list(options)
         self._own = own
-        self._typed = ""
         self._places: list[tuple[int, int, int]] = []  # line, start and end of each option
         self.pick(value)
 
@@ -125,24 +102,9 @@ class Choice(Widget, can_focus=True):
         del parameters
         return self._own is not None if action == "digit" else True
 
-    def action_digit(self, digit: int) -> None:
-        """Add a digit to the number that is being typed; -1 takes the last one away."""
-        if digit < 0:
-            self._typed = self._typed[:-1]
-        elif len(self._typed) < LONGEST_NUMBER:
-            self._typed += str(digit)
-        if self._typed and int(self._typed) > 0:
-            self._set_own(int(self._typed))
-
-    def on_focus(self) -> None:
-        """The hint says more, and may need more lines."""
-        self.refresh(layout=True)
-        self.call_after_refresh(self.scroll_visible, animate=False)
-
-    def on_blur(self) -> None:
-        """The next digit begins a new number."""
-        self._typed = ""
-        self.refresh(layout=True)
+    def take_number(self, number: int) -> None:
+        """Choose a number of one's own."""
+        self._set_own(number)
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
@@ -204,7 +166,7 @@ class Choice(Widget, can_focus=True):
             self._places.append((len(lines) - 1, len(line), len(line) + len(label)))
             line.append(label, style=self._style(place))
             line.append(" ")
-        return [*lines, *hint_lines(self, self.hint, width)]
+        return [*lines, *self.hint_lines(self.hint, width)]
 
     def _style(self, place: int) -> str:
         colours = self.app.theme_variables

@@ -9,7 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from mqf_tui.app.capabilities import mark
-from mqf_tui.app.widgets.choice import INDENT
+from mqf_tui.app.widgets.setting_line import INDENT
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp

@@ -82,8 +82,8 @@ class ParetoPlot(Widget, can_focus=True):
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings("pareto")
 
-    class Selected(Message):
-        """Enter, or a click on the point under the cursor. ``index``: of the points given."""
+    class OfPoint(Message):
+        """Something about a point. ``index``: of the points given."""
 
         def __init__(self, plot: ParetoPlot, index: int) -> None:
             super().__init__()
@@ -94,17 +94,11 @@ class ParetoPlot(Widget, can_focus=True):
             """The plot."""
             return self.plot
 
-    class Highlighted(Message):
-        """The cursor has come to another point. ``index``: of the points given."""
+    class Selected(OfPoint):
+        """Enter, or a click on the point under the cursor."""
 
-        def __init__(self, plot: ParetoPlot, index: int) -> None:
-            super().__init__()
-            self.plot, self.index = plot, index
-
-        @property
-        def control(self) -> ParetoPlot:
-            """The plot."""
-            return self.plot
+    class Highlighted(OfPoint):
+        """The cursor has come to another point."""
 
     def __init__(self, *, empty: str = "no setting with known bytes", **options: Any) -> None:
         super().__init__(**options)

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widget import Widget
 
 from mqf_tui.app.actions import bindings
-from mqf_tui.app.widgets.choice import INDENT, LONGEST_NUMBER, hint_lines
+from mqf_tui.app.widgets.setting_line import INDENT, SettingLine
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
@@ -23,7 +22,7 @@ SHORTEST_TRACK = 8
 WORDS = 22  # columns kept for the words behind the track
 
 
-class Slider(Widget, can_focus=True):
+class Slider(SettingLine):
     """A whole number from 1; None, the end of the track, is all.
 
     ``most``: the largest number on the track, or about that; ``all_words`` say what all of it is.
@@ -33,12 +32,7 @@ class Slider(Widget, can_focus=True):
     Slider { height: auto; padding: 0 1; }
     Slider:focus { background: $panel; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings("slider"),
-        # As bindings, for the reason that ``Choice`` gives.
-        *(Binding(str(d), f"digit({d})", show=False, system=True) for d in range(10)),
-        Binding("backspace", "digit(-1)", show=False, system=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings("slider")
     value: reactive[int | None] = reactive(1, layout=True)
     most: reactive[int] = reactive(100)
     all_words: reactive[str] = reactive("all")
@@ -57,9 +51,7 @@ class Slider(Widget, can_focus=True):
             return self.slider
 
     def __init__(self, title: str, value: int | None, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._title = title
-        self._typed = ""
+        super().__init__(title, id)
         self._drags = False
         self.set_reactive(Slider.value, value)
 
@@ -85,24 +77,9 @@ class Slider(Widget, can_focus=True):
         self._typed = ""
         self._go(self.most + 1 if last else 1)
 
-    def action_digit(self, digit: int) -> None:
-        """Add a digit to the number that is being typed; -1 takes the last one away."""
-        if digit < 0:
-            self._typed = self._typed[:-1]
-        elif len(self._typed) < LONGEST_NUMBER:
-            self._typed += str(digit)
-        if self._typed and int(self._typed) > 0:
-            self.value = int(self._typed)
-
-    def on_focus(self) -> None:
-        """The hint may be shown only now."""
-        self.refresh(layout=True)
-        self.call_after_refresh(self.scroll_visible, animate=False)
-
-    def on_blur(self) -> None:
-        """The next digit begins a new number."""
-        self._typed = ""
-        self.refresh(layout=True)
+    def take_number(self, number: int) -> None:
+        """Go to a number that was typed; it may lie beyond the track."""
+        self.value = number
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Go to what was clicked, and follow the mouse while it is held."""
@@ -164,4 +141,4 @@ class Slider(Widget, can_focus=True):
             overflow="ellipsis",
         )
         typing = "; or type a number" if self.has_focus else ""
-        return [line, *hint_lines(self, self.hint + typing, width)]
+        return [line, *self.hint_lines(self.hint + typing, width)]
