@@ -232,6 +232,19 @@ def test_bars_are_as_long_as_they_say() -> None:
     assert scale([-9.0])[0] == -6
 
 
+async def test_a_row_that_goes_out_is_drawn_in_its_other_colour() -> None:
+    measurement = begun()
+    async with running((120, 40)) as (app, pilot):
+        await app.push_screen(LiveScreen(measurement))
+        table = app.screen.query_one(VariantTable)
+        colour = app.theme_variables["secondary"]
+        await until(pilot, lambda: table.row_count == 3)
+        await until(pilot, lambda: "127" in table.get_cell("1", "positions").plain)
+        assert table.get_cell("1", "KV/token").style != colour
+        measurement.take(Dropped(1, 0, "surely bad"))
+        await until(pilot, lambda: table.get_cell("1", "KV/token").style == colour)
+
+
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)], ids=str)
 async def test_rows_are_chosen_and_marked(size: tuple[int, int]) -> None:
     measurement = begun(replace(SWEEP, race=True))

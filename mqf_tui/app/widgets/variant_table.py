@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
+from mqf_tui.app.capabilities import has_unicode, unicode_bar
 from mqf_tui.app.columns import LAST, SCROLLBAR, narrowed, taken
 from mqf_tui.app.row_words import kl_words, short_words
 from mqf_tui.app.snapshots import VariantState
@@ -48,7 +50,6 @@ LEAST_BRIEF = {"KL mean": len("0.000123"), "verdict": len("marginal")}
 LONGEST = {"setting": 18, BAR: 30, "state": 40}
 LOWEST = -6  # the power of ten that a bar begins at, at least
 MOST_ROWS = 9  # without scrolling
-EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class VariantTable(DataTable[Text]):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(cursor_type="row", zebra_stripes=True, id=id)
         self._laid_out: tuple[tuple[str, int], ...] = ()
-        self._shown: dict[tuple[int, str], Text] = {}
+        self._shown: dict[tuple[int, str], tuple[Text, str | Style]] = {}
 
     def show(self, variants: Sequence[Variant], room: int) -> None:
         """Draw these, always of the same settings in the same order, into ``room`` columns of text."""
@@ -96,8 +97,10 @@ class VariantTable(DataTable[Text]):
         self._lay_out(widths, titles, rows)
         for number, row in enumerate(rows):
             for name in widths:
-                if self._shown.get((number, name)) != row[name]:
-                    self._shown[number, name] = row[name]
+                # Texts that differ in their own style alone are equal to Rich.
+                drawn = row[name], row[name].style
+                if self._shown.get((number, name)) != drawn:
+                    self._shown[number, name] = drawn
                     self.update_cell(str(number), name, row[name])
 
     def _lay_out(self, widths: dict[str, int], titles: dict[str, str], rows: list[dict[str, Text]]) -> None:
@@ -144,7 +147,7 @@ class VariantTable(DataTable[Text]):
 
     @property
     def _ascii_only(self) -> bool:
-        return not self.app.console.encoding.lower().startswith("utf")
+        return not has_unicode(self.app)
 
 
 def _verdict(n: Running) -> str:
@@ -167,8 +170,7 @@ def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
     """A bar of a share of ``width`` columns, in eighths of one; at least the thinnest is seen."""
     if ascii_only:
         return "#" * max(1, round(share * width))
-    whole, eighths = divmod(max(1, round(8 * share * width)), 8)
-    return "█" * whole + EIGHTHS[eighths].strip()
+    return unicode_bar(max(share, 1 / (8 * width)), width).rstrip()
 
 
 def _widths(rows: Sequence[dict[str, Text]], room: int) -> dict[str, int]:
