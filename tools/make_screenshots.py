@@ -9,11 +9,12 @@ measured for the pictures and thrown away; it takes some minutes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,72 +85,73 @@ def measure(*words: str) -> None:
         print(f"busy: {' '.join(words)}")
 
 
-async def draw(model: str) -> None:
-    """Walk through the app and draw each screen."""
+@contextlib.asynccontextmanager
+async def walking() -> AsyncGenerator[tuple[MqfTuiApp, Walk]]:
+    """The app at its first screen."""
     from mqf_tui.app.app import MqfTuiApp
-    from mqf_tui.app.screens.sweep import SweepScreen
-    from mqf_tui.fidelity.settings import KVSettings
 
     app = MqfTuiApp()
     try:
         async with app.run_test(size=SIZE) as pilot:
             walk = Walk(app, pilot)
             await walk.at("Models")
-            await walk.keys("down", "down")
-            walk.picture("models")
-            await walk.keys("enter")
-            await walk.at("Set-up")
-            walk.picture("setup")
-            await walk.keys("escape")
-            app.measure(KVSettings(model, kv_bits=4, max_chunks=5))
-            await walk.at("Live")
-            await walk.scored(3 * 511)
-            walk.picture("live")
-            await walk.until(lambda: not app.bridge.busy)
-            await walk.at("Result")
-            walk.picture("result")
-            await walk.keys("e")
-            await walk.at("Explore")
-            await walk.keys("f", "f")
-            walk.picture("explore")
-            await walk.keys("escape", "r")
-            await walk.at("Runs")
-            walk.picture("runs")
-            await walk.keys("down", "S")
-            await walk.until(lambda: isinstance(app.screen, SweepScreen))
-            await walk.at(str(app.screen.TITLE))
-            walk.picture("sweep")
-            await walk.keys("escape", "space", "down", "space", "down", "space", "c")
-            await walk.at("Compare")
-            walk.picture("compare")
-            await walk.keys("5")
-            await walk.at("Compare")
-            walk.picture("pareto")
-            await walk.keys("escape", "o")
-            await walk.at("Report")
-            walk.picture("report")
+            yield app, walk
     finally:
         await asyncio.to_thread(app.bridge.close)
+
+
+async def draw(model: str) -> None:
+    """Walk through the app and draw each screen."""
+    from mqf_tui.app.screens.sweep import SweepScreen
+    from mqf_tui.fidelity.settings import KVSettings
+
+    async with walking() as (app, walk):
+        await walk.keys("down", "down")
+        walk.picture("models")
+        await walk.keys("enter")
+        await walk.at("Set-up")
+        walk.picture("setup")
+        await walk.keys("escape")
+        app.measure(KVSettings(model, kv_bits=4, max_chunks=5))
+        await walk.at("Live")
+        await walk.scored(3 * 511)
+        walk.picture("live")
+        await walk.until(lambda: not app.bridge.busy)
+        await walk.at("Result")
+        walk.picture("result")
+        await walk.keys("e")
+        await walk.at("Explore")
+        await walk.keys("f", "f")
+        walk.picture("explore")
+        await walk.keys("escape", "r")
+        await walk.at("Runs")
+        walk.picture("runs")
+        await walk.keys("down", "S")
+        await walk.until(lambda: isinstance(app.screen, SweepScreen))
+        await walk.at(str(app.screen.TITLE))
+        walk.picture("sweep")
+        await walk.keys("escape", "space", "down", "space", "down", "space", "c")
+        await walk.at("Compare")
+        walk.picture("compare")
+        await walk.keys("5")
+        await walk.at("Compare")
+        walk.picture("pareto")
+        await walk.keys("escape", "o")
+        await walk.at("Report")
+        walk.picture("report")
 
 
 async def draw_race(model: str) -> None:
     """Several settings side by side while they are measured."""
-    from mqf_tui.app.app import MqfTuiApp
     from mqf_tui.fidelity.settings import KVSettings, SweepSettings
     from mqf_tui.fidelity.spreading import spread
 
-    app = MqfTuiApp()
-    try:
-        async with app.run_test(size=SIZE) as pilot:
-            walk = Walk(app, pilot)
-            await walk.at("Models")
-            settings = spread(KVSettings(model, max_chunks=5), bits=(8, 6, 4, 3), formats=("k8v4",))
-            app.measure(SweepSettings(settings))
-            await walk.at("Live")
-            await walk.scored(4 * 3 * 511)
-            walk.picture("race")
-    finally:
-        await asyncio.to_thread(app.bridge.close)
+    async with walking() as (app, walk):
+        settings = spread(KVSettings(model, max_chunks=5), bits=(8, 6, 4, 3), formats=("k8v4",))
+        app.measure(SweepSettings(settings))
+        await walk.at("Live")
+        await walk.scored(4 * 3 * 511)
+        walk.picture("race")
 
 
 def record() -> None:
