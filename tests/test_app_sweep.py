@@ -239,6 +239,8 @@ async def test_a_row_that_goes_out_is_drawn_in_its_other_colour() -> None:
         table = app.screen.query_one(VariantTable)
         colour = app.theme_variables["secondary"]
         await until(pilot, lambda: table.row_count == 3)
+        # The columns are laid out anew when the screen has its size; until then there may be fewer.
+        await until(pilot, lambda: "positions" in table.columns and "KV/token" in table.columns)
         await until(pilot, lambda: "127" in table.get_cell("1", "positions").plain)
         assert table.get_cell("1", "KV/token").style != colour
         measurement.take(Dropped(1, 0, "surely bad"))
