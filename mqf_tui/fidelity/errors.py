@@ -59,6 +59,16 @@ class NotANumberError(MeasurementError):
     """NaN in the logits."""
 
 
+class HubError(FidelityError):
+    """The hub could not be asked, refused, or sent what cannot be used."""
+
+
+class CancelledError(FidelityError):
+    """Given up because the user asked for it."""
+
+    exit_code = INTERRUPTED
+
+
 class OutOfMemoryError(FidelityError):
     """Memory ran out, or surely would."""
 
