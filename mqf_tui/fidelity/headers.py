@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,32 +68,42 @@ def revision(folder: Path) -> str:
     return path.name if snapshot and COMMIT.fullmatch(path.name) else ""
 
 
-def read_weights(folder: Path) -> Weights:
-    """Read the headers of every weight file; raises BrokenWeightsError, ModelNotFoundError."""
+def read_weights(folder: Path, *, hashed: bool = True) -> Weights:
+    """Read the headers of every weight file; raises BrokenWeightsError, ModelNotFoundError.
+
+    ``hashed``: samples of the data are read too, for the hashes, which stay empty without.
+    """
     files = weight_files(folder)
     tensors: list[Tensor] = []
-    config = (folder / "config.json").read_bytes()
-    digest, own = hashlib.sha256(config), hashlib.sha256(_index_bytes(folder))
     size = 0
     for path in files:
-        try:
+        with _readable(path):
             tensors += read_header(path)
-            samples = b"".join(_samples(path))
-            digest.update(samples)
-            own.update(samples)
             size += path.stat().st_size
-        except OSError as error:
-            raise BrokenWeightsError(
-                f"{path.name} cannot be read ({error.strerror}); check its permissions or download "
-                "the model again."
-            ) from error
-    return Weights(
-        tuple(tensors),
-        size,
-        digest.hexdigest()[:12],
-        hashlib.sha256(config).hexdigest()[:16],
-        own.hexdigest()[:16],
-    )
+    return Weights(tuple(tensors), size, *(hashes(folder, files) if hashed else ("", "", "")))
+
+
+def hashes(folder: Path, files: Sequence[Path]) -> tuple[str, str, str]:
+    """The three hashes of a model with these weight files, in the order of ``Weights``."""
+    config = (folder / "config.json").read_bytes()
+    digest, own = hashlib.sha256(config), hashlib.sha256(_index_bytes(folder))
+    for path in files:
+        with _readable(path):
+            samples = b"".join(_samples(path))
+        digest.update(samples)
+        own.update(samples)
+    return digest.hexdigest()[:12], hashlib.sha256(config).hexdigest()[:16], own.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BrokenWeightsError(
+            f"{path.name} cannot be read ({error.strerror}); check its permissions or download "
+            "the model again."
+        ) from error
 
 
 def _index_bytes(folder: Path) -> bytes:
