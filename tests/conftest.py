@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.events import Finished
+    from tests.hub_server import LocalHub
 
 # Test modules import mlx while they are collected, before any fixture runs, and OpenBLAS can only be
 # loaded ahead of it.
@@ -103,3 +104,30 @@ def demo_model() -> Path:
     from mqf_tui.library.models import find_model
 
     return find_model("demo")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """A hub on loopback, empty; HF_ENDPOINT names it, and HF_HOME an empty folder."""
+    from tests.hub_environment import point_at
+    from tests.hub_server import LocalHub
+
+    with LocalHub() as server:
+        point_at(server.endpoint, tmp_path / "hf-home", monkeypatch)
+        yield server
+        from huggingface_hub.utils import close_session
+
+        close_session()
+
+
+@pytest.fixture
+def datasets_hub(datasets_library: None, hub: LocalHub) -> LocalHub:
+    """The same for the datasets library, which keeps the endpoint that it finds when it is imported."""
+    return hub
+
+
+@pytest.fixture(scope="session")
+def datasets_library() -> None:
+    import datasets
+
+    datasets.disable_progress_bars()

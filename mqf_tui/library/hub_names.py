@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from mqf_tui.fidelity.errors import BadSettingError
 
-PAGE = re.compile(r"https?://[^/\s]+/(?P<repo>[^/\s?#]+/[^/\s?#]+)(?:/tree/(?P<revision>[^\s?#]+))?/?")
+PAGE = re.compile(
+    r"https?://(?:huggingface|hf)\.co/(?P<repo>[^/\s?#]+/[^/\s?#]+)(?:/tree/(?P<revision>[^\s?#]+))?/?"
+)
 LONGEST = 96  # characters of a name, as the hub has it
 LONGEST_REVISION = 200
 
