@@ -30,7 +30,14 @@ class UnsupportedModelError(FidelityError):
 
 
 class UntrustedCodeError(FidelityError):
-    """The model folder carries its own Python code and the user has not trusted it."""
+    """The model folder carries its own Python code and the user has not trusted it.
+
+    ``files`` names all of it, what is run first before what that may import.
+    """
+
+    def __init__(self, message: str, files: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 class BrokenWeightsError(FidelityError):

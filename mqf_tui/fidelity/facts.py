@@ -5,18 +5,26 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mqf_tui.fidelity import architectures, recipes
+from mqf_tui.fidelity import architectures, recipes, trust
 from mqf_tui.fidelity.errors import (
     BadSettingError,
     BrokenWeightsError,
     UnsupportedModelError,
-    UntrustedCodeError,
 )
-from mqf_tui.fidelity.headers import Weights, folder_name, parameters, read_config, read_weights, revision
+from mqf_tui.fidelity.headers import (
+    Weights,
+    folder_name,
+    hashes,
+    parameters,
+    read_config,
+    read_weights,
+    revision,
+    weight_files,
+)
 from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
@@ -75,10 +83,13 @@ class ModelFacts:
         return tuple(g for g in KV_GROUP_SIZES if self.head_dim % g == 0 == self.v_head_dim % g)
 
 
-def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool = False) -> ModelFacts:
+def read_facts(
+    folder: Path, name: str | None = None, *, trust_remote_code: bool = False, hashed: bool = True
+) -> ModelFacts:
     """Read ``config.json``, then the weights' headers; ``name`` is what reports call the model.
 
-    Raises ModelNotFoundError, BrokenWeightsError, UnsupportedModelError, UntrustedCodeError.
+    ``hashed``: the weights are sampled too, which takes longer; without, the hashes are empty: see
+    ``identified``. Raises ModelNotFoundError, BrokenWeightsError, UnsupportedModelError, UntrustedCodeError.
     """
     config = read_config(folder)
     name = name or folder_name(folder)
@@ -87,7 +98,7 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
             f"the path of {name} has one of the characters * ? [ in it, with which mlx-lm finds no weights; "
             "rename the folder."
         )
-    _check_code(folder, config, trust_remote_code)
+    trust.check_code(folder, config, trust_remote_code)
     if not config.get("model_type"):
         raise UnsupportedModelError(
             f"config.json of {folder_name(folder)} names no model_type, so it is no language model; "
@@ -98,7 +109,7 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
             f"the installed mlx-lm does not know the architecture {config['model_type']!r}; "
             "upgrade mlx-lm (pip install -U mlx-lm) or choose another model."
         )
-    weights = read_weights(folder)
+    weights = read_weights(folder, hashed=hashed)
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise BrokenWeightsError(
             f"{folder_name(folder)} has no tokenizer (tokenizer.json or tokenizer.model); "
@@ -112,6 +123,20 @@ def read_facts(folder: Path, name: str | None = None, *, trust_remote_code: bool
             f"the configuration or the weights' header of {folder_name(folder)} has an impossible value "
             f"({error}); download the model again."
         ) from error
+
+
+def facts_from(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:
+    """The facts of a configuration and what is known of the tensors.
+
+    Raises ValueError, TypeError, ArithmeticError, LookupError or RecursionError where a value is impossible.
+    """
+    return _facts(folder, name, config, weights)
+
+
+def identified(facts: ModelFacts) -> ModelFacts:
+    """The facts with the hashes of what is in the model's folder; raises BrokenWeightsError, OSError."""
+    content, config, weights = hashes(facts.folder, weight_files(facts.folder))
+    return replace(facts, content_hash=content, config_hash=config, weights_hash=weights)
 
 
 def check_setting(facts: ModelFacts, settings: KVSettings) -> None:
@@ -269,22 +294,3 @@ def _dtype(weights: Weights) -> str:
 
 def _vocabulary(weights: Weights) -> int:
     return next((t.shape[0] for t in weights.tensors if "embed" in t.name and t.name.endswith("weight")), 0)
-
-
-def _check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
-    if trusted:
-        return
-    own = config.get("model_file")
-    remote = config.get("auto_map")
-    if isinstance(remote, dict):
-        files = {
-            str(v[0] if isinstance(v, list) else v).split("--")[-1].split(".")[0] + ".py"
-            for v in remote.values()
-            if v
-        }
-        own = own or next((file for file in sorted(files) if (folder / file).exists()), None)
-    if own:
-        raise UntrustedCodeError(
-            f"{folder_name(folder)} carries its own Python code ({own}), which would run with your rights; "
-            "read it, and pass --trust-remote-code if you trust it."
-        )

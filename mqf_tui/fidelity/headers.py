@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -11,13 +12,17 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mqf_tui.fidelity.bounded import NotAFileError, TooLargeError, open_plain, read_plain
 from mqf_tui.fidelity.errors import BrokenWeightsError, ModelNotFoundError
-from mqf_tui.reports.text import readable
+from mqf_tui.reports.text import readable, size
 
 INDEX = "model.safetensors.index.json"
-MAX_HEADER = 100_000_000
+# Bytes. JSON of many small things takes about thirty times its size in memory, and one file of a real model
+# has a few thousand tensors at most.
+MAX_HEADER = MAX_CONFIG = 8_000_000
+MAX_INDEX = 24_000_000  # of all files of a model: those with unstacked experts have 140,000 tensors
 OTHER_FORMATS = {
     ".gguf": "GGUF",
     ".bin": "PyTorch pickle",
@@ -25,12 +30,27 @@ OTHER_FORMATS = {
     ".pth": "PyTorch pickle",
     ".npz": "NPZ",
 }
+# What files begin with that are called *.safetensors and are something else.
+PICKLE = "a Python pickle under another name, which can hold code; do not use this model"
+DISGUISES = (
+    (b"version ", "only a Git LFS pointer, not the weights; run `git lfs pull` or download the model again"),
+    (b"PK\x03\x04", PICKLE),
+    *((start, PICKLE) for start in (b"\x80\x02\x8a\x0a", b"\x80\x02}q", b"\x80\x04\x95", b"\x80\x05\x95")),
+    (b"GGUF", "a GGUF file under another name; convert the original model with `mlx_lm.convert`"),
+    (b"<!DOCTYP", "a web page, not the weights; download the model again"),
+)
+# Bytes a number, of all that MLX reads.
+NUMBERS = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "C64": 8,
+}  # fmt: skip
+MAX_DIMENSION = 2**31 - 1  # MLX's own; a larger one would wrap around
 SAMPLE = 65_536
+ADAPTER = {"adapter_config.json", "adapters.safetensors", "adapters.npz", "adapter_model.safetensors"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor of a safetensors file."""
 
     name: str
@@ -85,7 +105,7 @@ def read_weights(folder: Path, *, hashed: bool = True) -> Weights:
 
 def hashes(folder: Path, files: Sequence[Path]) -> tuple[str, str, str]:
     """The three hashes of a model with these weight files, in the order of ``Weights``."""
-    config = (folder / "config.json").read_bytes()
+    config = read_plain(folder / "config.json", MAX_CONFIG)
     digest, own = hashlib.sha256(config), hashlib.sha256(_index_bytes(folder))
     for path in files:
         with _readable(path):
@@ -108,7 +128,7 @@ def _readable(path: Path) -> Generator[None]:
 
 def _index_bytes(folder: Path) -> bytes:
     index = folder / INDEX
-    return index.read_bytes() if index.exists() else b""
+    return read_plain(index, MAX_INDEX) if index.exists() else b""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -117,11 +137,11 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.exists():
         wanted = _indexed(index)
-        absent = sorted(name for name in wanted if not (folder / name).exists())
+        absent = sorted(name for name in wanted if not os.path.exists(folder / name))
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             raise BrokenWeightsError(
-                f"the weight file {absent[0]}{more} is missing from {folder_name(folder)}; "
+                f"the weight file {absent[0][:80]}{more} is missing from {folder_name(folder)}; "
                 "finish the download of the model."
             )
     if found:
@@ -143,28 +163,78 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> Iterator[Tensor]:
-    """The tensors of one safetensors file; raises BrokenWeightsError where file and header disagree."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    """The tensors of one safetensors file.
+
+    Raises BrokenWeightsError where header and file disagree or MLX could not read it, OSError.
+    """
+    with open_plain(path) as file:
+        held = os.fstat(file.fileno()).st_size
         start = file.read(8)
-        if start.startswith(b"version "):
-            raise BrokenWeightsError(
-                f"{path.name} is only a Git LFS pointer, not the weights; run `git lfs pull` or download "
-                "the model again."
-            )
+        for magic, words in DISGUISES:
+            if start.startswith(magic):
+                raise BrokenWeightsError(f"{path.name} is {words}.")
         length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > MAX_HEADER or 8 + length > size:
-            raise _broken(path)
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            ends = [int(entry["data_offsets"][1]) for entry in header.values()]
-            tensors = [Tensor(n, str(e["dtype"]), tuple(map(int, e["shape"]))) for n, e in header.items()]
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise _broken(path) from error
-    if 8 + length + max(ends, default=0) != size:
-        raise _broken(path)
-    yield from tensors
+        if len(start) < 8 or 8 + length > held:
+            raise _broken(path, "its header and its size disagree")
+        if length > MAX_HEADER:
+            raise BrokenWeightsError(
+                f"the header of {path.name} has {size(length)}, more than that of any real model; "
+                "do not use this file."
+            )
+        raw = file.read(length)
+    try:
+        yield from _tensors(path.name, raw, held - 8 - length)
+    except _HeaderError as error:
+        raise _broken(path, str(error)) from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise _broken(path, "its header cannot be understood") from error
+
+
+class _HeaderError(ValueError):
+    """What is wrong with a header, in words."""
+
+
+def _no_fraction(text: str) -> None:
+    raise _HeaderError(f"its header holds the number {text[:20]}")
+
+
+_DECODER = json.JSONDecoder(parse_float=_no_fraction, parse_constant=_no_fraction)
+
+
+def _tensors(file: str, raw: bytes, n_bytes: int) -> list[Tensor]:
+    """The tensors of a header with ``n_bytes`` of data; raises BrokenWeightsError, and what wrong JSON gives."""
+    header: dict[str, Any] = _DECODER.decode(raw.decode("utf-8"))
+    about = header.pop("__metadata__", None) or {}  # MLX writes null for none
+    if not all(isinstance(value, str) for value in about.values()):
+        raise _HeaderError("its metadata are no text")
+    if raw.count(b'"data_offsets"') > len(header):
+        raise _HeaderError("its header names a tensor twice")
+    if b"\\u" in raw:
+        "".join(header).encode("utf-8")  # half a surrogate pair would not come through MLX
+    tensors: list[Tensor] = []
+    places: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if dtype not in NUMBERS:
+            raise BrokenWeightsError(
+                f"{file} holds numbers of type {str(dtype)[:20]!r} (in {name[:80]}), which MLX cannot read; "
+                "convert the original model with `mlx_lm.convert`."
+            )
+        if shape and not 0 <= min(shape) <= max(shape) <= MAX_DIMENSION:
+            raise _HeaderError(f"{name[:80]} has an impossible shape")
+        if math.prod(shape) * NUMBERS[dtype] != end - begin:
+            raise _HeaderError(f"{name[:80]} takes other space than its shape needs")
+        tensors.append(Tensor(name, dtype, tuple(shape)))
+        places.append((begin, end, name))
+    places.sort()
+    last = 0
+    for begin, end, name in places:
+        if begin < last:
+            raise _HeaderError(f"{name[:80]} lies where another tensor is")
+        last = end
+    if last != n_bytes:
+        raise _HeaderError("its header and its size disagree")
+    return tensors
 
 
 def parameters(weights: Weights, group_size: int | None = None, own: Mapping[str, int] | None = None) -> int:
@@ -198,13 +268,22 @@ def _unpacked(tensor: Tensor, scales: Tensor, group_size: int) -> int:
 
 def _indexed(index: Path) -> set[str]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        raw = read_plain(index, MAX_INDEX)
+        # Memory again: an index is three objects, and pairs of long names.
+        if raw.count(b"{") + raw.count(b"[") > 1000 or raw.count(b'"') > max(10_000, len(raw) // 10):
+            raise ValueError
+        names: set[Any] = set(json.loads(raw.decode("utf-8"))["weight_map"].values())
+    except TooLargeError as error:
+        raise BrokenWeightsError(
+            f"{index.name} has {size(error.size)}, more than that of any model; download the model again."
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise BrokenWeightsError(f"{index.name} cannot be read; download the model again.") from error
+        why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        raise BrokenWeightsError(f"{index.name} cannot be read{why}; download the model again.") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or "\\" in name:
             raise BrokenWeightsError(
-                f"{index.name} points outside its folder ({name!r}); do not use this model."
+                f"{index.name} points outside its folder ({str(name)[:80]!r}); do not use this model."
             )
     return names
 
@@ -219,36 +298,62 @@ def _samples(path: Path) -> Iterator[bytes]:
             yield file.read(SAMPLE)
 
 
-def _broken(path: Path) -> BrokenWeightsError:
-    return BrokenWeightsError(
-        f"{path.name} is truncated or damaged (its header and its size disagree); download the model again."
-    )
+def _broken(path: Path, why: str) -> BrokenWeightsError:
+    return BrokenWeightsError(f"{path.name} is truncated or damaged ({why}); download the model again.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json; raises ModelNotFoundError, BrokenWeightsError."""
-    path = folder / "config.json"
+    path, name = folder / "config.json", folder_name(folder)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_plain(path, MAX_CONFIG)
     except FileNotFoundError as error:
-        if not folder.is_dir():
-            raise ModelNotFoundError(
-                f"the model folder {folder} is gone; name another one, or see `mqf-tui models`."
-            ) from error
-        empty = "is empty" if not any(folder.iterdir()) else "has no config.json"
+        raise ModelNotFoundError(_no_config(folder)) from error
+    except TooLargeError as error:
+        raise BrokenWeightsError(
+            f"config.json of {name} has {size(error.size)}, more than that of any model; "
+            "download the model again."
+        ) from error
+    except NotAFileError as error:
         raise ModelNotFoundError(
-            f"{folder_name(folder)} {empty}, so it is no model folder; name one that `mlx_lm` would load."
+            f"config.json of {name} cannot be read ({error.strerror}); download the model again."
         ) from error
     except OSError as error:
         raise ModelNotFoundError(
-            f"config.json of {folder_name(folder)} cannot be read ({error.strerror}); check its permissions."
+            f"config.json of {name} cannot be read ({error.strerror}); check its permissions."
         ) from error
+    try:
+        config = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise BrokenWeightsError(
-            f"config.json of {folder_name(folder)} is not valid JSON; download the model again."
+            f"config.json of {name} is not valid JSON{_encoding(raw)}; download the model again."
         ) from error
     if not isinstance(config, dict):
-        raise BrokenWeightsError(
-            f"config.json of {folder_name(folder)} is not an object; download the model again."
-        )
+        raise BrokenWeightsError(f"config.json of {name} is not an object; download the model again.")
     return config
+
+
+def _no_config(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"the model folder {folder} is gone; name another one, or see `mqf-tui models`."
+    name = folder_name(folder)
+    if (folder / "config.json").is_symlink():
+        return f"config.json of {name} is a link to a file that is gone; finish the download of the model."
+    held = {path.name for path in folder.iterdir()}
+    if held & ADAPTER:
+        return f"{name} is an adapter without its model; join the two with `mlx_lm.fuse` and name the result."
+    empty = "has no config.json" if held else "is empty"
+    return f"{name} {empty}, so it is no model folder; name one that `mlx_lm` would load."
+
+
+def _encoding(raw: bytes) -> str:
+    """What else than JSON in UTF-8 it is, where that can be told."""
+    if not raw:
+        return " (it is empty)"
+    if raw.startswith(codecs.BOM_UTF8):
+        return " (it begins with a byte order mark)"
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return " (it is not UTF-8)"
+    return ""
