@@ -36,7 +36,7 @@ def parse_repo(word: str) -> RepoName:
     else:
         repo, at, after = typed.partition("@")
         revision = after if at else None
-    if not _is_repo(repo):
+    if not is_repo(repo):
         raise BadSettingError(
             f"{word!r} is no name of a repository on the hub; write owner/name, or owner/name@revision."
         )
@@ -47,7 +47,8 @@ def parse_repo(word: str) -> RepoName:
     return RepoName(repo, revision)
 
 
-def _is_repo(text: str) -> bool:
+def is_repo(text: str) -> bool:
+    """Whether the hub could have a repository of that name."""
     owner, slash, name = text.partition("/")
     parts = (owner, name) if slash else (owner,)
     return (
