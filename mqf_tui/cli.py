@@ -99,9 +99,7 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
 
             return settings.run(options)
         case "models":
-            from mqf_tui.console import listings
-
-            return listings.models(options.format)
+            return _models(options)
         case "compare":
             from mqf_tui.console import comparing
 
@@ -114,6 +112,16 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
             from mqf_tui.console import keeping
 
             return keeping.run(options)
+
+
+def _models(options: argparse.Namespace) -> int:
+    if options.action is None:
+        from mqf_tui.console import listings
+
+        return listings.models(options.format)
+    from mqf_tui.console import hub
+
+    return hub.search(options) if options.action == "search" else hub.download(options)
 
 
 def _measure(options: argparse.Namespace, given: list[str]) -> int:

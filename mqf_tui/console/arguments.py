@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from mqf_tui import __version__
+from mqf_tui.console.hub_arguments import add_models
 from mqf_tui.console.output import SWEEP_FORMATS
 from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
@@ -79,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     _add_measuring(demo, max_chunks=10)
     demo.set_defaults(model="demo", corpus="builtin", trust_remote_code=False, **NO_CHOICE)
 
-    models = commands.add_parser("models", help="list the models on this machine")
-    models.add_argument("--format", choices=("table", "json"), default="table")
+    models = commands.add_parser("models", help="the models on this machine, and those on the hub")
+    add_models(models)
 
     _add_compare(
         commands.add_parser("compare", help="the difference of two or more runs, with a paired test")

@@ -57,7 +57,7 @@ def models(form: str) -> int:
         )
         table.append(tuple(inert(text) for text in (model.name, *columns, model.problem or "")))
     # The hub has no longer names, and a shortened one cannot be typed; a sentence is read to its end.
-    _print(table, {0: 96, 5: 300})
+    print_table(table, {0: 96, 5: 300})
     return 0
 
 
@@ -98,7 +98,7 @@ def runs(options: argparse.Namespace) -> int:
     elif not found:
         say(f"none of {len(saved)} runs fits; leave out some of the filters.\n")
     else:
-        _print([_HEADER, *map(_row, found)])
+        print_table([_HEADER, *map(_row, found)])
     return 0
 
 
@@ -135,7 +135,7 @@ def deleted(options: argparse.Namespace) -> int:
             continue
         r = gone.run.report
         table.append((inert(gone.id), inert(r.model), r.short_setting, verdict_words(r), *days))
-    _print(table)
+    print_table(table)
     return 0
 
 
@@ -231,7 +231,7 @@ def _plain_csv(rows: Sequence[dict[str, str]]) -> str:
     return written(header, ([row[name] for name in header] for row in rows))
 
 
-def _print(table: Sequence[Sequence[str]], widest: Mapping[int, int] | None = None) -> None:
+def print_table(table: Sequence[Sequence[str]], widest: Mapping[int, int] | None = None) -> None:
     """A table of columns as wide as they need, at most WIDEST or what ``widest`` says of a column."""
     limits = {0: ID_WIDTH} | dict(widest or {})
     table = [[_shortened(cell, limits.get(i, WIDEST)) for i, cell in enumerate(row)] for row in table]

@@ -1,4 +1,4 @@
-"""Which files of a repository are fetched: what a model is loaded from, its licence, and no code or pickles."""
+"""Which files of a repository are fetched: what a model is loaded from, its licence; no code, no pickles."""
 
 from __future__ import annotations
 
