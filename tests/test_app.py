@@ -241,7 +241,7 @@ async def test_arrows_move_in_the_list_and_among_the_settings(
 ) -> None:
     tiny = makers.model_folder(tmp_path / "tiny")
     cache = makers.hub_cache(tmp_path / "hub", {"org/tiny": tiny})
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     async with running((60, 20)) as (app, pilot):
         listing = await at_models(app, pilot)
         assert listing.option_count == 2

@@ -36,7 +36,7 @@ def notes(tiny: Path) -> Path:
 @pytest.fixture
 def place(tiny: Path, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     # No model of this machine's own cache may come up as what was meant.
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     home = tmp_path / "home"
     home.mkdir()
     return Place(tiny, notes, home)

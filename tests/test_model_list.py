@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from mqf_tui.app.widgets.model_facts import facts_text
 from mqf_tui.fidelity import facts as facts_module
 from mqf_tui.library import facts_cache
 from mqf_tui.library.index import RunRow, run_rows
-from mqf_tui.library.models import LocalModel, describe_folder, find_model, local_models
+from mqf_tui.library.model_places import places
+from mqf_tui.library.models import LocalModel, describe_folder, find_model, fully_described, local_models
 from mqf_tui.library.runs import save_runs
 from mqf_tui.library.settings import settings_file
 from tests import makers
@@ -48,7 +50,7 @@ def homes(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No hub; two folders of models, one by the variable, one by the settings."""
     hub = tmp_path / "hub"
     hub.mkdir()
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
     for name in ("one/org/small", "one/plain", "one/.hidden", "two/late"):
         shutil.copytree(tiny, tmp_path / name)
     (tmp_path / "one" / "empty").mkdir()
@@ -108,16 +110,31 @@ def test_headers_are_read_once_and_again_when_a_file_changes(
     assert len(read) == 4
 
 
-@pytest.mark.parametrize("damage", ["", "[", "[1, 2]", '["mqf", {"a": ["x", {"folder": 3}]}]', "\x00"])
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda raw: b"",
+    "nothing of ours": lambda raw: b'["mqf", {"a": ["x", {"folder": 3}]}]',
+    "zeros": lambda raw: b"\0" * len(raw),
+    "cut": lambda raw: raw[:-1],
+    "another value": lambda raw: raw.replace(b'"head_dim":64', b'"head_dim":32'),
+    "a field missing": lambda raw: sealed(raw.partition(b"\n")[2].replace(b'"n_heads":2,', b"")),
+    "another kind of value": lambda raw: sealed(b'["mqf-tui", 5]'),
+}
+
+
+def sealed(whole: bytes) -> bytes:
+    """With the checksum that it should have."""
+    return hashlib.sha256(whole).hexdigest().encode() + b"\n" + whole
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_of_facts_changes_nothing(homes: Path, damage: str) -> None:
     first = local_models()
     [file] = Path(os.environ["MQF_TUI_CACHE_DIR"]).glob("models.json")
-    file.write_text(damage)
-    assert local_models() == first
-    data = json.loads(file.read_text())
-    for _, facts in data[1].values():
-        facts["head_dim"] = "64"
-    file.write_text(json.dumps(data))
+    whole = file.read_bytes()
+    assert sealed(whole.partition(b"\n")[2]) == whole
+    hurt = DAMAGES[damage](whole)
+    assert hurt != whole
+    file.write_bytes(hurt)
     assert local_models() == first
 
 
@@ -127,7 +144,7 @@ def runs_of(*changes: dict[str, Any]) -> tuple[RunRow, ...]:
 
 
 def test_runs_go_to_the_model_of_their_content(homes: Path) -> None:
-    listed = {model.name: model for model in local_models()}
+    listed = {model.name: model for model in fully_described(places())}
     small = listed["org/small"].facts
     assert small is not None
     origin, day = {"tool": "llama.cpp", "form": "log", "file": "x.log"}, "2026-01-{:02d}T00:00:00+00:00"
@@ -222,7 +239,7 @@ def test_the_facts_give_the_cache_at_each_width(homes: Path) -> None:
 
 
 async def test_the_screen_by_keyboard(homes: Path) -> None:
-    facts = next(model.facts for model in local_models() if model.name == "late")
+    facts = describe_folder(str(homes / "two" / "late")).facts
     assert facts is not None
     runs_of({"model_hash": facts.content_hash, "verdict": "bad"})
     shutil.copytree(homes / "two" / "late", homes / "three" / "far")

@@ -34,7 +34,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "hub"
     home.mkdir()
     # The constant is read when huggingface_hub is imported, so the variable alone would come too late.
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(home))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
     return home
 
 
@@ -67,8 +67,8 @@ def test_what_is_not_there(hub: Path, tmp_path: Path) -> None:
     assert refused("/no/such/folder").startswith("there is no folder /no/such/folder;")
     assert refused("./nowhere").startswith("there is no folder ./nowhere;")
     assert refused("~no-such-user/x").startswith("there is no folder ~no-such-user/x;")
-    assert "`hf download org/unknown-model`" in refused("org/unknown-model")
-    assert "hf download" not in refused("unknown-model")
+    assert "`mqf-tui models download org/unknown-model`" in refused("org/unknown-model")
+    assert "download" not in refused("unknown-model")
     assert "there is no model ''" in refused("")
     assert "there is no model 'a\\x00b'" in refused("a\0b")
     assert "cannot be read (File name too long)" in refused("x" * 5000)
@@ -78,7 +78,7 @@ def test_a_typo_gets_the_nearest_name(hub: Path, tiny: Path) -> None:
     makers.hub_cache(hub, {"mlx-community/Tiny-Llama-4bit": tiny, "other/thing": tiny})
     said = refused("mlx-comunity/Tiny-Lama-4bit")
     assert "did you mean mlx-community/Tiny-Llama-4bit, or" in said
-    assert "`hf download mlx-comunity/Tiny-Lama-4bit`" in said
+    assert "`mqf-tui models download mlx-comunity/Tiny-Lama-4bit`" in said
     assert refused("dmeo").endswith("did you mean demo?")
 
 
@@ -137,8 +137,14 @@ def test_broken_models_are_listed_with_their_problem(hub: Path, tiny: Path) -> N
     assert problems["org/ok"] is None
     assert "truncated or damaged" in (problems["org/cut"] or "")
     assert "not valid JSON" in (problems["org/deep"] or "")
-    assert "no weights; finish the download" in (problems["org/half"] or "")
-    assert "no tokenizer" in (problems["org/none"] or "")
+    goes_on = "; `mqf-tui models download org/{}` goes on."
+    assert problems["org/half"] == "its download is incomplete, with the weights missing" + goes_on.format(
+        "half"
+    )
+    assert (problems["org/none"] or "").startswith(
+        "its download is incomplete, with the tokenizer missing and "
+    )
+    assert (problems["org/none"] or "").endswith(" here" + goes_on.format("none"))
     for problem in problems.values():
         assert problem is None or (problem.endswith(".") and len(problem.splitlines()) == 1)
 

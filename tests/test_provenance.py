@@ -51,7 +51,7 @@ def test_a_report_of_a_model_in_the_hubs_cache(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = makers.hub_cache(tmp_path / "hub", {"org/tiny": tiny})
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(home))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
     corpus = makers.text_file(tmp_path / "notes.txt")
     report = measure_kv_fidelity("org/tiny", kv_bits=4, chunk_length=64, max_chunks=2, corpus=corpus)
     assert report.model == "org/tiny"

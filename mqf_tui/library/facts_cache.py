@@ -1,30 +1,30 @@
 """What the headers of this machine's models said, kept on disk, so that a list opens no model a second time.
 
 Facts are used again while every file of the model's folder has the size and the time that it had, and the
-same mlx-lm is installed. What cannot be measured is looked at anew each time.
+same mlx-lm is installed. What cannot be measured is looked at anew each time. A snapshot in the hub's cache
+is a folder of its own, so each revision has its own facts. It is plain JSON behind a checksum, since a
+library that looks at each value would take longer to import than the list may take.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
+import json
 import os
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, fields
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mqf_tui import __version__
-from mqf_tui.fidelity.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.facts import ModelFacts, identified, read_facts
 from mqf_tui.library.files import replace_synced
 from mqf_tui.library.tokens import cache_dir
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-Kept = dict[str, tuple[str, ModelFacts]]  # by folder: the stamp of its files, and what they said
+Kept = dict[str, tuple[str, dict[str, Any]]]  # by folder: the stamp of its files, and what they said
 
 
 class FactsCache:
@@ -35,17 +35,24 @@ class FactsCache:
         self._changed = False
 
     def facts(self, folder: Path, name: str | None) -> ModelFacts:
-        """The facts of a model, as ``read_facts`` gives them; raises what that raises."""
+        """The facts of a model, as ``read_facts`` gives them, but for its hashes; raises what that raises."""
         key, stamp = str(folder), _stamp(folder)
-        entry = self._kept.get(key)
-        if entry is not None and entry[0] == stamp and entry[1].folder == folder:
-            facts = entry[1]
-            return facts if name is None or name == facts.name else replace(facts, name=name)
-        facts = read_facts(folder, name)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == stamp:
+            with contextlib.suppress(TypeError, ValueError, LookupError):
+                return _facts(folder, name or kept[1]["name"], kept[1])
+        facts = read_facts(folder, name, hashed=False)
         # The files may have changed in between; then they are read again the next time.
-        self._kept[key] = (stamp, facts)
-        self._changed = True
+        self._keep(key, stamp, facts)
         return facts
+
+    def identified(self, facts: ModelFacts) -> ModelFacts:
+        """The facts with their hashes; raises what ``facts.identified`` raises."""
+        key, stamp = str(facts.folder), _stamp(facts.folder)
+        whole = identified(facts)
+        if key in self._kept and self._kept[key][0] == stamp:
+            self._keep(key, stamp, whole)
+        return whole
 
     def save(self, folders: Iterable[Path]) -> None:
         """Write the facts of these folders, where any are new; never raises."""
@@ -55,31 +62,59 @@ class FactsCache:
         kept = {key: entry for key, entry in self._kept.items() if key in names}
         with contextlib.suppress(OSError, ValueError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            replace_synced(self._file, _adapter().dump_json((_made_by(), kept)))
+            replace_synced(self._file, _written(kept))
             self._changed = False
+
+    def _keep(self, key: str, stamp: str, facts: ModelFacts) -> None:
+        said = asdict(facts)
+        del said["folder"]
+        self._kept[key] = (stamp, said)
+        self._changed = True
 
     @cached_property
     def _kept(self) -> Kept:
         try:
-            made_by, kept = _adapter().validate_json(self._file.read_bytes(), strict=True)
-        except (OSError, ValueError):  # pydantic's errors are ValueErrors
+            return _read(self._file.read_bytes())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return {}
-        return kept if made_by == _made_by() else {}
 
 
-def _adapter() -> TypeAdapter[tuple[str, Kept]]:
-    from pydantic import TypeAdapter
+def _written(kept: Kept) -> bytes:
+    whole = json.dumps([_made_by(), kept], separators=(",", ":")).encode("ascii")
+    return hashlib.sha256(whole).hexdigest().encode() + b"\n" + whole
 
-    return TypeAdapter(tuple[str, Kept])
+
+def _read(raw: bytes) -> Kept:
+    """What was written by the same rules, nothing where it is damaged."""
+    checksum, _, whole = raw.partition(b"\n")
+    if hashlib.sha256(whole).hexdigest().encode() != checksum:
+        return {}
+    made_by, kept = json.loads(whole)
+    return {key: (stamp, said) for key, (stamp, said) in kept.items()} if made_by == _made_by() else {}
+
+
+def _facts(folder: Path, name: str, said: dict[str, Any]) -> ModelFacts:
+    """JSON has lists where there were tuples."""
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return ModelFacts(**plain | {"folder": folder, "name": name})
 
 
 def _made_by() -> str:
     """Facts may differ with the rules of this package and with what the installed mlx-lm knows."""
-    try:
-        lm = metadata.version("mlx-lm")
-    except metadata.PackageNotFoundError:
-        lm = "none"
-    return f"mqf-tui {__version__}, mlx-lm {lm}"
+    names = ",".join(field.name for field in fields(ModelFacts))
+    return f"mqf-tui {__version__}, mlx-lm {_mlx_lm()}, {names}"
+
+
+def _mlx_lm() -> str:
+    """Its version, and when its architectures were installed."""
+    spec = importlib.util.find_spec("mlx_lm")
+    if spec is None or spec.origin is None:
+        return "none"
+    package = Path(spec.origin).parent
+    with contextlib.suppress(OSError, ValueError):
+        version = (package / "_version.py").read_text(encoding="utf-8")
+        return f"{' '.join(version.split())} of {(package / 'models').stat().st_mtime_ns}"
+    return "unknown"
 
 
 def _stamp(folder: Path) -> str:

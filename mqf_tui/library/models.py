@@ -1,29 +1,38 @@
-"""Models on this machine: the demo, folders, and the local Hugging Face cache. Nothing is downloaded."""
+"""Models on this machine: the demo, the Hugging Face cache, LM Studio's, folders. Nothing is downloaded."""
 
 from __future__ import annotations
 
 import difflib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mqf_tui.fidelity.errors import FidelityError, ModelNotFoundError
-from mqf_tui.fidelity.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.errors import BadSettingError, BrokenWeightsError, FidelityError, ModelNotFoundError
+from mqf_tui.fidelity.facts import ModelFacts, identified, read_facts
+from mqf_tui.library import incomplete
 from mqf_tui.library.facts_cache import FactsCache
+from mqf_tui.library.hub_cache import Repository, hub_cache, repositories, repository
+from mqf_tui.library.hub_names import parse_repo
 from mqf_tui.library.model_places import (
     BUNDLED,
     DEMO,
     FOLDER,
     HUB,
+    LM_STUDIO,
     Place,
     demo_place,
     folder_places,
-    hub_places,
+    lm_studio_places,
     places,
+    repository_places,
+    revision_places,
 )
 
-__all__ = ["BUNDLED", "DEMO", "FOLDER", "HUB", "LocalModel"]
+__all__ = ["BUNDLED", "DEMO", "FOLDER", "HUB", "LM_STUDIO", "LocalModel"]
+
+FETCH = "mqf-tui models download"
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class LocalModel:
     """A model that can be chosen; ``problem`` says why it cannot be measured, None where it can.
 
     Neither ``facts`` nor ``problem``: its headers are not read yet. ``folder`` is None where there is none.
+    ``incomplete``: its download has not come to its end. ``facts.content_hash`` is empty until ``read_now``
+    or ``fully_described``.
     """
 
     name: str
@@ -38,16 +49,22 @@ class LocalModel:
     facts: ModelFacts | None
     problem: str | None
     folder: Path | None = None
+    incomplete: bool = False
+    trusted: bool = False  # whether the user said yes to code of its own
 
     @property
     def word(self) -> str:
-        """What the settings of a measurement call it: a folder by its path."""
+        """What the settings of a measurement call it: a folder by its path, as others may have its name."""
         known = self.facts.folder if self.facts else self.folder
-        return os.path.abspath(known) if self.source == FOLDER and known else self.name
+        return os.path.abspath(known) if self.source in (FOLDER, LM_STUDIO) and known else self.name
 
 
 def find_model(name: str) -> Path:
-    """The folder of ``demo``, a path, or a name that ``local_models`` lists; raises ModelNotFoundError."""
+    """The folder of ``demo``, a path, or a name that ``local_models`` lists.
+
+    The name of a repository in the hub's cache may have ``@revision`` behind it: a branch, a tag, or the
+    beginning of a commit. Raises ModelNotFoundError, and BrokenWeightsError where a download is incomplete.
+    """
     if name == DEMO:
         return demo_place().folder
     # os.path, since Path.expanduser raises for an unknown user and Path keeps "." without a name.
@@ -62,14 +79,14 @@ def find_model(name: str) -> Path:
         raise ModelNotFoundError(
             f"{name} cannot be read ({error.strerror}); check its permissions."
         ) from error
-    named = {place.name: place.folder for place in (*folder_places(), *hub_places())}
-    if name in named:
-        return named[name]
-    raise ModelNotFoundError(_not_found(name, sorted(named)))
+    place = _named(name)
+    if why := _incomplete(place):
+        raise BrokenWeightsError(why)
+    return place.folder
 
 
 def local_models() -> tuple[LocalModel, ...]:
-    """The demo, all models of the hub's cache and of the user's folders, with what their headers say."""
+    """The demo, all models of the hub's cache, LM Studio's and the user's folders: what their headers say."""
     return tuple(described(places()))
 
 
@@ -90,11 +107,26 @@ def described(found: Sequence[Place], *, keep: bool = True) -> Iterator[LocalMod
         cache.save(place.folder for place in found)
 
 
+def fully_described(found: Sequence[Place], *, keep: bool = True) -> Iterator[LocalModel]:
+    """Each with what its headers say, and then again with the hash of its content where that is not known
+    yet: this takes longer, since the weights are sampled for it. ``keep`` as in ``described``."""
+    models: list[LocalModel] = []
+    for model in described(found, keep=keep):
+        models.append(model)
+        yield model
+    cache = FactsCache()
+    for model in models:
+        if model.facts is not None and not model.facts.content_hash:
+            yield _identified(model, cache)
+    if keep:
+        cache.save(place.folder for place in found)
+
+
 def read_now(model: LocalModel) -> LocalModel:
-    """The model with what its headers say, read here and now where they were not yet."""
-    if model.facts is not None or model.problem is not None or model.folder is None:
-        return model
-    return _described(Place(model.name, model.source, model.folder))
+    """The model with all there is to know of it, read here and now where it was not yet."""
+    if model.facts is None and model.problem is None and model.folder is not None:
+        model = _described(Place(model.name, model.source, model.folder))
+    return model if model.facts is None or model.facts.content_hash else _identified(model)
 
 
 def is_folder(typed: str) -> bool:
@@ -106,34 +138,105 @@ def is_folder(typed: str) -> bool:
 
 
 def describe_folder(name: str) -> LocalModel:
-    """What a folder or name the user typed is; never raises."""
+    """What a folder or name the user typed is, its hash included; never raises."""
     try:
-        return _described(Place(name, FOLDER, find_model(name)))
+        return read_now(_described(Place(name, FOLDER, find_model(name))))
     except FidelityError as error:
         return LocalModel(name, FOLDER, None, str(error))
 
 
 def _described(place: Place, cache: FactsCache | None = None) -> LocalModel:
     name, source, folder = place.name, place.source, place.folder
-    called = None if source == FOLDER else name
+    called = name if source in (BUNDLED, HUB) else None
     try:
-        facts = cache.facts(folder, called) if cache else read_facts(folder, called)
+        facts = cache.facts(folder, called) if cache else read_facts(folder, called, hashed=False)
     except FidelityError as error:
-        return LocalModel(name, source, None, str(error), folder)
+        why = _incomplete(place)
+        return LocalModel(name, source, None, why or str(error), folder, incomplete=bool(why))
     except OSError as error:
         problem = f"it cannot be read ({error.strerror}); check its permissions."
         return LocalModel(name, source, None, problem, folder)
     return LocalModel(name, source, facts, facts.refusal, folder)
 
 
+def _identified(model: LocalModel, cache: FactsCache | None = None) -> LocalModel:
+    """With the hashes of what is in it, or why they cannot be made."""
+    try:
+        facts = model.facts
+        if facts is not None:
+            facts = cache.identified(facts) if cache else identified(facts)
+    except FidelityError as error:
+        return replace(model, problem=str(error))
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror}); check its permissions."
+        return replace(model, problem=problem)
+    return replace(model, facts=facts)
+
+
+def _named(name: str) -> Place:
+    """The model of that name: the hub's, LM Studio's or one in a folder; raises ModelNotFoundError."""
+    repo_name, at, revision = name.partition("@")
+    cached = repository(hub_cache(), repo_name)
+    if cached is not None and at:
+        of_it = revision_places(cached, revision)
+        if len(of_it) == 1:
+            return of_it[0]
+        raise ModelNotFoundError(_no_revision(cached, revision, [place.folder.name for place in of_it]))
+    if cached is not None and (newest := next(repository_places(cached), None)):
+        return newest
+    named = {place.name: place for place in (*folder_places(), *lm_studio_places())}
+    if name in named:
+        return named[name]
+    hubs = (repo.name for repo in repositories(hub_cache()))
+    raise ModelNotFoundError(_not_found(name, sorted({*named, *hubs})))
+
+
+def _incomplete(place: Place) -> str | None:
+    """A sentence where the model's files are not all here."""
+    lacks = incomplete.missing(place.folder)
+    if lacks is None:
+        return None
+    fetch = f"`{FETCH} {place.name}`" if _fetchable(place.name) else ""
+    if place.source == HUB:
+        more = f"{fetch} goes on"
+    elif place.source == LM_STUDIO and fetch:
+        more = f"go on in LM Studio, or let {fetch} fetch it anew"
+    else:
+        more = "download the model again, or copy what is missing"
+    return f"its download is incomplete, with {lacks.words}; {more}."
+
+
+def _fetchable(name: str) -> bool:
+    """Whether the hub may have a model of this name."""
+    try:
+        return "/" in parse_repo(name).repo
+    except BadSettingError:
+        return False
+
+
+def _no_revision(repo: Repository, revision: str, several: list[str]) -> str:
+    if several:
+        longer = " and ".join(name[:12] for name in several[:2])
+        return (
+            f"{revision!r} is the beginning of several revisions of {repo.name} ({longer}); write more of it."
+        )
+    known = repo.known()
+    here = ", ".join(known[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
+    name = f"{repo.name}@{revision}"
+    fetch = f"; `{FETCH} {name}` would fetch it" if _fetchable(name) else ""
+    only = f"only {here}" if here else "and no other"
+    return f"{repo.name} has no revision {revision!r} on this machine, {only}{fetch}."
+
+
 def _not_found(name: str, cached: list[str]) -> str:
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+    fetchable = _fetchable(name)
+    if name.startswith((".", "/", "~")) or (name.count("/") > 1 and not fetchable) or "\\" in name:
         return f"there is no folder {name}; check the path, or see `mqf-tui models` for what is here."
     near = difflib.get_close_matches(name, [*cached, DEMO], n=1, cutoff=0.7)
     if near:
-        other = f", or do you want to `hf download {name}`" if name.count("/") == 1 else ""
+        other = f", or do you want to `{FETCH} {name}`" if fetchable else ""
         return f"there is no model {name} on this machine; did you mean {near[0]}{other}?"
-    fetch = f"fetch it with `hf download {name}`, or " if name.count("/") == 1 else ""
+    fetch = f"fetch it with `{FETCH} {name}`, or " if fetchable else ""
     return (
         f"there is no model {name!r} on this machine; {fetch}name a folder, 'demo', or one that "
         "`mqf-tui models` lists."
