@@ -185,7 +185,7 @@ def _unreached(error: Exception, endpoint: str) -> str:
     if kinds & UNREACHED and proxy:
         return (
             f"the proxy {proxy} does not answer{_reason(error)}, and the hub is asked through it; check "
-            "HTTPS_PROXY, or unset it."
+            f"{_proxy_variable(endpoint)}, or unset it."
         )
     if (lookup := _cause(error, socket.gaierror)) is not None:
         return _not_found(lookup, where)
@@ -243,8 +243,12 @@ def _not_found(error: socket.gaierror, where: str) -> str:
 def _proxy_refused(endpoint: str) -> str:
     return (
         f"the proxy {proxy_of(endpoint) or 'of this network'} lets nothing through without a password (407); "
-        "write it into HTTPS_PROXY as http://name:password@host:port, or unset that."
+        f"write it into {_proxy_variable(endpoint)} as http://name:password@host:port, or unset that."
     )
+
+
+def _proxy_variable(endpoint: str) -> str:
+    return "HTTP_PROXY" if endpoint.startswith("http:") else "HTTPS_PROXY"
 
 
 def proxy_of(endpoint: str) -> str:
@@ -253,8 +257,8 @@ def proxy_of(endpoint: str) -> str:
     proxies = urllib.request.getproxies()
     if not url.hostname or urllib.request.proxy_bypass(url.hostname):
         return ""
-    named = proxies.get(url.scheme) or proxies.get("all") or ""
-    return _host(named if "//" in named else f"//{named}")
+    named = proxies.get(url.scheme) or proxies.get("all")
+    return _host(named if "//" in named else f"//{named}") if named else ""
 
 
 def _host(address: str) -> str:
