@@ -118,7 +118,8 @@ def zero_drift(p: Place) -> list[str]:
 def too_large(p: Place) -> list[str]:
     """A terabyte of weights, none of it on the disk."""
     n = 10**12
-    header = json.dumps({"big.weight": {"dtype": "F32", "shape": [n // 4], "data_offsets": [0, n]}}).encode()
+    big = {"dtype": "F32", "shape": [n // 4000, 1000], "data_offsets": [0, n]}
+    header = json.dumps({"big.weight": big}).encode()
     folder = p.with_file("model.safetensors", struct.pack("<Q", len(header)) + header)
     os.truncate(folder / "model.safetensors", 8 + len(header) + n)
     return p.kv(model=folder)

@@ -293,7 +293,7 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
     folder = packed(tmp_path / "packed", "qwen2", mx.float16, group_size=64, bits=4)
     write_tokenizer(folder)
     shutil.copytree(folder, tmp_path / "broken")
-    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    (tmp_path / "broken" / "tokenizer.json").write_text("{]}")
     change_weights(tmp_path / "broken", extra=mx.zeros((2,)))
     program = (
         "import sys; from pathlib import Path; from mqf_tui.fidelity import device\n"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mqf_tui.fidelity import architectures, recipes, trust
+from mqf_tui.fidelity import architectures, recipes, soundness, trust
 from mqf_tui.fidelity.errors import (
     BadSettingError,
     BrokenWeightsError,
@@ -25,15 +25,24 @@ from mqf_tui.fidelity.headers import (
     revision,
     weight_files,
 )
+from mqf_tui.fidelity.papers import has_chat_template, licence_of
 from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
+from mqf_tui.fidelity.weight_formats import (
+    FLOATS,
+    WeightFormat,
+    default_format,
+    long_words,
+    own_groups,
+    short_words,
+    weight_formats,
+)
 
 if TYPE_CHECKING:
     from mqf_tui.reports.schema import KVBytes
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
-FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class ModelFacts:
     ``special`` names the kinds of cache beside the plain one that some layers may use, as far as mlx-lm's
     source tells; ``latent``: the cache holds compressed latents (MLA).
     ``revision`` is the commit of a snapshot in the hub's cache; for the hashes see ``headers.Weights``.
+    ``weight_bits`` and ``weight_group_size`` are the configuration's own, ``formats`` what the headers hold,
+    empty where no matrix is quantized. ``licence``: empty where nothing tells.
     """
 
     folder: Path
@@ -68,14 +79,24 @@ class ModelFacts:
     weights_hash: str = ""
     special: tuple[str, ...] = ()
     latent: bool = False
+    formats: tuple[WeightFormat, ...] = ()
+    chat_template: bool = False
+    licence: str = ""
 
     @property
     def weights(self) -> str:
-        """The weights' format in words: ``float16`` or ``4-bit, group 64``."""
+        """The weights' format in words: ``float16``, ``4-bit, group 64`` or, where mixed, ``4/6-bit, group 64``."""
         if self.weight_bits is None:
             return self.dtype
+        if self.formats:
+            return short_words(self.formats)
         group = f", group {self.weight_group_size}" if self.weight_group_size else ""
         return f"{self.weight_bits}-bit{group}"
+
+    @property
+    def weights_in_full(self) -> str:
+        """Also of how many matrices in each format: ``4-bit, group 64; 8 of 57 matrices 6-bit, group 64``."""
+        return self.weights if self.weight_bits is None or not self.formats else long_words(self.formats)
 
     @property
     def valid_groups(self) -> tuple[int, ...]:
@@ -115,7 +136,10 @@ def read_facts(
             f"{folder_name(folder)} has no tokenizer (tokenizer.json or tokenizer.model); "
             "finish the download of the model."
         )
+    soundness.check_files(folder)
     try:
+        soundness.check_counts(config)
+        soundness.check_fit(name, config, weights)
         return _facts(folder, name, config, weights)
     except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
         # Both files may come from anywhere, so any value in them may be of any kind.
@@ -206,7 +230,7 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
     kv_heads = _count(inner, "num_key_value_heads", "n_kv_heads", "num_kv_heads", default=shared)
     head, v_head = _head_sizes(inner, heads)
     vocabulary = _count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
-    bits, group = _quantization(config)
+    bits, group, _ = default_format(config)
     return ModelFacts(
         folder=folder,
         name=name,
@@ -222,7 +246,7 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         weight_group_size=group,
         dtype=_dtype(weights),
         size_bytes=weights.size_bytes,
-        n_parameters=parameters(weights, group, _own_groups(config)),
+        n_parameters=parameters(weights, group, own_groups(config)),
         content_hash=weights.content_hash,
         refusal=next(_refusals(config, min(heads, kv_heads), layers, head, v_head), None),
         revision=revision(folder),
@@ -230,6 +254,9 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         weights_hash=weights.weights_hash,
         special=tuple(sorted(architectures.special_caches(config))),
         latent=architectures.latent_attention(config),
+        formats=weight_formats(config, weights.tensors),
+        chat_template=has_chat_template(folder),
+        licence=licence_of(folder),
     )
 
 
@@ -266,25 +293,6 @@ def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head
             f"its head size of {head if head % 32 else v_head} is not divisible by any group size "
             "(32, 64, 128), so MLX cannot quantize its KV cache; choose a model with heads of 64, 96 or 128."
         )
-
-
-def _quantization(config: dict[str, Any]) -> tuple[int | None, int | None]:
-    entry = config.get("quantization") or config.get("quantization_config")
-    if not isinstance(entry, dict):
-        return None, None
-    bits, group = entry.get("bits"), entry.get("group_size")
-    return (bits if isinstance(bits, int) else None), (group if isinstance(group, int) else None)
-
-
-def _own_groups(config: dict[str, Any]) -> dict[str, int]:
-    """Group sizes of the layers that are quantized otherwise than the rest."""
-    entry = config.get("quantization") or config.get("quantization_config")
-    layers = entry.items() if isinstance(entry, dict) else ()
-    return {
-        name: own["group_size"]
-        for name, own in layers
-        if isinstance(own, dict) and isinstance(own.get("group_size"), int)
-    }
 
 
 def _dtype(weights: Weights) -> str:

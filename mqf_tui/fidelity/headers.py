@@ -202,7 +202,7 @@ _DECODER = json.JSONDecoder(parse_float=_no_fraction, parse_constant=_no_fractio
 
 
 def _tensors(file: str, raw: bytes, n_bytes: int) -> list[Tensor]:
-    """The tensors of a header with ``n_bytes`` of data; raises BrokenWeightsError, and what wrong JSON gives."""
+    """The tensors of a header of ``n_bytes`` of data; raises BrokenWeightsError, or what wrong JSON gives."""
     header: dict[str, Any] = _DECODER.decode(raw.decode("utf-8"))
     about = header.pop("__metadata__", None) or {}  # MLX writes null for none
     if not all(isinstance(value, str) for value in about.values()):

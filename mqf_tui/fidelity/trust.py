@@ -1,7 +1,7 @@
 """Code that a model folder carries: found, named, and refused unless the user trusts it.
 
-Weights are read from safetensors alone, which hold no code. Two libraries would run Python files of the folder:
-mlx-lm the ``model_file`` of config.json, transformers what an ``auto_map`` of config.json or of
+Weights are read from safetensors alone, which hold no code. Two libraries would run Python files of the
+folder: mlx-lm the ``model_file`` of config.json, transformers what an ``auto_map`` of config.json or of
 tokenizer_config.json names. Both are told not to, as well; the check here says it before anything is loaded.
 """
 
@@ -49,8 +49,8 @@ def check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     files = tuple(dict.fromkeys((*sorted(named), *_others(folder))))
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
     raise UntrustedCodeError(
-        f"{folder_name(folder)} carries its own Python code ({', '.join(files[:NAMED])}{more}), which would run "
-        "with your rights; read it, and pass --trust-remote-code if you trust it.",
+        f"{folder_name(folder)} carries its own Python code ({', '.join(files[:NAMED])}{more}), which would "
+        "run with your rights; read it, and pass --trust-remote-code if you trust it.",
         files,
     )
 
@@ -76,8 +76,8 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
         found = json.loads(raw.decode("utf-8"))
     except TooLargeError as error:
         raise BrokenWeightsError(
-            f"{TOKENIZER_CONFIG} of {folder_name(folder)} has {size(error.size)}, more than that of any model; "
-            "download the model again."
+            f"{TOKENIZER_CONFIG} of {folder_name(folder)} has {size(error.size)}, more than that of any "
+            "model; download the model again."
         ) from error
     except (OSError, ValueError, RecursionError):
         return {}
