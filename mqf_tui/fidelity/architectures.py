@@ -10,12 +10,17 @@ import ast
 import functools
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
-SPECIAL_CACHES = re.compile(
-    r"\b(RotatingKVCache|ChunkedKVCache|ArraysCache|MambaCache|CacheList|LayerCache)\("
+CACHES = re.compile(
+    r"\b(KVCache|RotatingKVCache|ChunkedKVCache|ArraysCache|MambaCache|CacheList|LayerCache)\("
 )
+PLAIN_CACHE = "KVCache"
+_MODEL = re.compile(r"^class Model\(|^from \.\w+ import Model\b(?! as)", re.MULTILINE)
+# How a wrapper fills in what its nested configuration lacks.
+_FILLED = re.compile(r"""text_config\.get\(\s*["'](\w+)["'],\s*(\d+)\s*\)""")
 # Layers of these kinds give way to plain caches where the configuration asks for none of them.
 OPTIONAL_CACHES = frozenset({"RotatingKVCache", "ArraysCache"})
 FULL_TYPES = frozenset({"full_attention", "attention"})
@@ -24,26 +29,62 @@ FULL_UNLESS = {
     "llama": "layer_types",
     "ministral3": "layer_types",
     "laguna": "layer_types",
-    "step3p5": "layer_types",
     "exaone4": "sliding_window_pattern",
 }
+# Keys that a module names and then computes otherwise.
+UNUSED = {"helium": frozenset({"head_dim"})}
+# Classes in which mlx-lm's modules say what a configuration has.
+ARGUMENTS = frozenset({"ModelArgs", "TextArgs", "TextConfig", "TextModelArgs"})
+# Of these a default says nothing about a model: its weights know better, or nobody does.
+WITHOUT_DEFAULT = frozenset({"model_type", "vocab_size", "max_position_embeddings"})
 
 
 def module_of(config: dict[str, Any]) -> str:
     """The mlx-lm module that a model type is loaded with."""
     kind = str(config.get("model_type", ""))
+    named = config.get("architectures")
+    for name in [named] if isinstance(named, str) else named if isinstance(named, list) else ():
+        own = _table("MODEL_ARCHITECTURE_REMAPPING").get((kind, str(name)))
+        if own is not None:
+            return own
     return _remapping().get(kind, kind)
 
 
 def known(module: str) -> bool:
     """Whether the installed mlx-lm has this architecture."""
-    return bool(re.fullmatch(r"[\w-]+", module)) and _source(module) is not None
+    return bool(re.fullmatch(r"[\w-]+", module)) and _has_model(module)
+
+
+def family(config: dict[str, Any]) -> tuple[str, ...]:
+    """The module of this model, and those of the models that it wraps or is derived from."""
+    module = module_of(config)
+    tree = _tree(module)
+    others = {} if tree is None else dict.fromkeys(_neighbours(tree))
+    text = config.get("text_config")
+    inner = module_of(text) if isinstance(text, dict) else ""
+    return (module, inner) if inner in others else (module, *others)
+
+
+def reads(config: dict[str, Any], key: str) -> bool:
+    """Whether this model's modules name a key of the configuration at all."""
+    return any(key in _words(module) for module in family(config))
+
+
+def keeps_plain_caches(config: dict[str, Any]) -> bool:
+    """Whether some layer may have mlx-lm's plain cache, as far as the source tells."""
+    kinds = _cache_kinds(module_of(config))
+    return not kinds or PLAIN_CACHE in kinds
+
+
+def recurrent_only(config: dict[str, Any]) -> bool:
+    """Whether no layer keeps keys and values, as far as the source tells."""
+    return _cache_kinds(module_of(config)) == {"ArraysCache"}
 
 
 def special_caches(config: dict[str, Any]) -> frozenset[str]:
     """Kinds of cache other than the plain one that this model will use, as far as its source tells."""
     module = module_of(config)
-    kinds = _cache_kinds(module)
+    kinds = _cache_kinds(module) - {PLAIN_CACHE}
     config = language_config(config)
     if not kinds <= OPTIONAL_CACHES:
         return kinds
@@ -65,9 +106,16 @@ def attention_sinks(config: dict[str, Any]) -> bool:
 
 
 def language_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of the configuration that describes the language model, where it is nested."""
+    """What the configuration says of the language model, nested or not; for the rest what mlx-lm takes."""
     text = config.get("text_config")
-    return {**config, **text} if isinstance(text, dict) else config
+    told = {**config, **text} if isinstance(text, dict) else config
+    modules = family(config)
+    found: dict[str, Any] = {}
+    for module in reversed(modules):
+        found |= _defaults(module)
+    found |= {key: value for key, value in told.items() if value is not None or key not in found}
+    unused = frozenset[str]().union(*(UNUSED.get(module, frozenset()) for module in modules))
+    return {key: value for key, value in found.items() if key not in unused}
 
 
 @functools.cache
@@ -86,8 +134,13 @@ def _cache_kinds(module: str) -> frozenset[str]:
         elsewhere = {source for name, source in _imports(tree) if name in bases or f"{name}.Model" in bases}
     else:
         elsewhere = {source for _, source in _imports(tree)} if ".make_cache()" in makers else set()
-    kinds = frozenset(SPECIAL_CACHES.findall(makers))
+    kinds = frozenset(CACHES.findall(makers))
     return kinds.union(*(_cache_kinds(source) for source in elsewhere if source != module))
+
+
+@functools.cache
+def _words(module: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", _source(module) or ""))
 
 
 def _mentions(module: str, word: str) -> bool:
@@ -96,6 +149,36 @@ def _mentions(module: str, word: str) -> bool:
         return False
     sources = {module, *(source for _, source in _imports(tree))}
     return any(word in (_source(source) or "") for source in sources)
+
+
+@functools.cache
+def _defaults(module: str) -> dict[str, Any]:
+    """What a module takes for keys that a configuration lacks, as far as that is written plainly."""
+    tree = _tree(module)
+    found: dict[str, Any] = {}
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ClassDef) and node.name in ARGUMENTS:
+            for entry in node.body:
+                if isinstance(entry, ast.AnnAssign) and isinstance(entry.value, ast.Constant):
+                    found[ast.unparse(entry.target)] = entry.value.value
+    # Wrappers fill in what is nested by hand.
+    for key, value in _FILLED.findall(_source(module) or ""):
+        found[key] = int(value)
+    return {k: v for k, v in found.items() if v is not None and k not in WITHOUT_DEFAULT}
+
+
+@functools.cache
+def _has_model(module: str) -> bool:
+    # By its text: most of what is imported has none, and parsing that takes long.
+    return bool(_MODEL.search(_source(module) or ""))
+
+
+def _neighbours(tree: ast.Module) -> Iterator[str]:
+    """Modules of this package that have a model themselves and are imported here."""
+    for name, source in _imports(tree):
+        for module in (source, name):
+            if _has_model(module):
+                yield module
 
 
 def _is_model(node: ast.stmt) -> TypeGuard[ast.ClassDef]:
@@ -131,12 +214,17 @@ def _tree(module: str) -> ast.Module | None:
     return None if source is None else ast.parse(source)
 
 
-@functools.cache
 def _remapping() -> dict[str, str]:
+    return _table("MODEL_REMAPPING")
+
+
+@functools.cache
+def _table(name: str) -> dict[Any, str]:
+    """A dictionary that mlx-lm's loader writes down."""
     package = _package()
     if package is None:
         return {}
     for node in ast.parse((package / "utils.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_REMAPPING":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return dict(ast.literal_eval(node.value))
     return {}

@@ -25,9 +25,10 @@ from mqf_tui.fidelity.headers import (
     revision,
     weight_files,
 )
+from mqf_tui.fidelity.heads import Heads, count, heads_of
 from mqf_tui.fidelity.papers import has_chat_template, licence_of
 from mqf_tui.fidelity.quantizers import LayerQuantizers
-from mqf_tui.fidelity.recipes import LayerKind, Recipe
+from mqf_tui.fidelity.recipes import BOUNDED, LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
 from mqf_tui.fidelity.weight_formats import (
     FLOATS,
@@ -42,6 +43,7 @@ from mqf_tui.fidelity.weight_formats import (
 if TYPE_CHECKING:
     from mqf_tui.reports.schema import KVBytes
 
+OWN_CACHES = frozenset({"LayerCache"})  # kinds that take no keys and values
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model", "tekken.json")
 
 
@@ -167,6 +169,8 @@ def check_setting(facts: ModelFacts, settings: KVSettings) -> None:
     """Raise UnsupportedModelError where this setting cannot work on this model; says what would."""
     recipe = settings.recipe
     layers = (settings.quantizers,) if recipe is None else recipe.layers
+    if facts.refusal and OWN_CACHES.intersection(facts.special):
+        raise UnsupportedModelError(facts.refusal)
     if facts.latent or (facts.n_heads and all(_fits(facts, layer) for layer in layers)):
         return
     if facts.refusal:
@@ -201,9 +205,16 @@ def recipe_bytes_per_token(
     """Bytes of keys and values that one token takes over the layers whose cache grows.
 
     ``number_bytes`` is the size of the cache's floating-point numbers: full-precision layers, and the scales
-    and biases of affine groups. Where a model's layers differ in heads it is only as good as its
-    configuration's one figure for all.
+    and biases of affine groups. Where the configuration tells of other layers than ``kinds``, it is only as
+    good as the configuration's one figure for all.
     """
+    from mqf_tui.fidelity.shapes import read_shape
+
+    cache = read_shape(facts).cache
+    if len(cache) == len(recipe.layers) == len(kinds):
+        told = zip(cache, kinds, recipe.layers, strict=True)
+        growing = [(layer, q) for layer, kind, q in told if layer.bound is None and kind not in BOUNDED]
+        return sum(layer.bytes(1, number_bytes, q) for layer, q in growing)
     dims = facts.n_kv_heads, facts.head_dim, facts.v_head_dim
     return recipes.kv_bytes_per_token(recipe, *dims, number_bytes, kinds)
 
@@ -224,31 +235,27 @@ def kv_bytes(facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], numb
 
 def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:
     inner = architectures.language_config(config)
-    heads = _count(inner, "num_attention_heads", "n_head", "n_heads", "num_heads", "num_query_heads")
-    layers = _count(inner, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
-    shared = 1 if inner.get("multi_query") is True else heads
-    kv_heads = _count(inner, "num_key_value_heads", "n_kv_heads", "num_kv_heads", default=shared)
-    head, v_head = _head_sizes(inner, heads)
-    vocabulary = _count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
+    heads = heads_of(config)
+    vocabulary = count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
     bits, group, _ = default_format(config)
     return ModelFacts(
         folder=folder,
         name=name,
         architecture=str(config["model_type"]),
-        n_layers=layers,
-        n_heads=heads,
-        n_kv_heads=kv_heads,
-        head_dim=head,
-        v_head_dim=v_head,
+        n_layers=heads.n_layers,
+        n_heads=heads.n_heads,
+        n_kv_heads=heads.n_kv_heads,
+        head_dim=heads.head_dim,
+        v_head_dim=heads.v_head_dim,
         vocab_size=vocabulary,
-        context=_count(inner, "max_position_embeddings", "n_positions", "max_seq_len", default=0) or None,
+        context=count(inner, "max_position_embeddings", "n_positions", "max_seq_len", default=0) or None,
         weight_bits=bits,
         weight_group_size=group,
         dtype=_dtype(weights),
         size_bytes=weights.size_bytes,
         n_parameters=parameters(weights, group, own_groups(config)),
         content_hash=weights.content_hash,
-        refusal=next(_refusals(config, min(heads, kv_heads), layers, head, v_head), None),
+        refusal=next(_refusals(config, heads), None),
         revision=revision(folder),
         config_hash=weights.config_hash,
         weights_hash=weights.weights_hash,
@@ -260,30 +267,14 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
     )
 
 
-def _count(config: dict[str, Any], *keys: str, default: int = 0) -> int:
-    """The first of ``keys`` that is there; a list (one value a layer) counts by its largest."""
-    for key in keys:
-        entry = config.get(key)
-        value: Any = max(entry) if isinstance(entry, list) and entry else entry
-        if value is not None:
-            if isinstance(value, bool) or int(value) != value or value < 0:
-                raise ValueError(f"{key} is {value!r}")
-            return int(value)
-    return default
-
-
-def _head_sizes(config: dict[str, Any], heads: int) -> tuple[int, int]:
-    """Sizes of one key and one value as they lie in the cache."""
-    plain = _count(config, "hidden_size", "n_embd", "d_model", "dim", "model_dim") // max(heads, 1)
-    turned, straight = _count(config, "qk_rope_head_dim"), _count(config, "qk_nope_head_dim")
-    if turned and straight:
-        return turned + straight, _count(config, "v_head_dim", default=plain)
-    head = _count(config, "head_dim", default=plain)
-    return head, _count(config, "v_head_dim", default=head)
-
-
-def _refusals(config: dict[str, Any], heads: int, layers: int, head: int, v_head: int) -> Iterator[str]:
-    if not (heads and layers and head and v_head):
+def _refusals(config: dict[str, Any], heads: Heads) -> Iterator[str]:
+    head, v_head = heads.head_dim, heads.v_head_dim
+    if own := OWN_CACHES & architectures.special_caches(config):
+        yield (
+            f"this {config['model_type']} model keeps its context in a cache of its own kind "
+            f"({', '.join(sorted(own))}), which takes no keys and values to quantize; choose another model."
+        )
+    elif not all((heads.n_layers, heads.n_heads, heads.n_kv_heads, head, v_head)):
         yield (
             f"this {config['model_type']} model has no attention heads in its configuration, so it has no "
             "KV cache to quantize; choose a transformer model."
