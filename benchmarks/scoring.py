@@ -39,7 +39,8 @@ def load(name: str) -> tuple[Any, Any]:
 
 
 def tokens_of(facts: Any, length: int) -> Any:
-    from mqf_tui.fidelity.corpora import make_chunks, read_corpus
+    from mqf_tui.fidelity.chunking import make_chunks
+    from mqf_tui.fidelity.corpora import read_corpus
     from mqf_tui.fidelity.loading import load_tokenizer
 
     chunks = make_chunks(read_corpus("builtin"), load_tokenizer(facts), length, 1, tokenizer_id=facts.name)

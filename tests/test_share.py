@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from mqf_tui import api
-from mqf_tui.fidelity import corpora, loading
+from mqf_tui.fidelity import chunking, corpora, loading
 from mqf_tui.fidelity import device as devices
+from mqf_tui.fidelity.chunking import Chunks
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.corpora import Chunks
 from mqf_tui.fidelity.errors import OutOfMemoryError
 from mqf_tui.fidelity.events import Finished
 from mqf_tui.fidelity.positions import ARRAYS, Positions
@@ -55,12 +55,12 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> SweepSettings:
 @pytest.fixture
 def chunks(asked: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> Chunks:
     facts = api.facts_of(asked.first)
-    made = corpora.make_chunks(
+    made = chunking.make_chunks(
         corpora.read_corpus(asked.first.corpus), loading.load_tokenizer(facts), LENGTH, 6, tokenizer_id="x"
     )
     for index in (1, 3, 4, 5):
         made.tokens[index, :200] = made.tokens[0, :200]
-    monkeypatch.setattr(corpora, "make_chunks", lambda *_args, **_more: made)
+    monkeypatch.setattr(chunking, "make_chunks", lambda *_args, **_more: made)
     return made
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from mqf_tui import api
 from mqf_tui.fidelity import planning
+from mqf_tui.fidelity.chunking import make_chunks
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.corpora import make_chunks, read_corpus
+from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,

@@ -18,8 +18,8 @@ import pytest
 import mqf_tui
 from mqf_tui import api, cli
 from mqf_tui.fidelity import verdict as policies
+from mqf_tui.fidelity.chunking import Chunks
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.corpora import Chunks
 from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError, SaveError
 from mqf_tui.fidelity.events import (
     ChunkFinished,

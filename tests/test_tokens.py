@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mqf_tui.fidelity.corpora import Corpus, make_chunks
+from mqf_tui.fidelity.chunking import make_chunks
+from mqf_tui.fidelity.corpus import Corpus, Part
 from mqf_tui.library import tokens as stored
 from mqf_tui.library.tokens import FileTokens, cache_dir, tokenizer_key
 from tests.makers import words, write_tokenizer
@@ -26,9 +27,9 @@ class Counting:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.encoded: list[str] = []
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         self.encoded.append(text)
-        return self._tokenizer.encode(text)
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
@@ -47,7 +48,9 @@ def model(tokenizer_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tokenizer_folder, tmp_path / "model"))
 
 
-CORPUS = Corpus("made", "1", (("a", words(500, seed=1)), ("b", words(400, seed=2) + " ünïcödé 漢字")))
+CORPUS = Corpus(
+    "made", "1", (Part.of("a", words(500, seed=1)), Part.of("b", words(400, seed=2) + " ünïcödé 漢字"))
+)
 
 
 def chunks_of(tokenizer: Counting, store: FileTokens | None) -> Any:
@@ -188,17 +191,17 @@ def test_folder_of_the_user_and_its_override(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_measurement_keeps_its_tokens_for_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from mqf_tui import measure_kv_fidelity
-    from mqf_tui.fidelity import corpora
+    from mqf_tui.fidelity.encoding import Encoder
     from tests.makers import text_file
 
     asked: list[str] = []
-    encode = corpora._encode
+    ids = Encoder._ids
 
-    def counting(tokenizer: Any, text: str) -> Any:
+    def counting(self: Encoder, text: str, *, special: bool) -> Any:
         asked.append(text)
-        return encode(tokenizer, text)
+        return ids(self, text, special=special)
 
-    monkeypatch.setattr(corpora, "_encode", counting)
+    monkeypatch.setattr(Encoder, "_ids", counting)
     corpus = text_file(tmp_path / "text.txt", 200)
     first, second = (
         measure_kv_fidelity("demo", kv_bits=4, chunk_length=64, max_chunks=1, corpus=corpus) for _ in range(2)

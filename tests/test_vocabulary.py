@@ -11,7 +11,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mqf_tui.fidelity.corpora import make_chunks, read_corpus
+from mqf_tui.fidelity.chunking import make_chunks
+from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES, Vocabulary
 from tests import makers
 
@@ -237,7 +238,7 @@ def test_the_tokens_of_chunks_spell_the_corpus(demo_model: Path) -> None:
     corpus = read_corpus("builtin")
     chunks = make_chunks(corpus, tokenizer, 256, None, tokenizer_id="demo")
     texts = chunks.vocabulary.texts(chunks.tokens)
-    for part, (name, text) in enumerate(corpus.parts):
+    for part, (name, text) in enumerate((p.name, next(iter(p.documents)).text) for p in corpus.parts):
         rows = chunks.tokens[chunks.part == part]
         whole = "".join(texts[i] for i in rows.ravel().tolist())
         # The part's last, partial chunk is dropped, and may have taken the end of a character with it.

@@ -1,270 +1,185 @@
-"""Text -> chunks of token ids, and where they came from."""
+"""A corpus by its word: a name, a file, a folder, a data set of the hub, standard input, or several of these."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import logging
 import os
-import socket
-import urllib.request
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError
-from mqf_tui.fidelity.vocabulary import Vocabulary
-from mqf_tui.reports.schema import CorpusProvenance
+from mqf_tui.fidelity.corpus import Corpus, Document, Part
+from mqf_tui.fidelity.errors import BadCorpusError
+from mqf_tui.fidelity.mixtures import Mixture, MixturePart
+from mqf_tui.fidelity.sources.bytes_of import ALTERNATIVES, standard_input, stream
+from mqf_tui.fidelity.sources.files import OPEN_STREAM, file_part, holds_rows, stream_part
+from mqf_tui.fidelity.sources.folders import folder_part, split_glob
+from mqf_tui.fidelity.sources.hub_words import NAMED, PREFIX, hub_word
+from mqf_tui.fidelity.text_options import TextOptions
 from mqf_tui.reports.text import readable
 
 BUILTIN_VERSION = "1"
 BUILTIN_PARTS = ("prose", "dialogue", "code", "tables", "languages")
-WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
-ALTERNATIVES = "use --corpus builtin or a text file of your own"
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Text in named parts; ``join`` says how the pieces of a part were put together."""
-
-    name: str
-    version: str
-    parts: tuple[tuple[str, str], ...]
-    split: str | None = None
-    join: str = "none"
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 (16 digits) of the text of all parts."""
-        digest = hashlib.sha256()
-        for name, text in self.parts:
-            digest.update(f"{name}\0{text}\0".encode())
-        return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """``tokens`` (n, L) int32, the class of each token, and the part of each chunk (n,), an index into
-    ``part_names``."""
-
-    tokens: NDArray[np.int32]
-    token_class: NDArray[np.int8]
-    part: NDArray[np.int16]
-    part_names: tuple[str, ...]
-    provenance: CorpusProvenance
-    vocabulary: Vocabulary
-    warnings: tuple[str, ...] = ()
-
-
-class TokenStore(Protocol):
-    """Keeps the tokens of texts for one tokenizer from one measurement to the next.
-
-    It must give back for a text what was put for it, or None, and raise nothing: a store that fails costs
-    time and nothing else.
-    """
-
-    def get(self, text: str) -> NDArray[np.int32] | None:
-        """The tokens of ``text``, shape (n,); None where they are not there."""
-        ...
-
-    def put(self, text: str, tokens: NDArray[np.int32]) -> None:
-        """Keep the tokens of ``text``."""
-        ...
+STANDARD_INPUT = "-"
+AND = " + "  # between the words of several texts
 
 
 def corpus_names() -> tuple[str, ...]:
-    """The corpora that have a name; any other word is a file's path."""
-    return ("builtin", "wikitext-2")
+    """The corpora that have a name; any other word is a data set (``hf:…``), ``-``, or a path."""
+    return ("builtin", *NAMED)
 
 
-def read_corpus(name: str) -> Corpus:
-    """Read a corpus by name or path; raises BadCorpusError."""
-    if name == "builtin":
-        return _builtin()
-    if name == "wikitext-2":
-        return _wikitext()
-    if not name:
-        raise BadCorpusError(f"no corpus is named; {ALTERNATIVES}.")
-    # Path.expanduser raises where there is no such user.
-    return _file(Path(os.path.expanduser(name)))
+def is_public(word: str) -> bool:
+    """Whether a word names texts that anyone can have, on any machine."""
+    return all(one in corpus_names() or one.startswith(PREFIX) for one in corpus_words(word))
 
 
-def make_chunks(
-    corpus: Corpus,
-    tokenizer: Any,
-    chunk_length: int,
-    max_chunks: int | None,
-    *,
-    tokenizer_id: str,
-    vocab_size: int = 0,
-    store: TokenStore | None = None,
-) -> Chunks:
-    """Cut each part into whole chunks of ``chunk_length`` tokens and take them from the parts in turn.
+def corpus_words(word: str) -> tuple[str, ...]:
+    """The words of several texts, ``a + b``; one where there is a file of the whole name."""
+    if AND not in word or os.path.lexists(os.path.expanduser(word)):
+        return (word,)
+    return tuple(one.strip() for one in word.split(AND))
 
-    Each part is encoded whole with the tokenizer's defaults, unless ``store`` has its tokens; its last,
-    partial chunk is dropped.
-    Raises BadCorpusError where not one chunk comes out, BrokenWeightsError where a token id lies
-    outside the model's vocabulary.
+
+def read_corpus(name: str, options: TextOptions | None = None, mixture: Mixture | None = None) -> Corpus:
+    """Open a corpus by its word; raises BadCorpusError, now or when its documents are read.
+
+    ``mixture``: what the word stands for where it is the name of one.
     """
-    streams = [_tokens(tokenizer, text, store) for _, text in corpus.parts]
-    pieces = [s[: len(s) // chunk_length * chunk_length].reshape(-1, chunk_length) for s in streams]
-    order = [
-        (row, part)
-        for row in range(max(map(len, pieces), default=0))
-        for part, piece in enumerate(pieces)
-        if row < len(piece)
-    ][:max_chunks]
-    if not order:
-        raise _too_short(corpus, max(map(len, streams), default=0), chunk_length)
-    tokens = np.stack([pieces[part][row] for row, part in order])
-    if vocab_size and int(tokens.max()) >= vocab_size:
-        raise BrokenWeightsError(
-            f"the tokenizer gives token {int(tokens.max())}, but the model knows only {vocab_size}; "
-            "tokenizer and weights do not belong together, so download the model again."
-        )
-    provenance = CorpusProvenance(
-        name=corpus.name,
-        version=corpus.version,
-        split=corpus.split,
-        n_tokens=int(tokens.size),
-        chunk_length=chunk_length,
-        stride=chunk_length,
-        tokenizer_id=tokenizer_id,
-        bos_policy=_bos_policy(tokenizer),
-        final_chunk_policy="dropped",
-        normalization="none",
-        join=corpus.join,
-        content_hash=corpus.content_hash,
-        token_hash=hashlib.sha256(tokens.astype("<i4").tobytes()).hexdigest()[:16],
+    options = options or TextOptions()
+    if mixture is not None:
+        return _mixed(mixture)
+    words = corpus_words(name)
+    if len(words) == 1:
+        return _one(words[0], options)
+    corpora = [_one(word, options) for word in words]
+    return Corpus(
+        AND.join(corpus.name for corpus in corpora),
+        AND.join(corpus.version for corpus in corpora),
+        tuple(_named_apart(part for corpus in corpora for part in corpus.parts)),
+        AND.join(filter(None, (corpus.split for corpus in corpora))) or None,
+        public=all(corpus.public for corpus in corpora),
+        warnings=tuple(warning for corpus in corpora for warning in corpus.warnings),
     )
-    names = tuple(name for name, _ in corpus.parts)
-    short = [name for name, piece in zip(names, pieces, strict=True) if not len(piece)]
-    warnings = (f"shorter than a chunk and left out: {', '.join(short)}",) if short else ()
-    vocabulary = Vocabulary(tokenizer)
-    parts = np.array([part for _, part in order], np.int16)
-    return Chunks(tokens, vocabulary.classes(tokens), parts, names, provenance, vocabulary, warnings)
 
 
-def _tokens(tokenizer: Any, text: str, store: TokenStore | None) -> NDArray[np.int32]:
-    if store is None:
-        return _encode(tokenizer, text)
-    tokens = store.get(text)
-    if tokens is None:
-        tokens = _encode(tokenizer, text)
-        store.put(text, tokens)
-    return tokens
+def _one(word: str, options: TextOptions) -> Corpus:
+    if word == "builtin":
+        return _builtin()
+    if word in NAMED or word.startswith(PREFIX):
+        from mqf_tui.fidelity.sources.datasets_hub import hub_corpus
 
-
-def _encode(tokenizer: Any, text: str) -> NDArray[np.int32]:
-    # "longer than the maximum length of this model" is no news here: the stream is cut into chunks.
-    log = logging.getLogger("transformers.tokenization_utils_base")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        return np.asarray(tokenizer.encode(text), dtype=np.int32)
-    finally:
-        log.setLevel(level)
-
-
-def _bos_policy(tokenizer: Any) -> str:
-    # Asked with a word of its own: the text may itself begin with the characters of that token.
-    bos = getattr(tokenizer, "bos_token_id", None)
-    starts = bos is not None and _encode(tokenizer, "a")[:1].tolist() == [bos]
-    return "once at the start of each part" if starts else "none"
+        return hub_corpus(word, hub_word(word), options)
+    if not word:
+        raise BadCorpusError(f"no corpus is named; {ALTERNATIVES}.")
+    if word == STANDARD_INPUT:
+        return _streamed(stream_part(standard_input(), options))
+    # Path.expanduser raises where there is no such user.
+    path = os.path.expanduser(word)
+    if found := OPEN_STREAM.match(path):
+        return _streamed(stream_part(stream(int(found[1] or 0), "the pipe"), options))
+    return _at_path(path, options)
 
 
 def _builtin() -> Corpus:
     folder = resources.files("mqf_tui.demo") / "corpus"
-    parts = tuple((name, (folder / f"{name}.txt").read_text(encoding="utf-8")) for name in BUILTIN_PARTS)
-    return Corpus("builtin", BUILTIN_VERSION, parts, join="parts encoded apart, chunks taken in turn")
+    parts = (Part.of(name, (folder / f"{name}.txt").read_text(encoding="utf-8")) for name in BUILTIN_PARTS)
+    return Corpus("builtin", BUILTIN_VERSION, tuple(parts), public=True)
 
 
-def _wikitext() -> Corpus:
-    path, config, split = WIKITEXT
+def _streamed(part: Part) -> Corpus:
+    clipped = () if part.complete else (f"of {part.name} only the first 64 MB are read",)
+    return Corpus(part.name, "stream", (part,), warnings=clipped)
+
+
+def _at_path(path: str, options: TextOptions) -> Corpus:
+    """A file, a folder, or what a pattern finds in one; raises BadCorpusError."""
     try:
-        import datasets
+        there = os.path.exists(path)
+    except ValueError:  # a zero byte
+        there = False
+    root, pattern = (path, "") if there else split_glob(path)
+    if not there and (not pattern or not os.path.isdir(root)):
+        raise _absent(path)
+    shown = readable(os.path.basename(os.path.normpath(os.path.abspath(root))) or root)
+    if os.path.isdir(root):
+        if pattern and options.glob is not None:
+            raise BadCorpusError(f"{path!r} says which files to take, and so does the glob; leave out one.")
+        wanted = pattern or options.glob
+        part = folder_part(Path(root), shown + pattern, wanted, options)
+        return Corpus(part.name, "folder", (part,))
+    if options.glob is not None:
+        raise BadCorpusError(f"{shown} is a file, and a glob chooses those of a folder; leave it out.")
+    if options.field is not None and not holds_rows(path):
+        raise BadCorpusError(f"{shown} is plain text and has no fields; leave the field out.")
+    return Corpus(shown, "file", (file_part(Path(path), shown, options),))
 
-        datasets.disable_progress_bars()
-        for name in ("datasets", "huggingface_hub"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with contextlib.nullcontext() if _reachable() else _offline():
-            rows = datasets.load_dataset(path, config, split=split)
-        text = "\n\n".join(rows["text"])
-        version = str(getattr(rows.info, "version", "") or "")
-    except Exception as error:
-        raise BadCorpusError(
-            f"wikitext-2 could not be had from the Hugging Face hub ({type(error).__name__}), which needs a "
-            f"network the first time; without one, {ALTERNATIVES}."
-        ) from error
-    words = " ".join(word for word in (config, version) if word)
-    return Corpus("wikitext-2", words, (("wikitext-2", text),), split, join="rows joined by blank lines")
 
-
-@contextlib.contextmanager
-def _offline() -> Generator[None]:
-    """Keep the libraries from trying for half a minute to reach what is not there."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+def _absent(path: str) -> BadCorpusError:
     try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
-
-
-def _reachable() -> bool:
-    """Whether the hub's host answers at all; behind a proxy only the library can know."""
-    if urllib.request.getproxies():
-        return True
-    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    try:
-        socket.create_connection((host.hostname, host.port or 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-
-def _file(path: Path) -> Corpus:
-    shown = readable(path.name or str(path))
-    try:
-        if not path.exists():
-            raise BadCorpusError(f"there is no corpus or file {str(path)!r}; {ALTERNATIVES}.")
-        if not path.is_file():
-            raise BadCorpusError(f"{shown} is not a file; name one UTF-8 text file, or use --corpus builtin.")
-        raw = path.read_bytes()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
     except OSError as error:
-        raise BadCorpusError(
+        shown = readable(os.path.basename(path) or path)
+        return BadCorpusError(
             f"{shown} cannot be read ({error.strerror}); check its permissions, or {ALTERNATIVES}."
-        ) from error
-    text = _decoded(raw, shown)
-    if not text.strip():
-        raise BadCorpusError(f"{shown} has no text in it; {ALTERNATIVES}.")
-    return Corpus(shown, "file", ((shown, text),))
+        )
+    return BadCorpusError(f"there is no corpus, file or folder {path!r}; {ALTERNATIVES}.")
 
 
-def _decoded(raw: bytes, shown: str) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadCorpusError(f"{shown} is UTF-16 text; save it as UTF-8.")
-    if b"\0" in raw:
-        raise BadCorpusError(f"{shown} is a binary file, not text; name a UTF-8 text file.")
+def _named_apart(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, with a number behind a name that there was before."""
+    taken: set[str] = set()
+    for part in parts:
+        name, n = part.name, 1
+        while name in taken:
+            n += 1
+            name = f"{part.name} ({n})"
+        taken.add(name)
+        yield replace(part, name=name)
+
+
+def _mixed(mixture: Mixture) -> Corpus:
+    """The corpus of a mixture; raises BadCorpusError, naming the part."""
+    corpora = [(part, _part_of(part, mixture.name)) for part in mixture.parts]
+    return Corpus(
+        mixture.name,
+        mixture.words,
+        tuple(_as_part(part, corpus) for part, corpus in corpora),
+        public=all(corpus.public for _, corpus in corpora),
+        warnings=tuple(warning for _, corpus in corpora for warning in corpus.warnings),
+        seed=mixture.seed,
+    )
+
+
+def _part_of(part: MixturePart, mixture: str) -> Corpus:
     try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        return read_corpus(part.corpus, part.options)
+    except BadCorpusError as error:
+        raise BadCorpusError(f"the part {part.name} of {mixture} cannot be used: {error}") from error
+
+
+def _as_part(given: MixturePart, corpus: Corpus) -> Part:
+    """All of a corpus as one part of a mixture."""
+    if len(corpus.parts) == 1:
+        found = corpus.parts[0]
+    elif all(part.separator == "\n\n" for part in corpus.parts):
+        documents = _Chained(tuple(part.documents for part in corpus.parts))
+        found = Part(given.name, documents, complete=all(part.complete for part in corpus.parts))
+    else:
         raise BadCorpusError(
-            f"{shown} is not UTF-8 text (byte {error.start}); save it as UTF-8, or name another file."
-        ) from error
+            f"the part {given.name} names several texts of which one is large; make each a part of its own."
+        )
+    return replace(found, name=given.name, weight=given.weight, options=given.options)
 
 
-def _too_short(corpus: Corpus, longest: int, chunk_length: int) -> BadCorpusError:
-    what = "the longest part of the built-in corpus" if corpus.name == "builtin" else corpus.name
-    fits = 1 << max(4, longest.bit_length() - 1)
-    hint = f"use --chunk-length {fits} or a longer text" if longest >= 16 else "use a longer text"
-    return BadCorpusError(f"{what} has {longest} tokens, fewer than one chunk of {chunk_length}; {hint}.")
+@dataclass(frozen=True)
+class _Chained:
+    """The documents of several parts, one behind the other."""
+
+    several: tuple[Iterable[Document], ...]
+
+    def __iter__(self) -> Iterator[Document]:
+        for documents in self.several:
+            yield from documents

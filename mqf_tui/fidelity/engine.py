@@ -10,12 +10,13 @@ from mqf_tui.fidelity.device import release
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError, OutOfMemoryError
 from mqf_tui.fidelity.events import Event, Swept
 from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.loaded import LoadedFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.running import RunningSweep, StopAskedError
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import TokenStore
+    from mqf_tui.fidelity.chunking import TokenStore
     from mqf_tui.reports.schema import Report
 
 
@@ -48,8 +49,16 @@ def sweep(
     estimated. Events and errors as in ``measure``, and at the end a Finished, Stopped or Failed for each
     variant, then Swept.
     """
-    running = RunningSweep(settings, facts, control, chunks=chunks, known=known, store=store, past=past)
-    yield from guarded(running)
+    kind = _kind(facts)
+    yield from guarded(kind(settings, facts, control, chunks=chunks, known=known, store=store, past=past))
+
+
+def _kind(facts: ModelFacts) -> type[RunningSweep]:
+    if not isinstance(facts, LoadedFacts):
+        return RunningSweep
+    from mqf_tui.fidelity.loaded_sweep import LoadedSweep
+
+    return LoadedSweep
 
 
 def guarded(running: RunningSweep) -> Iterator[Event]:

@@ -16,7 +16,7 @@ from mqf_tui.fidelity.recipes import LayerKind, Recipe, check, layers_words, res
 from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks
+    from mqf_tui.fidelity.chunking import Chunks
     from mqf_tui.fidelity.device import Device
 
 

@@ -32,7 +32,7 @@ from mqf_tui.fidelity.tops import Keeper, Tops
 from mqf_tui.reports.text import counted
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks, TokenStore
+    from mqf_tui.fidelity.chunking import Chunks, TokenStore
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.scoring import ChunkScorer
     from mqf_tui.reports.schema import Report
@@ -178,26 +178,29 @@ class Rescorer:
     def _chunks(self, asked: Asked, store: TokenStore | None) -> Chunks:
         """The run's own chunks; raises BadCorpusError where they would not come out as they did."""
         from mqf_tui.fidelity import loading
-        from mqf_tui.fidelity.corpora import make_chunks, read_corpus
+        from mqf_tui.fidelity.chunking import make_chunks
+        from mqf_tui.fidelity.corpora import read_corpus
 
         settings, facts, then = asked.settings, asked.facts, asked.report.corpus
-        corpus = read_corpus(settings.corpus)
-        if then.content_hash and corpus.content_hash != then.content_hash:
-            raise BadCorpusError(
-                f"{corpus.name} is not the text that this run was measured on (it changed, or has another "
-                "name); put that text back, or measure again."
-            )
-        key = (facts.content_hash, corpus.content_hash, settings.chunk_length, settings.max_chunks)
+        corpus = read_corpus(settings.corpus, settings.text)
+        key = (facts.content_hash, then.content_hash, settings.corpus, settings.text)
+        key += (settings.mixture, settings.chunk_length, settings.max_chunks)
         if self._text is None or self._text[0] != key:
             tokenizer = loading.load_tokenizer(facts, trust_remote_code=settings.trust_remote_code)
             made = make_chunks(
                 *(corpus, tokenizer, settings.chunk_length, settings.max_chunks),
                 tokenizer_id=facts.name,
+                options=settings.text,
                 vocab_size=facts.vocab_size,
                 store=store,
             )
             self._text = key, made
         chunks = self._text[1]
+        if then.content_hash and chunks.provenance.content_hash != then.content_hash:
+            raise BadCorpusError(
+                f"{corpus.name} is not the text that this run was measured on (it changed, or has another "
+                "name); put that text back, or measure again."
+            )
         if then.token_hash and chunks.provenance.token_hash != then.token_hash:
             raise BadCorpusError(
                 f"{corpus.name} gives other tokens than when this run was measured, so the tokenizer is "

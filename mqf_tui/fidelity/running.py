@@ -31,7 +31,8 @@ from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 from mqf_tui.fidelity.tops import Keeper
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
+    from mqf_tui.fidelity.chunking import Chunks, TokenStore
+    from mqf_tui.fidelity.corpus import Corpus
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.prefixes import Prefix, Sharing
@@ -88,7 +89,7 @@ class RunningSweep:
         yield self._doing("reading the text")
         from mqf_tui.fidelity.corpora import read_corpus
 
-        corpus = read_corpus(self.settings.first.corpus)
+        corpus = read_corpus(self.settings.first.corpus, self.settings.first.text)
         yield self._doing("preparing the device")
         from mqf_tui.fidelity import device as devices
 
@@ -139,7 +140,7 @@ class RunningSweep:
     def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
         yield self._doing("loading the tokenizer")
         from mqf_tui.fidelity import loading
-        from mqf_tui.fidelity.corpora import make_chunks
+        from mqf_tui.fidelity.chunking import make_chunks
 
         first = self.settings.first
         tokenizer = loading.load_tokenizer(self.facts, trust_remote_code=first.trust_remote_code)
@@ -150,6 +151,7 @@ class RunningSweep:
             first.chunk_length,
             first.max_chunks,
             tokenizer_id=self.facts.name,
+            options=first.text,
             vocab_size=self.facts.vocab_size,
             store=self.store,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.errors import BadSettingError
@@ -15,8 +15,10 @@ from mqf_tui.fidelity.quantizers import (
     LayerQuantizers,
     Quantizer,
 )
+from mqf_tui.fidelity.text_options import TextOptions
 
 if TYPE_CHECKING:
+    from mqf_tui.fidelity.mixtures import Mixture
     from mqf_tui.fidelity.recipes import Recipe
     from mqf_tui.reports.schema import Thresholds
 
@@ -41,6 +43,8 @@ class KVSettings:
     own where the settings file has any, or else the default; ``max_kl`` (nats) and ``max_flips`` (a share)
     are the most of it that is still good, and go before both. See ``policy``. ``keep_top``: of the worst
     positions and the confident flips so many of the likeliest tokens are kept (0: none; see ``tops``).
+    ``text``: how the corpus is read and cut; ``mixture``: what the corpus is where its name is one of those
+    that the user's corpora.toml mixes.
 
     Raises BadSettingError from ``check()`` where a value does not exist.
     """
@@ -64,6 +68,8 @@ class KVSettings:
     max_kl: float | None = None
     max_flips: float | None = None
     keep_top: int = KEEP_TOP
+    text: TextOptions = field(default_factory=TextOptions)
+    mixture: Mixture | None = None
 
     @property
     def quantizers(self) -> LayerQuantizers:
@@ -112,6 +118,7 @@ class KVSettings:
             if type(value) is not int and not (name in optional and value is None):
                 raise BadSettingError(f"{name} is {value!r}; use a whole number.")
         self._check_variant()
+        self.text.check(self.chunk_length)
         if self.chunk_length < MIN_CHUNK_LENGTH:
             raise BadSettingError(
                 f"chunk length {self.chunk_length} is too short to measure; use at least {MIN_CHUNK_LENGTH}."
@@ -198,7 +205,7 @@ def is_number(value: object) -> bool:
 SHARED = (
     *("model", "quantize_start", "chunk_length", "max_chunks", "score_last", "corpus"),
     *("trust_remote_code", "until_sure", "precision", "thresholds", "max_kl", "max_flips"),
-    "keep_top",
+    *("keep_top", "text", "mixture"),
 )
 
 

@@ -31,7 +31,7 @@ def corpus_preview(name: str, n_lines: int) -> CorpusPreview:
     # Late: NumPy comes with it.
     from mqf_tui.fidelity.corpora import read_corpus
 
-    parts = read_corpus(name).parts
+    parts = [(part.name, "\n".join(d.text for d in part.documents)) for part in read_corpus(name).parts]
     n_characters = sum(len(text) for _, text in parts)
     if len(parts) > 1:
         named = (f"{part}: {line}" for part, text in parts for line in _first(text, 1))

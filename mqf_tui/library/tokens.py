@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_BYTES = 512 * 2**20  # of all files together
-FORMAT = "1"
+FORMAT = "2"  # without the tokens that a tokenizer puts around a text
 ENCODERS = ("transformers", "tokenizers", "sentencepiece", "tiktoken", "mistral-common")
 # A tokenizer may be made of any of these; weights and their index are not among them.
 TOKENIZER_SUFFIXES = frozenset({".json", ".model", ".txt", ".py", ".tiktoken", ".jinja"})
@@ -34,7 +34,7 @@ def cache_dir() -> Path:
 
 
 class FileTokens:
-    """The tokens of one model's tokenizer (a ``corpora.TokenStore``); never raises.
+    """The tokens of one model's tokenizer (a ``chunking.TokenStore``); never raises.
 
     Past ``max_bytes`` the files that were not read for longest go first.
     """

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
+from mqf_tui.reports.shown import Named, Shown
+
 SCHEMA_VERSION = 3
 Verdict = Literal["good", "marginal", "bad"]
 VERDICTS: tuple[Verdict, ...] = ("good", "marginal", "bad")
@@ -40,7 +42,7 @@ Number = Annotated[
 Bounds = tuple[Number, Number]
 
 
-class Part(BaseModel):
+class Part(Shown, BaseModel):
     """Base of all parts: immutable, and unknown keys are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -171,8 +173,24 @@ class TokenClass(Group):
     name: str
 
 
+class TextReading(Part):
+    """The choices with which a text was read and cut; see ``fidelity.text_options.TextOptions``."""
+
+    field: str | None = None
+    glob: str | None = None
+    documents: str = "auto"
+    bos: str = "auto"
+    stride: int | None = None
+    rest: str = "auto"
+    assistant_only: bool = False
+    seed: int = 0
+
+
 class CorpusProvenance(Part):
-    """Where the tokens came from; enough to make the same stream again. Empty where not known."""
+    """Where the tokens came from; enough to make the same stream again. Empty where not known.
+
+    ``public``: anyone can have this text; None where not known.
+    """
 
     name: str
     version: str = ""
@@ -187,6 +205,8 @@ class CorpusProvenance(Part):
     join: str = ""
     content_hash: str = ""
     token_hash: str = ""
+    public: bool | None = None
+    reading: TextReading | None = None
 
 
 class KVBytes(Part):
@@ -292,7 +312,7 @@ class Origin(Part):
     version: str = ""
 
 
-class Report(Part):
+class Report(Named, Part):
     """The result of one measurement. ``n_positions`` counts scored positions only (0: not known).
 
     ``model`` is the reference; ``variant_model`` the quantized one where that is another (kind
@@ -366,17 +386,3 @@ class Report(Part):
     command: str = ""
     warnings: list[str] = []
     origin: Origin | None = None
-
-    @property
-    def setting(self) -> str:
-        """The variant in words: ``8-bit KV cache, group 64``."""
-        from mqf_tui.reports import setting_words
-
-        return setting_words.setting(self)
-
-    @property
-    def short_setting(self) -> str:
-        """The variant for a narrow column: ``4-bit g64``, ``4-bit g64 from 128``, ``4-bit weights``."""
-        from mqf_tui.reports import setting_words
-
-        return setting_words.short_setting(self)

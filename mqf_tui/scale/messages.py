@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from mqf_tui.fidelity.events import Plan
+from mqf_tui.fidelity.mixtures import Mixture
 from mqf_tui.fidelity.positions import DTYPES, Positions
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.quantizers import Kernel
@@ -88,7 +89,7 @@ def bytes_to_arrays(content: bytes) -> dict[str, NDArray[Any]]:
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     adapter = TypeAdapter[Any](kind)
     # Their modules import these names for type checkers only.
-    names = (Recipe, Thresholds, KVSettings, CorpusProvenance, KVBytes)
+    names = (Recipe, Thresholds, KVSettings, Mixture, CorpusProvenance, KVBytes)
     known: dict[str, Any] = {name.__name__: name for name in names}
     adapter.rebuild(_types_namespace=known | {"Kernel": Kernel, "LayerKind": LayerKind})
     return adapter

@@ -22,7 +22,7 @@ from mqf_tui.scale.messages import arrays_to_bytes, packed, plan_to_json
 from mqf_tui.scale.wire import Line, Message
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks
+    from mqf_tui.fidelity.chunking import Chunks
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.quantizers import Kernel

@@ -33,7 +33,8 @@ from mqf_tui.scale.hosts import Fleet
 from mqf_tui.scale.messages import arrays_to_bytes, bytes_to_arrays, settings_to_json
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpora import Chunks, Corpus, TokenStore
+    from mqf_tui.fidelity.chunking import Chunks, TokenStore
+    from mqf_tui.fidelity.corpus import Corpus
     from mqf_tui.fidelity.device import Device
 
 
