@@ -22,8 +22,8 @@ from mqf_tui.app.alerts import Alerts
 from mqf_tui.app.bridge import Bridge
 from mqf_tui.app.capabilities import capabilities
 from mqf_tui.app.crashing import CrashingApp
+from mqf_tui.app.hub_ways import HubWays
 from mqf_tui.app.looks import Looks
-from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.touring import Touring
 from mqf_tui.app.undoing import Undoing
@@ -39,7 +39,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 TEXTUALS_OWN = ("Quit", "Keys")  # commands that our table has
 
 
-class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
+class MqfTuiApp(Looks, Touring, HubWays, CrashingApp):
     """Choose a model and a setting, watch the measurement, walk around in the answer."""
 
     TITLE = "mqf-tui"
@@ -138,14 +138,16 @@ class MqfTuiApp(Looks, Touring, Navigation, CrashingApp):
         self.screen.refresh_bindings()  # the footer has more room now, or less
 
     def action_leave(self) -> None:
-        """Quit; ask first where a measurement runs."""
-        from mqf_tui.app.screens.quit import QuitScreen
+        """Quit; ask first where a measurement or a download runs."""
+        from mqf_tui.app.screens.quit import QuitDownloadsScreen, QuitScreen
 
-        if isinstance(self.screen, QuitScreen):
+        if isinstance(self.screen, QuitScreen | QuitDownloadsScreen):
             return
         current = self.bridge.current
         if current is not None and current.snapshot().running:
             self.push_screen(QuitScreen(current))
+        elif self.downloads.busy:
+            self.push_screen(QuitDownloadsScreen())
         else:
             self.exit(return_code=getattr(self.screen, "exit_code", 0))
 
@@ -164,6 +166,7 @@ def run_app(settings: KVSettings | SweepSettings | None = None, *, autostart: bo
     finally:
         # Never leave with the thread inside MLX: the process would abort and wreck the terminal.
         app.bridge.close()
+        app.downloads.close()
     code, current = app.return_code or 0, app.bridge.current
     cut_short = app.crashed or code - SIGNALLED in SIGNALS
     if cut_short and current is not None and (words := kept_words(current.snapshot())):

@@ -1,4 +1,4 @@
-"""A page of our own, in the user's browser."""
+"""A page in the user's browser: one of our own, or one of the web."""
 
 from __future__ import annotations
 
@@ -34,13 +34,28 @@ def open_page(
     path: Path, environ: Mapping[str, str], start: Callable[[Sequence[str]], bool] | None = None
 ) -> tuple[str, bool]:
     """Open it where a browser can be seen. What became of it in a sentence, and whether it was opened."""
-    where = inert(str(path))
+    return _opened(path.as_uri(), inert(str(path)), environ, start)
+
+
+def open_address(
+    address: str, environ: Mapping[str, str], start: Callable[[Sequence[str]], bool] | None = None
+) -> tuple[str, bool]:
+    """Open a page of the web, as ``open_page``. What is no address of the web is told, and not opened."""
+    where = inert(address)
+    if not address.startswith(("https://", "http://")):
+        return f"This is no address of the web: {where}", False
+    return _opened(address, where, environ, start)
+
+
+def _opened(
+    uri: str, where: str, environ: Mapping[str, str], start: Callable[[Sequence[str]], bool] | None
+) -> tuple[str, bool]:
     if far(environ):
         return f"This runs over ssh, where no browser of yours can be opened. The page is {where}", False
     if sys.platform == "linux" and not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
         # A browser for the terminal would be found, and would write over the app.
         return f"There is no desktop to open a browser on. The page is {where}", False
-    if (start or _start)((sys.executable, "-c", _OPEN, path.as_uri())):
+    if (start or _start)((sys.executable, "-c", _OPEN, uri)):
         return f"Opened in the browser: {where}", True
     return f"No browser was found. The page is {where}", False
 

@@ -89,6 +89,7 @@ def _base(subject: Subject, lines: Lines) -> KVSettings:
         corpus=corpus_of(lines),
         until_sure=stop == WHEN_SURE,
         precision=stop / 100 if isinstance(stop, int) else None,
+        trust_remote_code=subject.model.trusted,
     )
 
 

@@ -57,7 +57,7 @@ class ModelsScreen(BaseScreen):
         "that `MQF_TUI_MODELS` or `settings.toml` (`[models] folders`) name.\n\n"
         "**/** searches in names, architectures and weights; the path of a folder may be typed there too. "
         "**Space** marks several models, **Enter** sets up a measurement of them. **s** sorts by name, size, "
-        "bits, last use, or best verdict.\n\n"
+        "bits, last use, or best verdict. **H** searches and downloads models on the Hugging Face hub.\n\n"
         "On the right of a row each of its runs has a mark, newest first: ● good, ▲ marginal, ■ bad. ✕: the "
         "model cannot be measured; the facts say why."
     )
@@ -141,13 +141,13 @@ class ModelsScreen(BaseScreen):
     def _look_around(self) -> None:
         """The list first, then what the headers say, in batches."""
         from mqf_tui.library.model_places import missing_folders, places
-        from mqf_tui.library.models import described, listed
+        from mqf_tui.library.models import fully_described, listed
 
         worker, found = get_current_worker(), places()
         models = {place.folder: listed(place) for place in found}
         self._tell(worker.is_cancelled, tuple(models.values()), looking=True)
         told = time.monotonic()
-        for model in described(found):
+        for model in fully_described(found):
             if worker.is_cancelled:
                 return
             if model.folder is not None:
@@ -210,13 +210,14 @@ class ModelsScreen(BaseScreen):
     def _read_path(self, typed: str) -> None:
         """A folder that is typed is a model, or holds models."""
         from mqf_tui.library.model_places import CONFIG, folder_places
-        from mqf_tui.library.models import describe_folder, described, is_folder
+        from mqf_tui.library.models import describe_folder, fully_described, is_folder
 
         if not is_folder(typed):
             return
         worker, folder = get_current_worker(), Path(os.path.abspath(os.path.expanduser(typed)))
         inside = [] if (folder / CONFIG).exists() else list(folder_places([folder]))
-        found = tuple(described(inside, keep=False)) if inside else (describe_folder(typed),)
+        models = {model.folder: model for model in fully_described(inside, keep=False)}
+        found = tuple(models.values()) or (describe_folder(typed),)
         if not worker.is_cancelled:
             self.app.call_from_thread(self._have_path, typed, found)
 
@@ -266,8 +267,8 @@ class ModelsScreen(BaseScreen):
         if row is not None:
             pane.show(row)
         elif self._line:
-            said = f"No model matches {inert(self._line)!r} and there is no such folder."
-            pane.say(f"{said} Escape clears the line.")
+            said = f"No model matches {inert(self._line)!r} here, and there is no such folder."
+            pane.say(f"{said} Enter searches for it on the hub (H), Escape clears the line.")
         else:
             pane.say("looking for models …" if self._looking else "No models found.")
 
@@ -288,6 +289,13 @@ class ModelsScreen(BaseScreen):
     @on(SearchLine.Left)
     def _to_list(self) -> None:
         self.query_one(ModelList).focus()
+
+    def action_hub(self) -> None:
+        """Go to the hub, with what was typed where nothing here matches it."""
+        if self._line and not self._shown:
+            self.mqf.find_on_hub(self._line)
+        else:
+            self.mqf.action_hub()
 
     def action_sort(self) -> None:
         """Sort by the next key."""
@@ -317,11 +325,11 @@ class ModelsScreen(BaseScreen):
         """Set up a measurement of the marked models, or of the one under the cursor."""
         row = self._under_cursor
         if chosen := self._chosen():
-            self.mqf.set_up([one.model for one in chosen])
-        elif row is not None and (model := read_now(row.model)).facts is not None and not model.problem:
-            self.mqf.set_up([model])
+            self.mqf.set_up([read_now(one.model) for one in chosen])
         elif row is not None:
-            self._refuse(row)
+            self.mqf.choose_model(read_now(row.model))
+        elif self._line:
+            self.action_hub()
 
     def _refuse(self, row: ModelRow) -> None:
         why = row.model.problem or "its headers are still being read; try again in a moment."

@@ -1,4 +1,4 @@
-"""Quitting while a measurement runs."""
+"""Quitting while a measurement or a download runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
 from mqf_tui.app.actions import bindings
+from mqf_tui.fidelity.errors import INTERRUPTED
 from mqf_tui.library.spooling import resume_words
-from mqf_tui.reports.text import counted
+from mqf_tui.reports.text import counted, inert
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
@@ -48,7 +49,8 @@ class QuitScreen(ModalScreen[None]):
         runs = "partial runs" if self._measurement.snapshot().several else "a partial run"
         waiting = sum(one is not self._measurement for one in self._bridge.waiting)
         lost = f", forget {counted(waiting, 'measurement')} that {'wait' if waiting > 1 else 'waits'}"
-        return f"Stop it, keep what is scored as {runs}{lost if waiting else ''}, and quit?"
+        broken = ", break off the download" if cast("MqfTuiApp", self.app).downloads.busy else ""
+        return f"Stop it, keep what is scored as {runs}{lost if waiting else ''}{broken}, and quit?"
 
     @property
     def _bridge(self) -> Bridge:
@@ -87,6 +89,70 @@ class QuitScreen(ModalScreen[None]):
             return
         words = kept_words(snapshot) or snapshot.problem
         self.app.exit(return_code=snapshot.exit_code, message=words)
+
+
+class QuitDownloadsScreen(ModalScreen[None]):
+    """Asks whether to leave while something is downloaded; on yes breaks it off, waits, and leaves."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("quit")
+    DEFAULT_CSS = "QuitDownloadsScreen { align: center middle; }"
+
+    _leaving = False
+
+    def compose(self) -> ComposeResult:
+        """The question and its two answers."""
+        going = [one.name for one in self._mqf.downloads.all if not one.standing().ended]
+        more = f", and {counted(len(going) - 1, 'more model')}" if len(going) > 1 else ""
+        with Vertical(id="dialog"):
+            yield Label("A download is running.", classes="strong")
+            yield Static(
+                f"Break off {inert(going[0]) if going else 'it'}{more}, and quit? What has come is kept, and "
+                "the next download goes on from there.",
+                id="question",
+                markup=False,
+            )
+            with Horizontal():
+                yield Button("[u]Y[/u]es, quit", id="yes", variant="warning")
+                yield Button("[u]N[/u]o, go on", id="no")
+
+    def on_mount(self) -> None:
+        """Watch by a timer, so that the screen stays alive."""
+        self.set_interval(0.1, self._watch)
+
+    @property
+    def _mqf(self) -> MqfTuiApp:
+        return cast("MqfTuiApp", self.app)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Mouse or Enter on a button."""
+        event.stop()
+        if event.button.id == "yes":
+            self.action_stop()
+        else:
+            self.action_stay()
+
+    def action_stop(self) -> None:
+        """Break it off; the timer leaves when that is done."""
+        self._leaving = True
+        self._names = [one.name for one in self._mqf.downloads.all if not one.standing().ended]
+        self._mqf.downloads.cancel()
+        self.query_one("#question", Static).update("Breaking off …")
+        for button in self.query(Button):
+            button.disabled = True
+
+    def action_stay(self) -> None:
+        """Go on."""
+        if not self._leaving:
+            self.dismiss()
+
+    def _watch(self) -> None:
+        if self._mqf.downloads.busy:
+            return
+        if not self._leaving:
+            self.dismiss()  # it came to its end by itself
+            return
+        lines = (f"`mqf-tui models download {inert(name)}` goes on with it" for name in self._names)
+        self.app.exit(return_code=INTERRUPTED, message="\n".join(lines))
 
 
 def kept_words(snapshot: Snapshot) -> str:

@@ -23,7 +23,7 @@ SHORTEST_STATUS = len("▶ 100 % demo")
 
 
 class TitleBar(Widget):
-    """The way to this screen, each step of it to be clicked; on the right the running measurement.
+    """The way to this screen, each step of it to be clicked; on the right what runs: measurement, download.
 
     (Textual's own header breaks where a screen is replaced at once.)
     """
@@ -68,7 +68,8 @@ class TitleBar(Widget):
         if not status:
             return line
         gap = " " * (room + 2 - cell_len(status))
-        return Content.assemble(line, gap, Content.styled(status, "@click=app.live()"))
+        way = "app.live()" if self._measuring() else "app.hub()"
+        return Content.assemble(line, gap, Content.styled(status, f"@click={way}"))
 
     def _way(self, way: Sequence[Screen[Any]], left_out: int) -> Content:
         """The screens up to this one, without so many of the first."""
@@ -84,9 +85,22 @@ class TitleBar(Widget):
         return Content("").join(parts)
 
     def _status(self) -> str:
+        unicode = cast("MqfTuiApp", self.app).capabilities.unicode
+        return "  ".join(part for part in (self._measuring(), self._downloading(unicode)) if part)
+
+    def _measuring(self) -> str:
         app = cast("MqfTuiApp", self.app)
         current = app.bridge.current
         return status_words(current.snapshot(), unicode=app.capabilities.unicode) if current else ""
+
+    def _downloading(self, unicode: bool) -> str:
+        downloads = cast("MqfTuiApp", self.app).downloads
+        going = [s for s in (one.standing() for one in downloads.all) if not s.ended]
+        if not going:
+            return ""
+        from mqf_tui.app.hub_words import status_words
+
+        return status_words(going, unicode)
 
 
 def status_words(s: Snapshot, *, unicode: bool) -> str:

@@ -1,0 +1,47 @@
+"""Models that bring Python code of their own: which files that is, and the model once the user trusts it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mqf_tui.library.models import LocalModel
+
+
+def code_of(model: LocalModel) -> tuple[str, ...]:
+    """The files of code for which the model is refused; none where it is refused for something else, or not
+    at all. Nothing is run."""
+    from mqf_tui.fidelity.errors import FidelityError, UntrustedCodeError
+    from mqf_tui.fidelity.facts import read_facts
+
+    if model.folder is None:
+        return ()
+    try:
+        read_facts(model.folder, model.name)
+    except UntrustedCodeError as error:
+        return error.files or ("code that its configuration names",)
+    except (FidelityError, OSError):
+        pass
+    return ()
+
+
+def trusted(model: LocalModel) -> LocalModel:
+    """The model as it is with its code trusted; ``problem`` says why it still cannot be measured. Nothing is
+    run before it is loaded."""
+    from mqf_tui.fidelity.errors import FidelityError
+    from mqf_tui.fidelity.facts import read_facts
+    from mqf_tui.library.model_places import FOLDER
+
+    if model.folder is None:
+        return model
+    try:
+        facts = read_facts(
+            model.folder, None if model.source == FOLDER else model.name, trust_remote_code=True
+        )
+    except FidelityError as error:
+        return replace(model, facts=None, problem=str(error))
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror}); check its permissions."
+        return replace(model, facts=None, problem=problem)
+    return replace(model, facts=facts, problem=facts.refusal, trusted=True)
