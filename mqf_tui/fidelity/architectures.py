@@ -10,7 +10,6 @@ import ast
 import functools
 import importlib.util
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,6 +18,8 @@ CACHES = re.compile(
 )
 PLAIN_CACHE = "KVCache"
 _MODEL = re.compile(r"^class Model\(|^from \.\w+ import Model\b(?! as)", re.MULTILINE)
+# Before each line that begins a statement at the top of a module.
+_BLOCK = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
 # How a wrapper fills in what its nested configuration lacks.
 _FILLED = re.compile(r"""text_config\.get\(\s*["'](\w+)["'],\s*(\d+)\s*\)""")
 # Layers of these kinds give way to plain caches where the configuration asks for none of them.
@@ -35,6 +36,7 @@ FULL_UNLESS = {
 UNUSED = {"helium": frozenset({"head_dim"})}
 # Classes in which mlx-lm's modules say what a configuration has.
 ARGUMENTS = frozenset({"ModelArgs", "TextArgs", "TextConfig", "TextModelArgs"})
+_TOLD = re.compile(rf"^from \.|^class (?:Model|{'|'.join(ARGUMENTS)})\b|^ *def make_cache\(", re.MULTILINE)
 # Of these a default says nothing about a model: its weights know better, or nobody does.
 WITHOUT_DEFAULT = frozenset({"model_type", "vocab_size", "max_position_embeddings"})
 
@@ -58,8 +60,7 @@ def known(module: str) -> bool:
 def family(config: dict[str, Any]) -> tuple[str, ...]:
     """The module of this model, and those of the models that it wraps or is derived from."""
     module = module_of(config)
-    tree = _tree(module)
-    others = {} if tree is None else dict.fromkeys(_neighbours(tree))
+    others = _neighbours(module)
     text = config.get("text_config")
     inner = module_of(text) if isinstance(text, dict) else ""
     return (module, inner) if inner in others else (module, *others)
@@ -110,12 +111,22 @@ def language_config(config: dict[str, Any]) -> dict[str, Any]:
     text = config.get("text_config")
     told = {**config, **text} if isinstance(text, dict) else config
     modules = family(config)
+    found = _all_defaults(modules) | told
+    for key in [key for key, value in told.items() if value is None]:
+        found[key] = _all_defaults(modules).get(key)
+    for module in modules:
+        for key in UNUSED.get(module, ()):
+            found.pop(key, None)
+    return found
+
+
+@functools.cache
+def _all_defaults(modules: tuple[str, ...]) -> dict[str, Any]:
+    """What several modules take for keys that a configuration lacks; the first has the last word."""
     found: dict[str, Any] = {}
     for module in reversed(modules):
         found |= _defaults(module)
-    found |= {key: value for key, value in told.items() if value is not None or key not in found}
-    unused = frozenset[str]().union(*(UNUSED.get(module, frozenset()) for module in modules))
-    return {key: value for key, value in found.items() if key not in unused}
+    return found
 
 
 @functools.cache
@@ -143,6 +154,7 @@ def _words(module: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", _source(module) or ""))
 
 
+@functools.cache
 def _mentions(module: str, word: str) -> bool:
     tree = _tree(module)
     if tree is None:
@@ -173,12 +185,12 @@ def _has_model(module: str) -> bool:
     return bool(_MODEL.search(_source(module) or ""))
 
 
-def _neighbours(tree: ast.Module) -> Iterator[str]:
-    """Modules of this package that have a model themselves and are imported here."""
-    for name, source in _imports(tree):
-        for module in (source, name):
-            if _has_model(module):
-                yield module
+@functools.cache
+def _neighbours(module: str) -> tuple[str, ...]:
+    """Modules of this package that have a model themselves and are imported by this one, each once."""
+    tree = _tree(module)
+    names = [name for pair in _imports(tree) for name in reversed(pair)] if tree else []
+    return tuple(dict.fromkeys(name for name in names if _has_model(name)))
 
 
 def _is_model(node: ast.stmt) -> TypeGuard[ast.ClassDef]:
@@ -210,8 +222,19 @@ def _source(module: str) -> str | None:
 
 @functools.cache
 def _tree(module: str) -> ast.Module | None:
+    """What is looked into here of a module: its neighbours, its arguments, its model, how caches are made."""
     source = _source(module)
-    return None if source is None else ast.parse(source)
+    return None if source is None else _parsed(source, _TOLD)
+
+
+def _parsed(source: str, wanted: re.Pattern[str]) -> ast.Module:
+    """The statements at the top of a module in which ``wanted`` is found: to parse all takes many times as
+    long. All of it where its lines do not take it apart, as those of a long text would not."""
+    blocks = (block for block in _BLOCK.split(source) if wanted.search(block))
+    try:
+        return ast.parse("".join(blocks))
+    except SyntaxError:
+        return ast.parse(source)
 
 
 def _remapping() -> dict[str, str]:
@@ -224,7 +247,8 @@ def _table(name: str) -> dict[Any, str]:
     package = _package()
     if package is None:
         return {}
-    for node in ast.parse((package / "utils.py").read_text(encoding="utf-8")).body:
+    source = (package / "utils.py").read_text(encoding="utf-8")
+    for node in _parsed(source, re.compile(rf"^{name}\b")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return dict(ast.literal_eval(node.value))
     return {}
