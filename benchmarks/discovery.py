@@ -148,7 +148,7 @@ def hub(home: Path) -> None:
             if isinstance(content, dict):
                 weight_file(blob, content, number)
             elif isinstance(content, int):
-                blob.write_bytes(b"{}".ljust(content))
+                blob.write_bytes(b'{"model": "' + b"x" * content + b'"}')
             else:
                 blob.write_bytes(content)
             (snapshot / name).symlink_to(Path("../../blobs") / blob.name)

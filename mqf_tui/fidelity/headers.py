@@ -7,8 +7,10 @@ import contextlib
 import hashlib
 import json
 import math
+import operator
 import os
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +192,9 @@ def read_header(path: Path) -> Iterator[Tensor]:
         raise _broken(path, "its header cannot be understood") from error
 
 
+_FIELDS = operator.itemgetter("dtype", "shape", "data_offsets")
+
+
 class _HeaderError(ValueError):
     """What is wrong with a header, in words."""
 
@@ -211,6 +216,8 @@ def _tensors(file: str, raw: bytes, n_bytes: int) -> list[Tensor]:
         raise _HeaderError("its header names a tensor twice")
     if b"\\u" in raw:
         "".join(header).encode("utf-8")  # half a surrogate pair would not come through MLX
+    if (sound := _all_sound(header, n_bytes)) is not None:
+        return sound
     tensors: list[Tensor] = []
     places: list[tuple[int, int, str]] = []
     for name, entry in header.items():
@@ -237,22 +244,47 @@ def _tensors(file: str, raw: bytes, n_bytes: int) -> list[Tensor]:
     return tensors
 
 
+def _all_sound(header: dict[str, Any], n_bytes: int) -> list[Tensor] | None:
+    """All tensors at once, where they are as they should be and lie without gaps: a list of models has tens
+    of thousands. None: each must be looked at, to accept or to name it."""
+    try:
+        dtypes, listed, places = zip(*map(_FIELDS, header.values()), strict=True)
+        shapes = [*map(tuple, listed)]
+        kinds = [*zip(dtypes, shapes, strict=True)]
+        takes = {kind: _n_bytes(*kind) for kind in set(kinds)}
+        begins, ends = zip(*places, strict=True)
+        fits = all(map(operator.eq, map(takes.__getitem__, kinds), map(operator.sub, ends, begins)))
+        begins, ends = zip(*sorted(places), strict=True)
+    except (ValueError, LookupError, TypeError):
+        return None
+    if not fits or begins != (0, *ends[:-1]) or ends[-1] != n_bytes:
+        return None
+    return [*map(Tensor._make, zip(header, dtypes, shapes, strict=True))]
+
+
+def _n_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    if shape and not 0 <= min(shape) <= max(shape) <= MAX_DIMENSION:
+        raise ValueError
+    return math.prod(shape) * NUMBERS[dtype]
+
+
 def parameters(weights: Weights, group_size: int | None = None, own: Mapping[str, int] | None = None) -> int:
     """Number of parameters, packed ones counted unpacked.
 
     ``group_size`` is the configuration's, ``own`` the group sizes of layers that it names apart.
     """
-    by_name = {t.name: t for t in weights.tensors}
-    total = 0
-    for tensor in weights.tensors:
+    total = sum(math.prod(shape) * n for shape, n in Counter(t.shape for t in weights.tensors).items())
+    named = [t for t in weights.tensors if t.name.endswith((".scales", ".biases"))]
+    by_name = {t.name: t for t in weights.tensors} if named else {}
+    for tensor in named:
         stem, _, last = tensor.name.rpartition(".")
-        packed = by_name.get(f"{stem}.scales")
-        if last in ("scales", "biases") and f"{stem}.weight" in by_name:
+        packed = by_name.get(f"{stem}.weight")
+        if packed is None:
             continue
-        count = math.prod(tensor.shape)
-        if packed is not None and tensor.dtype == "U32" and last == "weight":
-            count = _unpacked(tensor, packed, (own or {}).get(stem) or group_size or 64)
-        total += count
+        total -= math.prod(tensor.shape)
+        if last == "scales" and packed.dtype == "U32":
+            group = (own or {}).get(stem) or group_size or 64
+            total += _unpacked(packed, tensor, group) - math.prod(packed.shape)
     return total
 
 

@@ -14,13 +14,14 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mqf_tui import __version__
 from mqf_tui.fidelity.facts import ModelFacts, identified, read_facts
+from mqf_tui.fidelity.weight_formats import WeightFormat
 from mqf_tui.library.files import replace_synced
 from mqf_tui.library.tokens import cache_dir
 
@@ -66,8 +67,8 @@ class FactsCache:
             self._changed = False
 
     def _keep(self, key: str, stamp: str, facts: ModelFacts) -> None:
-        said = asdict(facts)
-        del said["folder"]
+        said = {name: value for name, value in vars(facts).items() if name != "folder"}
+        said["formats"] = [vars(one) for one in facts.formats]
         self._kept[key] = (stamp, said)
         self._changed = True
 
@@ -96,7 +97,8 @@ def _read(raw: bytes) -> Kept:
 def _facts(folder: Path, name: str, said: dict[str, Any]) -> ModelFacts:
     """JSON has lists where there were tuples."""
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
-    return ModelFacts(**plain | {"folder": folder, "name": name})
+    formats = tuple(WeightFormat(**one) for one in said["formats"])
+    return ModelFacts(**plain | {"folder": folder, "name": name, "formats": formats})
 
 
 def _made_by() -> str:
