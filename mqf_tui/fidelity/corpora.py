@@ -1,4 +1,4 @@
-"""A corpus by its word: a name, a file, a folder, a data set of the hub, standard input, or several of these."""
+"""A corpus by its word: a name, a file, a folder, a data set of the hub, standard input, or several."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ LONGEST_PERIOD = 20  # chunks; where the weights repeat later, a round is what g
 
 @dataclass(frozen=True)
 class MixturePart:
-    """One text of a mixture: ``corpus`` as ``--corpus`` takes it; ``weight``: its share of the chunks, against
-    those of the others."""
+    """One text of a mixture: ``corpus`` as ``--corpus`` takes it; ``weight``: its share of the chunks,
+    against those of the others."""
 
     name: str
     corpus: str

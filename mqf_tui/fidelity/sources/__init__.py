@@ -1,0 +1,1 @@
+"""Texts of every kind as documents, read when they are asked for."""
