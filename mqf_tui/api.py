@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
+from mqf_tui.model_argument import Model, asked_model, path_words
 from mqf_tui.reports.schema import Report
 from mqf_tui.rescoring_api import noting_places
 from mqf_tui.rescoring_api import rescore as rescore
@@ -22,17 +24,20 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.recipes import Recipe
+    from mqf_tui.library.tokens import FileTokens
     from mqf_tui.reports.sweep_schema import SweepReport
     from mqf_tui.scale.crew import Keep, Notice
     from mqf_tui.scale.hosts import Fleet
 
 
-def events(settings: KVSettings, control: Control | None = None) -> Iterator[Event]:
-    """Find the model and measure it; yields events and never raises.
+def events(
+    settings: KVSettings, control: Control | None = None, *, facts: ModelFacts | None = None
+) -> Generator[Event]:
+    """Find the model and measure it; yields events and never raises. ``facts``: see ``sweep_events``.
 
     Iterate it in one thread from beginning to end: MLX's streams belong to the thread that made them.
     """
-    for event in sweep_events(SweepSettings((settings,)), control):
+    for event in sweep_events(SweepSettings((settings,)), control, facts=facts):
         if not isinstance(event, Swept):
             yield event
 
@@ -46,11 +51,13 @@ def sweep_events(
     fleet: Fleet | None = None,
     keep: Keep | None = None,
     notice: Notice | None = None,
-) -> Iterator[Event]:
+    facts: ModelFacts | None = None,
+) -> Generator[Event]:
     """Find the model and measure all variants beside one reference pass (see ``fidelity.engine.sweep``).
 
     ``fleet``: the chunks are scored by its ranks (see ``scale.sweeping.sweep``, also for ``keep`` and
-    ``notice``). Yields events and never raises. Iterate it in one thread from beginning to end.
+    ``notice``). ``facts``: of a model that need not be found, such as one in memory already (see
+    ``fidelity.loaded``). Yields events and never raises. Iterate it in one thread from beginning to end.
     """
     try:
         settings.check()
@@ -65,14 +72,13 @@ def sweep_events(
             from mqf_tui.fidelity.memory import user_limit
 
             settings = replace(settings, memory_limit=user_limit())
-        facts = facts_of(first)
+        facts = facts_of(first) if facts is None else facts
+        store = _store(facts, fleet)
     except FidelityError as error:
         yield Failed(error)
         yield Swept(settings.sweep_id, 0, 0, 0.0, error=error)
         return
-    from mqf_tui.library.tokens import FileTokens
-
-    control, store = control or Control(), FileTokens(facts.folder)
+    control = control or Control()
     if fleet is not None:
         from mqf_tui.scale.sweeping import sweep as ranked
 
@@ -85,6 +91,21 @@ def sweep_events(
     past = recent_reports()
     running = sweep(settings, facts, control, chunks=chunks, known=known, store=store, past=past)
     yield from noting_places(running, facts)
+
+
+def _store(facts: ModelFacts, fleet: Fleet | None) -> FileTokens | None:
+    """What keeps the tokens of texts; None for a model in memory, whose tokenizer may be any."""
+    from mqf_tui.fidelity.loaded import LoadedFacts
+    from mqf_tui.library.tokens import FileTokens
+
+    if not isinstance(facts, LoadedFacts):
+        return FileTokens(facts.folder)
+    if fleet is not None:
+        raise BadSettingError(
+            "ranks load the model themselves, so a loaded (model, tokenizer) pair cannot be measured by a "
+            "fleet; name the model's folder, or leave the fleet out."
+        )
+    return None
 
 
 def facts_of(settings: KVSettings) -> ModelFacts:
@@ -104,9 +125,12 @@ class Sweep:
     report: SweepReport
     runs: tuple[Report, ...]
 
+    def _repr_html_(self) -> str | None:
+        return self.report._repr_html_()  # pyright: ignore[reportPrivateUsage]
+
 
 def measure_kv_fidelity(
-    model: str | PathLike[str],
+    model: Model,
     *,
     kv_bits: int = 8,
     kv_group_size: int = 64,
@@ -131,7 +155,9 @@ def measure_kv_fidelity(
 ) -> Report:
     """Measure what a quantized KV cache costs ``model`` on ``corpus``.
 
-    model: a folder, ``demo``, or the name of a model in the local Hugging Face cache.
+    model: a folder, ``demo``, the name of a model in the local Hugging Face cache (``owner/name``, or
+    ``owner/name@revision``), or the pair (model, tokenizer) that ``mlx_lm.load`` returns, which is measured
+    as it is in memory and stays as it is.
     corpus: ``builtin``, ``wikitext-2``, or a UTF-8 text file.
     What is quantized: ``kv_bits`` and ``kv_group_size`` for keys and values alike; ``k_bits`` and ``v_bits``
     apart (16: full precision); or ``kv`` as a word such as ``k8v4g32`` or ``mxfp4``. ``layers``:
@@ -147,8 +173,9 @@ def measure_kv_fidelity(
 
     Raises FidelityError (or a subclass) with a message that says what would work.
     """
+    word, facts = asked_model(model)
     base = KVSettings(
-        model=_path_words("model", model),
+        model=word,
         kv_bits=_whole(kv_bits),
         kv_group_size=_whole(kv_group_size),
         layers=layers,
@@ -158,7 +185,7 @@ def measure_kv_fidelity(
         chunk_length=_whole(chunk_length),
         max_chunks=None if max_chunks is None else _whole(max_chunks),
         score_last=None if score_last is None else _whole(score_last),
-        corpus=_path_words("corpus", corpus),
+        corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
         until_sure=until_sure,
         precision=_real(precision),
@@ -166,21 +193,23 @@ def measure_kv_fidelity(
         max_flips=_real(max_flips),
         keep_top=_whole(keep_top),
     )
-    for event in events(one_variant(base, kv, k_bits, v_bits)):
-        if on_event is not None:
-            on_event(event)
-        match event:
-            case Failed(error=error):
-                raise error
-            case Finished(report=report):
-                return report
-            case _:
-                pass
+    # Closed at once where a listener raises: a traceback would keep the measurement, and all that it holds.
+    with closing(events(one_variant(base, kv, k_bits, v_bits), facts=facts)) as running:
+        for event in running:
+            if on_event is not None:
+                on_event(event)
+            match event:
+                case Failed(error=error):
+                    raise error
+                case Finished(report=report):
+                    return report
+                case _:
+                    pass
     raise FidelityError("the measurement ended without a result; run it again.")
 
 
 def measure_kv_sweep(
-    model: str | PathLike[str],
+    model: Model,
     *,
     kv_bits: Sequence[int] | int = (),
     kv_group_size: Sequence[int] | int = (64,),
@@ -225,15 +254,16 @@ def measure_kv_sweep(
     from mqf_tui.fidelity.spreading import spread, with_control
     from mqf_tui.fidelity.sweep_summary import sweep_summary
 
+    word, facts = asked_model(model)
     base = KVSettings(
-        model=_path_words("model", model),
+        model=word,
         layers=layers,
         kernel=kernel,
         quantize_start=_whole(quantize_start),
         chunk_length=_whole(chunk_length),
         max_chunks=None if max_chunks is None else _whole(max_chunks),
         score_last=None if score_last is None else _whole(score_last),
-        corpus=_path_words("corpus", corpus),
+        corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
         until_sure=until_sure,
         precision=_real(precision),
@@ -257,20 +287,21 @@ def measure_kv_sweep(
         variants = with_control(variants)
     settings = SweepSettings(variants, race=race, memory_limit=memory_limit, sweep_id="unsaved")
     subjects: list[Subject] = []
-    for event in sweep_events(settings, fleet=fleet):
-        if on_event is not None:
-            on_event(event)
-        match event:
-            case Failed(error=error):
-                raise error
-            case Finished(report=report, positions=positions):
-                name = f"{report.short_setting} {len(subjects) + 1}"
-                subjects.append(Subject(name, report, lambda found=positions: found))
-            case Swept():
-                found = sweep_summary(subjects, ended=event, limits=Limits(max_kv_bytes_per_token))
-                return Sweep(found, tuple(subject.report for subject in subjects))
-            case _:
-                pass
+    with closing(sweep_events(settings, fleet=fleet, facts=facts)) as running:
+        for event in running:
+            if on_event is not None:
+                on_event(event)
+            match event:
+                case Failed(error=error):
+                    raise error
+                case Finished(report=report, positions=positions):
+                    name = f"{report.short_setting} {len(subjects) + 1}"
+                    subjects.append(Subject(name, report, lambda found=positions: found))
+                case Swept():
+                    found = sweep_summary(subjects, ended=event, limits=Limits(max_kv_bytes_per_token))
+                    return Sweep(found, tuple(subject.report for subject in subjects))
+                case _:
+                    pass
     raise FidelityError("the sweep ended without a result; run it again.")
 
 
@@ -304,7 +335,7 @@ def _recipe(recipe: Recipe | str | PathLike[str] | None) -> Recipe | None:
         return recipe
     from mqf_tui.library.recipes import read_recipe
 
-    return read_recipe(_path_words("recipe", recipe))
+    return read_recipe(path_words("recipe", recipe))
 
 
 def _whole(value: int) -> int:
@@ -320,12 +351,6 @@ def _several(values: Sequence[int] | int) -> tuple[int, ...]:
 def _real(value: float | None) -> float | None:
     """NumPy's fractions as Python's; anything else is left for the settings to refuse."""
     return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value
-
-
-def _path_words(name: str, value: str | PathLike[str]) -> str:
-    if not isinstance(value, str | PathLike) or not isinstance(words := fspath(value), str):
-        raise BadSettingError(f"{name} is {value!r}; use a name or a path.")
-    return words
 
 
 def _is_path(model: str) -> bool:

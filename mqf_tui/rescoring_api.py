@@ -51,10 +51,12 @@ def rescore(
     keeps the model for the next call; without one it is loaded and released. Never raises. Iterate it in the
     thread of all other measurements.
     """
+    from mqf_tui.fidelity.loaded import check_on_disk
     from mqf_tui.fidelity.rescoring import Asked, Rescorer, settings_of
 
     own = rescorer or Rescorer()
     try:
+        check_on_disk(run.report)
         positions = run.positions()
         settings = settings_of(
             run.report, *_places_of(run.report, model, corpus), trust_remote_code=trust_remote_code

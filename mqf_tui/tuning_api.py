@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from numbers import Integral
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.errors import BadSettingError, FidelityError
+from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.events import Event, Failed
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.model_argument import Model, asked_model, path_words
 
 if TYPE_CHECKING:
+    from mqf_tui.fidelity.facts import ModelFacts
     from mqf_tui.fidelity.quantizers import Kernel, Quantizer
     from mqf_tui.fidelity.sensitivity import Run, Sensed
     from mqf_tui.fidelity.tuning import Stage, Tuned, TuneSettings
@@ -33,20 +36,24 @@ def sensitivity_events(
     fleet: Fleet | None = None,
     notice: Notice | None = None,
     sweep_id: str = "",
-) -> Iterator[Event | Sensed]:
-    """Find the model and measure each layer alone (see ``fidelity.sensitivity.sense``); never raises."""
+    facts: ModelFacts | None = None,
+) -> Generator[Event | Sensed]:
+    """Find the model and measure each layer alone (see ``fidelity.sensitivity.sense``); never raises.
+
+    ``facts`` as in ``api.sweep_events``.
+    """
     control = control or Control()
     try:
         settings.check()
         from mqf_tui.api import facts_of
         from mqf_tui.fidelity.sensitivity import sense
 
-        facts = facts_of(settings)
+        found = facts_of(settings) if facts is None else facts
     except FidelityError as error:
         yield Failed(error)
         return
-    run = _runner(control, memory_limit, fleet, notice)
-    yield from sense(settings, facts, control, quantizers, apart=apart, run=run, sweep_id=sweep_id)
+    run = _runner(control, memory_limit, fleet, notice, facts)
+    yield from sense(settings, found, control, quantizers, apart=apart, run=run, sweep_id=sweep_id)
 
 
 def tune_events(
@@ -56,23 +63,27 @@ def tune_events(
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
     notice: Notice | None = None,
-) -> Iterator[Event | Stage | Sensed | Tuned]:
-    """Find the model and a recipe for it (see ``fidelity.tuning.tune``); never raises."""
+    facts: ModelFacts | None = None,
+) -> Generator[Event | Stage | Sensed | Tuned]:
+    """Find the model and a recipe for it (see ``fidelity.tuning.tune``); never raises.
+
+    ``facts`` as in ``api.sweep_events``.
+    """
     control = control or Control()
     try:
         settings.check()
         from mqf_tui.api import facts_of
         from mqf_tui.fidelity.tuning import tune
 
-        facts = facts_of(settings.base)
+        found = facts_of(settings.base) if facts is None else facts
     except FidelityError as error:
         yield Failed(error)
         return
-    yield from tune(settings, facts, control, run=_runner(control, memory_limit, fleet, notice))
+    yield from tune(settings, found, control, run=_runner(control, memory_limit, fleet, notice, facts))
 
 
 def measure_kv_sensitivity(
-    model: str | PathLike[str],
+    model: Model,
     *,
     kv_bits: int = 4,
     kv_group_size: int = 64,
@@ -97,30 +108,39 @@ def measure_kv_sensitivity(
     from mqf_tui.fidelity.quantizers import Quantizer
     from mqf_tui.fidelity.sensitivity import Sensed
 
+    word, facts = asked_model(model)
     settings = _settings(
-        model, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
+        word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
     )
     quantizer = Quantizer(kv_bits, kv_group_size)
     quantizer.check()
-    for event in sensitivity_events(
-        settings, [quantizer], apart=apart, memory_limit=memory_limit, fleet=fleet, sweep_id="unsaved"
-    ):
-        if on_event is not None:
-            on_event(event)
-        match event:
-            case Failed(error=error):
-                raise error
-            case Sensed(ended=ended) if ended.error is not None:
-                raise ended.error
-            case Sensed():
-                return sensitivity_report(event)
-            case _:
-                pass
+    events = sensitivity_events(
+        settings,
+        [quantizer],
+        apart=apart,
+        memory_limit=memory_limit,
+        fleet=fleet,
+        sweep_id="unsaved",
+        facts=facts,
+    )
+    with closing(events) as running:
+        for event in running:
+            if on_event is not None:
+                on_event(event)
+            match event:
+                case Failed(error=error):
+                    raise error
+                case Sensed(ended=ended) if ended.error is not None:
+                    raise ended.error
+                case Sensed():
+                    return sensitivity_report(event)
+                case _:
+                    pass
     raise FidelityError("the measurement ended without a result; run it again.")
 
 
 def tune_kv(
-    model: str | PathLike[str],
+    model: Model,
     *,
     max_kv_bytes_per_token: float | None = None,
     max_kl: float | None = None,
@@ -151,9 +171,10 @@ def tune_kv(
     """
     from mqf_tui.fidelity.tuning import Tuned, TuneSettings
 
+    word, facts = asked_model(model)
     settings = TuneSettings(
         _settings(
-            model, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
+            word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
         ),
         max_kv_bytes=max_kv_bytes_per_token,
         max_kl=max_kl,
@@ -162,16 +183,17 @@ def tune_kv(
         sensed_chunks=sensed_chunks,
         apart=apart,
     )
-    for event in tune_events(settings, memory_limit=memory_limit, fleet=fleet):
-        if on_event is not None:
-            on_event(event)
-        match event:
-            case Failed(error=error):
-                raise error
-            case Tuned(tuning=tuning):
-                return tuning
-            case _:
-                pass
+    with closing(tune_events(settings, memory_limit=memory_limit, fleet=fleet, facts=facts)) as running:
+        for event in running:
+            if on_event is not None:
+                on_event(event)
+            match event:
+                case Failed(error=error):
+                    raise error
+                case Tuned(tuning=tuning):
+                    return tuning
+                case _:
+                    pass
     raise FidelityError("the tuning ended without a result; run it again.")
 
 
@@ -190,18 +212,23 @@ def sensitivity_report(sensed: Sensed, command: str = "") -> SweepReport:
 
 
 def _runner(
-    control: Control, memory_limit: int | None, fleet: Fleet | None, notice: Notice | None = None
+    control: Control,
+    memory_limit: int | None,
+    fleet: Fleet | None,
+    notice: Notice | None,
+    facts: ModelFacts | None,
 ) -> Run:
     def run(sweep: SweepSettings) -> Iterator[Event]:
         from mqf_tui.api import sweep_events
 
-        return sweep_events(replace(sweep, memory_limit=memory_limit), control, fleet=fleet, notice=notice)
+        limited = replace(sweep, memory_limit=memory_limit)
+        return sweep_events(limited, control, fleet=fleet, notice=notice, facts=facts)
 
     return run
 
 
 def _settings(
-    model: str | PathLike[str],
+    model: str,
     kv_group_size: int,
     kernel: Kernel,
     quantize_start: int,
@@ -211,13 +238,13 @@ def _settings(
     trust_remote_code: bool,
 ) -> KVSettings:
     return KVSettings(
-        model=_words("model", model),
+        model=model,
         kv_group_size=_whole(kv_group_size),
         kernel=kernel,
         quantize_start=_whole(quantize_start),
         chunk_length=_whole(chunk_length),
         max_chunks=None if max_chunks is None else _whole(max_chunks),
-        corpus=_words("corpus", corpus),
+        corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
     )
 
@@ -225,9 +252,3 @@ def _settings(
 def _whole(value: int) -> int:
     """NumPy's integers as Python's; anything else is left for the settings to refuse."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-
-
-def _words(name: str, value: str | PathLike[str]) -> str:
-    if not isinstance(value, str | PathLike) or not isinstance(words := fspath(value), str):
-        raise BadSettingError(f"{name} is {value!r}; use a name or a path.")
-    return words

@@ -23,6 +23,7 @@ from mqf_tui.fidelity.errors import (
     brief,
 )
 from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.loaded import LoadedFacts
 
 MARGIN = 1.1  # weights, and a little for caches and logits
 
@@ -37,6 +38,8 @@ class Loaded:
 
 def load_tokenizer(facts: ModelFacts, *, trust_remote_code: bool = False) -> Any:
     """The model's own tokenizer (transformers); raises BrokenWeightsError."""
+    if isinstance(facts, LoadedFacts):
+        return facts.tokenizer
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with _quiet():
         from transformers import AutoTokenizer
@@ -76,6 +79,11 @@ def load_model(
         model = _for_cpu(model)
     if part is not None:
         part(model)
+    yield from looked_through(model)
+
+
+def looked_through(model: Any) -> Iterator[Loaded]:
+    """Have the weights computed layer by layer, yielding after each; raises NotANumberError."""
     pieces = [*model.layers, model]
     checked: set[int] = set()
     for index, piece in enumerate(pieces):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import BadSettingError
+from mqf_tui.fidelity.loaded import IN_MEMORY
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted, inert
@@ -60,10 +61,11 @@ class UnpairedError(Exception):
 def check_reference(first: Report, second: Report) -> None:
     """Raise BadSettingError where the two have different reference models: no difference would mean anything.
 
-    The models' hashes decide where both are known; else their names, of which one may lack its owner. Two
-    imports that name no model are taken for alike; ``doubts`` says so.
+    The models' hashes decide where both are known, and are of the same kind: that of a model which was
+    in memory already is not one of files. Else their names do, of which one may lack its owner. Two imports
+    that name no model are taken for alike. ``doubts`` says so.
     """
-    if first.model_hash and second.model_hash:
+    if first.model_hash and second.model_hash and not one_in_memory((first, second)):
         if first.model_hash == second.model_hash:
             return
         why = f"their contents differ ({first.model_hash} and {second.model_hash})"
@@ -79,8 +81,19 @@ def check_reference(first: Report, second: Report) -> None:
     )
 
 
+def one_in_memory(reports: Sequence[Report]) -> bool:
+    """Whether some of these were measured on a model that was in memory already, and others were not."""
+    return len({IN_MEMORY in report.compute for report in reports}) > 1
+
+
 def doubts(reports: Sequence[Report], pairs_known: bool) -> Iterator[str]:
-    """What one must know of imported runs before one believes a difference; ``pairs_known``: all paired."""
+    """What one must know of imported and other runs before one believes a difference; ``pairs_known``: all
+    paired."""
+    if one_in_memory(reports):
+        yield (
+            f"of one run the model was {IN_MEMORY}, and its contents cannot be compared with those of files: "
+            "by its name it is taken for the same"
+        )
     if any(report.model == UNKNOWN_MODEL for report in reports):
         yield "an imported run does not name its model, which is taken for the same"
     imported = [] if pairs_known else [report for report in reports if report.origin is not None]

@@ -148,7 +148,12 @@ def _layers(plan: Plan) -> Layers:
 
 
 def command(settings: KVSettings, n_chunks: int, model: str) -> str:
-    """The command line that measures the same again; files and folders by their last part only."""
+    """The command line that measures the same again; files and folders by their last part only.
+
+    Empty where no word names the model: one that was in memory already.
+    """
+    if not settings.model:
+        return ""
     corpus = readable(settings.corpus).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     words = ["mqf-tui", "kv", _as_path(model, settings.model, ("demo",)), *_variant_words(settings)]
     words += ["--chunk-length", str(settings.chunk_length), "--max-chunks", str(n_chunks)]

@@ -10,8 +10,8 @@ from mqf_tui.fidelity.architectures import attention_sinks
 from mqf_tui.fidelity.errors import UnsupportedModelError
 from mqf_tui.fidelity.events import Swept
 from mqf_tui.fidelity.facts import ModelFacts
-from mqf_tui.fidelity.headers import read_config
 from mqf_tui.fidelity.intervals import clustered_interval
+from mqf_tui.fidelity.loaded import config_of
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.recipe_code import mlx_lm_code
 from mqf_tui.fidelity.recipe_files import to_toml
@@ -121,7 +121,7 @@ def _toml(report: Report, recipe: TunedSetting, chosen: Candidate) -> str:
 
 
 def _code(settings: TuneSettings, facts: ModelFacts, report: Report, chosen: Candidate) -> str:
-    sinks = attention_sinks(read_config(facts.folder))
+    sinks = attention_sinks(config_of(facts))
     try:
         # The model's name says where it comes from; a path stays on this machine.
         return mlx_lm_code(chosen.recipe, model=report.model, kinds=read_shape(facts).kinds, sinks=sinks)

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
-_VOID = frozenset({"meta", "br", "hr"})
+_VOID = frozenset({"meta", "br", "hr", "img"})
 # Joiners shape Persian, Indic scripts and emoji; they turn nothing round.
 _KEPT = frozenset("\n\t\u200c\u200d")
 
