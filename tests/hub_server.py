@@ -249,6 +249,7 @@ def _refusal(status: int, message: str, code: str | None = None) -> _Answer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every answer would wait for the client's next word
     server: _Server
 
     def do_GET(self) -> None:
@@ -300,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        if "Content-Length" not in answer.headers:
+        if answer.headers.keys().isdisjoint({"Content-Length", "Transfer-Encoding"}):
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command == "HEAD":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from mqf_tui import __version__
-from mqf_tui.fidelity.errors import CancelledError
+from mqf_tui.fidelity.errors import CancelledError, HubError
 from mqf_tui.library.hub_faults import NotTheHubError, RefusedError, offline, passes, told, waiting_words
 from mqf_tui.library.hub_names import RepoName
 from mqf_tui.reports.text import duration
@@ -238,7 +238,13 @@ def _headers() -> dict[str, str]:
     from huggingface_hub import constants, get_token
 
     headers = {"user-agent": f"mqf-tui/{__version__}; hf_hub/{hub_version}"}
-    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    try:
+        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    except OSError as error:
+        raise HubError(
+            f"the token in {constants.HF_TOKEN_PATH} cannot be read ({error.strerror or 'it is not there'}); "
+            "check its permissions, or renew it with `hf auth login`."
+        ) from None
     if token:
         headers["authorization"] = f"Bearer {token}"
     return headers

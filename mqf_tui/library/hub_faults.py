@@ -209,7 +209,7 @@ def _unreached(error: Exception, endpoint: str) -> str:
             "the token of this machine holds characters that no token has; renew it with "
             f"{LOGIN}, or correct HF_TOKEN."
         )
-    if isinstance(error, OSError) and os.environ.get("SSL_CERT_FILE"):
+    if isinstance(error, OSError) and not os.path.isfile(os.environ.get("SSL_CERT_FILE", __file__)):
         return "the file of certificates that SSL_CERT_FILE names cannot be read; correct it, or unset it."
     return (
         f"the hub could not be asked ({type(error).__name__}); check HF_ENDPOINT and the network, or {LATER}."
@@ -253,7 +253,10 @@ def _proxy_variable(endpoint: str) -> str:
 
 def proxy_of(endpoint: str) -> str:
     """Host and port of the proxy that the environment names for an address, "" for none; no password."""
-    url = urlsplit(endpoint)
+    try:
+        url = urlsplit(endpoint)
+    except ValueError:
+        return ""
     proxies = urllib.request.getproxies()
     if not url.hostname or urllib.request.proxy_bypass(url.hostname):
         return ""
@@ -262,8 +265,10 @@ def proxy_of(endpoint: str) -> str:
 
 
 def _host(address: str) -> str:
-    """Host and port, without a user's name and password."""
-    return urlsplit(address).netloc.rpartition("@")[2] or address
+    """Host and port, without a user's name and password; the address itself where it is none."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(address).netloc.rpartition("@")[2] or address
+    return address
 
 
 def _asked_host(error: Exception, endpoint: str) -> str:

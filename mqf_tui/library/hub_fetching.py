@@ -15,6 +15,7 @@ from mqf_tui.library.hub_meter import Meter
 from mqf_tui.library.hub_names import RepoName
 from mqf_tui.library.hub_store import Checksum, Store
 
+ENOUGH = 1 << 16  # bytes that make a try worth while, so that those after it count anew
 RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -74,7 +75,7 @@ class _Growing:
             try:
                 self._go_on()
             except LostError as lost:
-                attempt = 1 if self._have > before else attempt
+                attempt = 1 if self._have - before >= ENOUGH else attempt
                 if isinstance(lost.error, RefusedError) and lost.error.status == 416 and self._have:
                     self._restart()  # what is here cannot be the beginning of the file
                 else:
