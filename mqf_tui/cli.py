@@ -115,10 +115,12 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    if options.action is None:
-        from mqf_tui.console import listings
+    if options.action in (None, "show"):
+        from mqf_tui.console import model_listing
 
-        return listings.models(options.format)
+        if options.action is None:
+            return model_listing.models(options.format)
+        return model_listing.show(options.name, options.format)
     from mqf_tui.console import hub
 
     return hub.search(options) if options.action == "search" else hub.download(options)

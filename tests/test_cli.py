@@ -153,7 +153,7 @@ def test_models_of_a_hub_cache(tiny: Path, environment: dict[str, str]) -> None:
 def test_models_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     head, demo, *_ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["MODEL", "ARCHITECTURE", "WEIGHTS", "HEAD", "SIZE"]
+    assert head.split() == ["MODEL", "ARCHITECTURE", "WEIGHTS", "PARAMETERS", "SIZE", "WHERE"]
     assert demo.startswith("demo ")
 
 

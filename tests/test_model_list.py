@@ -246,7 +246,7 @@ async def test_the_screen_by_keyboard(homes: Path) -> None:
     async with running((120, 40)) as (app, pilot):
         await until(pilot, lambda: "4 models, by name" in screen_text(app))
         await until(pilot, lambda: "■" in screen_text(app))
-        assert any("There is no folder" in note.message for note in app._notifications)
+        await until(pilot, lambda: any("There is no folder" in one.message for one in app._notifications))
         listing = app.screen.query_one("#models", OptionList)
         assert app.focused is listing
         await pilot.press("down")

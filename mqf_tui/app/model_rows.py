@@ -13,7 +13,7 @@ from mqf_tui.app.capabilities import mark
 from mqf_tui.app.columns import PADDING, fitting
 from mqf_tui.library.index import RunRow
 from mqf_tui.library.models import LocalModel
-from mqf_tui.reports.text import inert, size
+from mqf_tui.reports.text import count_words, inert, size
 
 Sort = Literal["name", "size", "bits", "last used", "best verdict"]
 SORTS: tuple[Sort, ...] = ("name", "size", "bits", "last used", "best verdict")
@@ -193,14 +193,6 @@ def _words(row: ModelRow) -> dict[str, str]:
         "last used": row.last_used[:10],
         "runs": "",
     }
-
-
-def count_words(n: int) -> str:
-    """Parameters: ``135 M``, ``7.62 B``."""
-    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if n >= unit:
-            return f"{n / unit:.3g} {name}"
-    return str(n)
 
 
 def _cell(words: str, width: int, *, right: bool = False) -> str:

@@ -13,6 +13,10 @@ def add_models(models: argparse.ArgumentParser) -> None:
     models.add_argument("--format", choices=FORMATS, default="table")
     actions = models.add_subparsers(dest="action", metavar="ACTION")
 
+    show = actions.add_parser("show", help="everything that is known of a model on this machine")
+    show.add_argument("name", metavar="NAME[@REVISION]", help="one that `mqf-tui models` lists, or a folder")
+    show.add_argument("--format", choices=FORMATS, default=argparse.SUPPRESS, help="default: table")
+
     search = actions.add_parser("search", help="find models on the Hugging Face hub")
     search.add_argument("text", nargs="+", metavar="TEXT", help="a part of the name, such as 'llama 3.2 1b'")
     whose = search.add_mutually_exclusive_group()

@@ -1,4 +1,4 @@
-"""``mqf-tui models`` and ``mqf-tui runs``."""
+"""``mqf-tui runs`` as a table, JSON and CSV; tables of others."""
 
 from __future__ import annotations
 
@@ -18,47 +18,6 @@ if TYPE_CHECKING:
 
 WIDEST = 60
 ID_WIDTH = 255  # a run's id stays whole, for it is what one types; file systems allow no longer name
-
-
-def models(form: str) -> int:
-    """List the models on this machine."""
-    from mqf_tui.library.models import local_models
-    from mqf_tui.reports.text import inert, size
-
-    found = local_models()
-    if form == "json":
-        rows = [
-            {
-                "name": model.name,
-                "source": model.source,
-                "problem": model.problem,
-                **(
-                    {
-                        "architecture": model.facts.architecture,
-                        "weights": model.facts.weights,
-                        "head_dim": model.facts.head_dim,
-                        "size_bytes": model.facts.size_bytes,
-                    }
-                    if model.facts
-                    else {}
-                ),
-            }
-            for model in found
-        ]
-        say(json.dumps(rows, indent=2) + "\n")
-        return 0
-    table: list[tuple[str, ...]] = [("MODEL", "ARCHITECTURE", "WEIGHTS", "HEAD", "SIZE", "")]
-    for model in found:
-        facts = model.facts
-        columns = (
-            (facts.architecture, facts.weights, str(facts.head_dim), size(facts.size_bytes))
-            if facts
-            else ("-",) * 4
-        )
-        table.append(tuple(inert(text) for text in (model.name, *columns, model.problem or "")))
-    # The hub has no longer names, and a shortened one cannot be typed; a sentence is read to its end.
-    print_table(table, {0: 96, 5: 300})
-    return 0
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -234,14 +193,14 @@ def _plain_csv(rows: Sequence[dict[str, str]]) -> str:
 def print_table(table: Sequence[Sequence[str]], widest: Mapping[int, int] | None = None) -> None:
     """A table of columns as wide as they need, at most WIDEST or what ``widest`` says of a column."""
     limits = {0: ID_WIDTH} | dict(widest or {})
-    table = [[_shortened(cell, limits.get(i, WIDEST)) for i, cell in enumerate(row)] for row in table]
+    table = [[shortened(cell, limits.get(i, WIDEST)) for i, cell in enumerate(row)] for row in table]
     shown = [i for i in range(len(table[0])) if i == 0 or any(row[i] for row in table[1:])]
     widths = {i: max(len(row[i]) for row in table) for i in shown}
     lines = ("  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in table)
     say("\n".join(lines) + "\n")
 
 
-def _shortened(text: str, width: int) -> str:
+def shortened(text: str, width: int) -> str:
     """The text, or its beginning and end with … between: names of models differ at their ends."""
     if len(text) <= width:
         return text

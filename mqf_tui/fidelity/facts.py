@@ -87,7 +87,7 @@ class ModelFacts:
 
     @property
     def weights(self) -> str:
-        """The weights' format in words: ``float16``, ``4-bit, group 64`` or, where mixed, ``4/6-bit, group 64``."""
+        """The weights in words: ``float16``, ``4-bit, group 64``, or ``4/6-bit, group 64`` of a mix."""
         if self.weight_bits is None:
             return self.dtype
         if self.formats:

@@ -65,24 +65,16 @@ def find_model(name: str) -> Path:
     The name of a repository in the hub's cache may have ``@revision`` behind it: a branch, a tag, or the
     beginning of a commit. Raises ModelNotFoundError, and BrokenWeightsError where a download is incomplete.
     """
-    if name == DEMO:
-        return demo_place().folder
-    # os.path, since Path.expanduser raises for an unknown user and Path keeps "." without a name.
-    path = Path(os.path.abspath(os.path.expanduser(name)))
-    try:
-        if name and path.is_dir():
-            next(path.iterdir(), None)
-            return path
-        if path.is_file():
-            raise ModelNotFoundError(f"{path.name} is a file; name the model's folder, with its config.json.")
-    except OSError as error:
-        raise ModelNotFoundError(
-            f"{name} cannot be read ({error.strerror}); check its permissions."
-        ) from error
-    place = _named(name)
-    if why := _incomplete(place):
+    place = _place(name)
+    if place.source != FOLDER and (why := _incomplete(place)):
         raise BrokenWeightsError(why)
     return place.folder
+
+
+def model_named(name: str) -> LocalModel:
+    """The model that ``find_model`` finds, whole or not, and all that is known of it; raises
+    ModelNotFoundError."""
+    return read_now(_described(_place(name)))
 
 
 def local_models() -> tuple[LocalModel, ...]:
@@ -143,6 +135,24 @@ def describe_folder(name: str) -> LocalModel:
         return read_now(_described(Place(name, FOLDER, find_model(name))))
     except FidelityError as error:
         return LocalModel(name, FOLDER, None, str(error))
+
+
+def _place(name: str) -> Place:
+    if name == DEMO:
+        return demo_place()
+    # os.path, since Path.expanduser raises for an unknown user and Path keeps "." without a name.
+    path = Path(os.path.abspath(os.path.expanduser(name)))
+    try:
+        if name and path.is_dir():
+            next(path.iterdir(), None)
+            return Place(name, FOLDER, path)
+        if path.is_file():
+            raise ModelNotFoundError(f"{path.name} is a file; name the model's folder, with its config.json.")
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{name} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+    return _named(name)
 
 
 def _described(place: Place, cache: FactsCache | None = None) -> LocalModel:

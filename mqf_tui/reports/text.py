@@ -72,6 +72,14 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
+def count_words(n: int) -> str:
+    """A large number of things in few characters: ``135 M``, ``7.62 B``."""
+    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if n >= unit:
+            return f"{n / unit:.3g} {name}"
+    return str(n)
+
+
 def size(n_bytes: float) -> str:
     """Bytes in decimal units: ``1.9 GB``."""
     value = float(n_bytes)

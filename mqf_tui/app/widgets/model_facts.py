@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Mapping
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -10,23 +11,23 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from mqf_tui.app.capabilities import bar, mark
-from mqf_tui.app.model_rows import ModelRow, count_words
+from mqf_tui.app.model_rows import ModelRow
 from mqf_tui.app.row_words import kl_words, local_time
 from mqf_tui.app.verdict_colours import COLOURS
-from mqf_tui.fidelity.facts import ModelFacts, recipe_bytes_per_token
-from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
-from mqf_tui.fidelity.recipes import BOUNDED, KIND_WORDS, LayerKind, Recipe
+from mqf_tui.fidelity.about import FULL, About
+from mqf_tui.fidelity.quantizers import Quantizer
+from mqf_tui.fidelity.recipes import BOUNDED
 from mqf_tui.fidelity.settings import KV_BITS
-from mqf_tui.fidelity.shapes import read_shape
 from mqf_tui.library.index import RunRow
-from mqf_tui.library.model_places import FOLDER
+from mqf_tui.library.model_places import FOLDER, LM_STUDIO
 from mqf_tui.reports.text import counted, inert, size
 
-FULL = 16  # bits of a cache that is not quantized, as it is counted here
 USUAL_GROUP = 64
 BAR = 8  # columns
 MOST_RUNS = 6
-TITLES = 13  # columns that the names of facts take
+TITLES = 14  # columns that the names of facts take
+LEAST_VALUE = 12
+USUAL_WIDTH = 60
 
 
 class ModelFactsPane(VerticalScroll):
@@ -50,16 +51,20 @@ class ModelFactsPane(VerticalScroll):
         """The facts of a model."""
         colours = {verdict: self.app.theme_variables[name] for verdict, name in COLOURS.items()}
         unicode: bool = self.app.capabilities.unicode  # pyright: ignore[reportAttributeAccessIssue]
-        self.query_one("#facts-text", Static).update(facts_text(row, unicode=unicode, colours=colours))
+        # A column for the bar that scrolls, which may come.
+        width = self.content_size.width - 1 if self.content_size.width > 1 else USUAL_WIDTH
+        text = facts_text(row, unicode=unicode, colours=colours, width=width)
+        self.query_one("#facts-text", Static).update(text)
         self.scroll_home(animate=False)
 
 
-def facts_text(row: ModelRow, *, unicode: bool, colours: Mapping[str, str]) -> Text:
-    """Everything that is known, the reason first where it cannot be measured."""
+def facts_text(row: ModelRow, *, unicode: bool, colours: Mapping[str, str], width: int = USUAL_WIDTH) -> Text:
+    """Everything that is known, the reason first where it cannot be measured; ``width`` in columns."""
     model, facts = row.model, row.model.facts
     text = Text()
     text.append(inert(model.name) + "\n", style="bold")
-    where = f"folder {inert(str(model.folder))}" if model.source == FOLDER and model.folder else model.source
+    told = model.source in (FOLDER, LM_STUDIO) and model.folder
+    where = f"{model.source} {inert(str(model.folder))}" if told else model.source
     text.append(f"{where}\n", style="dim")
     if row.pending:
         text.append("\nreading its headers …\n")
@@ -67,12 +72,13 @@ def facts_text(row: ModelRow, *, unicode: bool, colours: Mapping[str, str]) -> T
         text.append(f"\n{mark('no', unicode)} Cannot be measured: ", style=f"bold {colours['bad']}")
         text.append(inert(model.problem) + "\n")
     if facts is not None:
+        about = About.of(facts)
         text.append("\n")
-        for name, value in _facts(facts):
-            text.append(f"{name:<{TITLES}}", style="dim")
-            text.append(f"{value}\n")
-    if facts is not None and not model.problem:
-        text.append_text(_cache(facts, unicode))
+        for title, value in about.rows():
+            if not (model.problem and title == "measurable"):
+                text.append_text(_named(title, value, width))
+        if not model.problem:
+            text.append_text(_cache(about, unicode))
     if row.runs:
         text.append(f"\n{counted(len(row.runs), 'run')} of it so far, newest first\n", style="bold")
         for run in row.runs[:MOST_RUNS]:
@@ -80,50 +86,30 @@ def facts_text(row: ModelRow, *, unicode: bool, colours: Mapping[str, str]) -> T
     return text
 
 
-def _facts(f: ModelFacts) -> Iterator[tuple[str, str]]:
-    yield "architecture", inert(f.architecture)
-    yield "weights", f.weights
-    yield "parameters", count_words(f.n_parameters)
-    yield "size on disk", size(f.size_bytes)
-    yield "layers", f"{f.n_layers}{_kinds(_kinds_of(f))}"
-    yield "heads", f"{f.n_heads}, {f.n_kv_heads} of K and V"
-    own = f", values {f.v_head_dim}" if f.v_head_dim != f.head_dim else ""
-    yield "head size", f"{f.head_dim}{own}"
-    yield "groups", ", ".join(map(str, f.valid_groups)) or "none fits"
-    yield "vocabulary", f"{f.vocab_size:,}"
-    yield "context", f"{f.context:,} tokens" if f.context else "not stated"
+def _named(title: str, value: str, width: int) -> Text:
+    """A value in lines of ``width`` columns, beside its name."""
+    text = Text()
+    for i, line in enumerate(textwrap.wrap(value, max(LEAST_VALUE, width - TITLES)) or [""]):
+        text.append(f"{'' if i else title:<{TITLES}}", style="dim")
+        text.append(f"{line}\n")
+    return text
 
 
-def _kinds_of(facts: ModelFacts) -> tuple[LayerKind, ...]:
-    return read_shape(facts).kinds
-
-
-def _kinds(kinds: tuple[LayerKind, ...]) -> str:
-    others: dict[LayerKind, int] = {kind: kinds.count(kind) for kind in kinds if kind != "full"}
-    return "".join(f", {n} {KIND_WORDS[kind]}" for kind, n in others.items())
-
-
-def _cache(facts: ModelFacts, unicode: bool) -> Text:
+def _cache(about: About, unicode: bool) -> Text:
     """Bytes of one token at each width, for keys and values alike."""
-    kinds = _kinds_of(facts)
-    group = USUAL_GROUP if USUAL_GROUP in facts.valid_groups or facts.latent else facts.valid_groups[0]
-
-    def taken(bits: int) -> float:
-        one = None if bits == FULL else Quantizer(bits, group)
-        recipe = Recipe.uniform(len(kinds), LayerQuantizers(one, one))
-        return recipe_bytes_per_token(facts, recipe, kinds, FULL // 8)
-
-    full = taken(FULL)
+    groups = about.facts.valid_groups
+    group = USUAL_GROUP if USUAL_GROUP in groups or not groups else groups[0]
+    full = about.cost(None).n_bytes
     if not full:
         return Text("\nNo layer's cache grows with the text.\n")
-    bounded = " (layers that grow)" if any(kind in BOUNDED for kind in kinds) else ""
+    bounded = " (layers that grow)" if any(kind in BOUNDED for kind in about.kinds) else ""
     text = Text()
     text.append(f"\nKV cache per token, group {group}{bounded}\n", style="bold")
     for bits in (FULL, *sorted(KV_BITS, reverse=True)):
-        share = taken(bits) / full
-        text.append(f"{bits:>2}-bit {size(taken(bits)):>7}  ")
-        text.append(bar(share, BAR, unicode))
-        text.append(f" {share:>4.0%}\n".replace("%", " %"), style="dim")
+        taken = full if bits == FULL else about.cost(Quantizer(bits, group)).n_bytes
+        text.append(f"{bits:>2}-bit {size(taken):>7}  ")
+        text.append(bar(taken / full, BAR, unicode))
+        text.append(f" {taken / full:>4.0%}\n".replace("%", " %"), style="dim")
     return text
 
 
