@@ -46,7 +46,7 @@ class Terminal:
     def screen(self) -> str:
         return self.run("capture-pane", "-p")
 
-    def wait(self, *texts: str, seconds: float = 60) -> str:
+    def wait(self, *texts: str, seconds: float = 120) -> str:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             shown = self.screen()
@@ -54,6 +54,13 @@ class Terminal:
                 return shown
             time.sleep(0.1)
         raise AssertionError(f"{texts} never appeared; the screen is\n{self.screen()}")
+
+    def until_gone(self, text: str, seconds: float = 120) -> None:
+        """What lies under a dialog is seen beside it, so that only its going tells that it is gone."""
+        end = time.monotonic() + seconds
+        while text in self.screen():
+            assert time.monotonic() < end, f"{text} is still there; the screen is\n{self.screen()}"
+            time.sleep(0.1)
 
     def app_pid(self) -> int:
         shell = self.run("list-panes", "-F", "#{pane_pid}").strip()
@@ -145,7 +152,7 @@ def test_control_c_asks_too(start) -> None:
     terminal.keys("C-c")
     terminal.wait("A measurement is running")
     terminal.keys("n")
-    terminal.wait("Live", "so far")
+    terminal.until_gone("A measurement is running")
     terminal.keys("C-q")
     terminal.wait("A measurement is running")
     terminal.keys("y")

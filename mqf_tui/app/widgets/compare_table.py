@@ -62,6 +62,9 @@ class CompareTable(DataTable[Text]):
                 ]
                 label = Text(lines.name.ljust(found.name_width), Style(bold=lines.row.differs))
                 self.add_row(*cells, label=label, height=lines.height)
+            # Textual learns of labels when it is idle; a line drawn before that would stay without its own.
+            self._labelled_row_exists = bool(found.rows)
+            self._label_column.content_width = found.name_width
             names = [lines.row.name for lines in found.rows]
             wanted = kept.name if kept is not None and kept.name in names else FIRST
             at_row = names.index(wanted) if wanted in names else 0
