@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, gcd, lcm
 
+from mqf_tui.fidelity.errors import BadCorpusError
 from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.reports.text import counted
 
+WINDOW = 1024  # chunks; of a part that is not read whole they are drawn from so many, then from the next
 LONGEST_PERIOD = 20  # chunks; where the weights repeat later, a round is what gives each part its turn
 
 
@@ -71,3 +74,71 @@ def weighted_turns(weights: Sequence[float]) -> Iterator[int]:
         chosen = min(behind, key=lambda part: -(-(had[part] + 1) * period // counts[part]))
         had[chosen] += 1
         yield chosen
+
+
+@dataclass(frozen=True)
+class Order:
+    """Chunks in the order they are scored: of each its row within its part, and the part.
+
+    ``round_length``: after so many each part had its turn (None: the parts take turns one by one).
+    """
+
+    chunks: tuple[tuple[int, int], ...]
+    round_length: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def mixed_order(
+    counts: Sequence[int],
+    weights: Sequence[float],
+    seeds: Sequence[int],
+    most: int | None,
+    names: Sequence[str],
+    whole: Sequence[bool] | None = None,
+) -> Order:
+    """At most ``most`` chunks of parts that have ``counts`` of them, dealt by weight.
+
+    Of each part they are drawn at random, by ``seeds``, without repetition: from all of it where it is
+    ``whole``, else WINDOW after WINDOW; so a longer order begins as a shorter one does. It ends where the
+    part whose turn it is has no more, so that the shares hold. Raises BadCorpusError where a part has none.
+    """
+    if 0 in counts:
+        raise BadCorpusError(
+            f"the part {names[counts.index(0)]} of the mixture has not one whole chunk, so its share cannot "
+            "be held; use shorter chunks, a longer text, or leave the part out."
+        )
+    drawn = [
+        _drawn(count, count if whole is None or whole[part] else WINDOW, (*seeds, part))
+        for part, count in enumerate(counts)
+    ]
+    had = [0] * len(counts)
+    found: list[tuple[int, int]] = []
+    warnings: tuple[str, ...] = ()
+    for part in weighted_turns(weights):
+        if most is not None and len(found) >= most:
+            break
+        if had[part] == counts[part]:
+            has = counted(counts[part], "chunk")
+            warnings = (
+                f"the mixture ends after {counted(len(found), 'chunk')}, where {names[part]}, which has only "
+                f"{has}, would be next",
+            )
+            break
+        found.append((drawn[part][had[part]], part))
+        had[part] += 1
+    return Order(tuple(found), round_length(weights), warnings)
+
+
+def pool(most: int | None, *, whole: bool) -> int | None:
+    """How many chunks of a part must be there to draw ``most`` of them; None: all."""
+    return None if whole or most is None else ceil(most / WINDOW) * WINDOW
+
+
+def _drawn(count: int, window: int, seeds: Sequence[int]) -> list[int]:
+    import numpy as np
+
+    found: list[int] = []
+    for number, start in enumerate(range(0, count, window)):
+        drawn = np.random.default_rng((*seeds, number)).permutation(min(window, count - start))
+        found += (start + drawn).tolist()
+    return found

@@ -32,6 +32,11 @@ class Vocabulary:
         self._bytes = _byte_symbols() if symbols else None
         self._spelled: dict[int, str] = {}  # every step of a measurement asks for much the same ids
 
+    @property
+    def special(self) -> frozenset[int]:
+        """The ids of tokens with a role of their own."""
+        return frozenset(self._special)
+
     def texts(self, ids: NDArray[Any]) -> dict[int, str]:
         """The text of each id that occurs in ``ids``; none where there is no tokenizer."""
         if self._tokenizer is None:
