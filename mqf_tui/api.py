@@ -61,8 +61,10 @@ def sweep_events(
     """
     try:
         settings.check()
+        from mqf_tui.library.corpora_file import with_mixture
         from mqf_tui.library.settings import user_policy
 
+        settings = replace(settings, variants=tuple(map(with_mixture, settings.variants)))
         first = settings.first
         if first.thresholds is None:
             policy = user_policy()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def noting_places(running: Iterator[Event], facts: ModelFacts) -> Iterator[Event]:
     """The events; where model and text lie is noted on this machine, so that the run can be looked into."""
-    from mqf_tui.fidelity.corpora import corpus_names
+    from mqf_tui.fidelity.corpora import is_public
     from mqf_tui.library import places
 
     for event in running:
@@ -27,7 +27,7 @@ def noting_places(running: Iterator[Event], facts: ModelFacts) -> Iterator[Event
             given = event.plan.settings
             if given.model != "demo" and os.path.exists(os.path.expanduser(given.model)):
                 places.note("models", facts.content_hash, facts.folder)
-            if given.corpus not in corpus_names():
+            if given.mixture is None and not is_public(given.corpus):
                 places.note("texts", event.plan.corpus.content_hash, given.corpus)
         yield event
 
@@ -58,9 +58,10 @@ def rescore(
     try:
         check_on_disk(run.report)
         positions = run.positions()
-        settings = settings_of(
-            run.report, *_places_of(run.report, model, corpus), trust_remote_code=trust_remote_code
-        )
+        from mqf_tui.library.corpora_file import with_mixture
+
+        places = _places_of(run.report, model, corpus)
+        settings = with_mixture(settings_of(run.report, *places, trust_remote_code=trust_remote_code))
         from mqf_tui.api import facts_of
 
         facts = facts_of(settings)
@@ -82,13 +83,16 @@ def rescore(
 
 def _places_of(report: Report, model: str | None, corpus: str | None) -> tuple[str, str]:
     """Where the model and the text of a run are to be found; raises BadCorpusError for an unknown one."""
-    from mqf_tui.fidelity.corpora import corpus_names
+    from mqf_tui.fidelity.corpora import is_public
     from mqf_tui.library import places
+    from mqf_tui.library.corpora_file import mixture_named
 
     text = report.corpus
     if corpus is None:
-        named = text.name if text.name in corpus_names() and text.version != "file" else None
-        corpus = named or places.find("texts", text.content_hash)
+        known = text.version not in ("file", "folder") and is_public(text.name)
+        corpus = text.name if known else places.find("texts", text.content_hash)
+    if corpus is None and mixture_named(text.name) is not None:
+        corpus = text.name
     if corpus is None:
         raise BadCorpusError(
             f"the text of this run, {text.name!r}, was a file, and where it lies is not known; say where."
