@@ -353,7 +353,7 @@ def _part(answer: _Answer, asked: str | None) -> _Answer:
 
 
 def _token(header: str | None) -> str | None:
-    return header.removeprefix("Bearer ") if header else None
+    return header.removeprefix("Bearer ") if header and header.startswith("Bearer ") else None
 
 
 class _Router:

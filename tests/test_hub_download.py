@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -357,3 +358,16 @@ def test_progress_is_told_while_nothing_comes(hub: LocalHub) -> None:
         return False
 
     assert contents(Watched(tell).fetch()) == FILES
+
+
+def test_a_disk_that_knows_no_links(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: object, target_is_directory: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    hub.add_model(NAME, FILES)
+    folder = fetch()
+    assert contents(folder) == FILES
+    assert not any(file.is_symlink() for file in folder.iterdir())
+    fetch()
+    assert len(hub.asked(LARGE)) == 1

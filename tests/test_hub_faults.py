@@ -128,6 +128,19 @@ def test_the_token_is_in_no_sentence(filled: LocalHub, monkeypatch: pytest.Monke
     assert "holds characters that no token has" in said
 
 
+def test_a_password_in_the_address_of_the_hub_is_in_no_sentence(
+    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add_model(NAME, FILES, gated="auto")
+    hub.fault("/*/resolve/*", Fault(403, {"X-Error-Code": "GatedRepo"}))
+    point_at(hub.endpoint.replace("//", "//me:verysecret@"), tmp_path / "hf-home", monkeypatch)
+    assert f"at {hub.endpoint}/{NAME}" in refused()
+    for status in (403, 503, 400):
+        hub.mend()
+        hub.fault("/api/*", Fault(status))
+        assert "verysecret" not in refused()
+
+
 # What there is
 
 

@@ -22,7 +22,9 @@ def add_models(models: argparse.ArgumentParser) -> None:
     whose = search.add_mutually_exclusive_group()
     whose.add_argument("--author", default=AUTHOR, metavar="A", help=f"whose models (default: {AUTHOR})")
     whose.add_argument("--any-author", action="store_true", help="anybody's")
-    search.add_argument("--limit", type=int, default=30, metavar="N", help="at most so many (default: 30)")
+    search.add_argument(
+        "--limit", type=int, default=30, metavar="N", help="at most so many, up to 100 (default: 30)"
+    )
     # Left alone where it is not given: `models --format json search …` says it before.
     search.add_argument("--format", choices=FORMATS, default=argparse.SUPPRESS, help="default: table")
 

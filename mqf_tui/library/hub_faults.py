@@ -100,7 +100,7 @@ def waiting_words(error: Exception) -> str:
 
 def page(endpoint: str, name: RepoName) -> str:
     """The address of a model's page."""
-    return f"{endpoint}/{name.repo}"
+    return f"{_shown(endpoint)}/{name.repo}"
 
 
 def offline() -> HubError:
@@ -131,7 +131,7 @@ def _refused(error: RefusedError, endpoint: str, name: RepoName | None) -> HubEr
         case 403:
             return HubError(
                 f"the hub refuses access to {named} ({error.message or error.words}); give the token of this "
-                f"machine the right to read it, at {endpoint}/settings/tokens, or take another."
+                f"machine the right to read it, at {_shown(endpoint)}/settings/tokens, or take another."
             )
         case 404 if error.code == "RevisionNotFound" and name is not None:
             return NoSuchRevisionError(f"{named} has no revision {name.revision or 'main'}; name another.")
@@ -262,6 +262,13 @@ def proxy_of(endpoint: str) -> str:
         return ""
     named = proxies.get(url.scheme) or proxies.get("all")
     return _host(named if "//" in named else f"//{named}") if named else ""
+
+
+def _shown(endpoint: str) -> str:
+    """An address without a user's name and password."""
+    scheme, slashes, rest = endpoint.partition("//")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _host(address: str) -> str:

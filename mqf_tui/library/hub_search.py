@@ -18,7 +18,7 @@ from mqf_tui.library.hub_names import RepoName, is_repo
 from mqf_tui.library.incomplete import missing
 
 AUTHOR = "mlx-community"
-MOST = 1000  # models of one search
+MOST = 100  # models of one search: the hub sends no more at once
 NEAR = 3  # names to suggest
 LOOKED_AT = 20  # models to find them among
 ASKED_FOR = ("downloads", "likes", "lastModified", "gated", "private", "safetensors")

@@ -12,11 +12,12 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
 from mqf_tui.fidelity.errors import HubError
+from mqf_tui.library.files import replace_synced
 from mqf_tui.library.hub_cache import PREFIX, hub_cache
 from mqf_tui.library.hub_calls import Patience
 from mqf_tui.library.hub_files import HubFile
@@ -78,7 +79,7 @@ class Store:
                 )
 
     @contextlib.contextmanager
-    def locked(self, file: HubFile, patience: Patience) -> Iterator[None]:
+    def locked(self, file: HubFile, patience: Patience) -> Generator[None]:
         """While no other download, of ours or of huggingface_hub, works on the file."""
         from huggingface_hub.utils import WeakFileLock
 
@@ -96,7 +97,7 @@ class Store:
             yield
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Generator[None]:
         """Errors of the disk, with their sentence; what was fetched so far stays."""
         try:
             yield
@@ -137,7 +138,7 @@ class Store:
             return  # it was asked for by its id
         ref = self.home / "refs" / revision
         ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(self.commit, encoding="ascii")
+        replace_synced(ref, self.commit.encode())
 
 
 class Checksum:
