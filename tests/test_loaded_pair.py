@@ -261,9 +261,27 @@ def _raising(error: BaseException) -> Callable[[object], None]:
     return listen
 
 
+def counting(patched: pytest.MonkeyPatch, interrupt_at: int | None = None) -> list[int]:
+    """Count how often a layer attends; Ctrl-C at one of these times."""
+    calls, attend = [0], llama.Attention.__call__
+
+    def attended(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == interrupt_at:
+            raise KeyboardInterrupt
+        return attend(self, *args, **kwargs)
+
+    patched.setattr(llama.Attention, "__call__", attended)
+    return calls
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("end", ["whole", "interrupted", "a listener's error", "an error"])
-def test_the_user_s_model_is_as_it_was(end: str, precision: str, tiny: Path, notes: str) -> None:
+@pytest.mark.parametrize(
+    "end", ["whole", "interrupted", "interrupted in a pass", "a listener's error", "an error"]
+)
+def test_the_user_s_model_is_as_it_was(
+    end: str, precision: str, tiny: Path, notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, tokenizer = loaded(tiny)
     model.set_dtype(getattr(mx, precision))
     model.freeze(keys=["weight"])
@@ -281,6 +299,17 @@ def test_the_user_s_model_is_as_it_was(end: str, precision: str, tiny: Path, not
         before.check()
         with pytest.raises(BadSettingError):
             measure_kv_fidelity((model, tokenizer), **(options | {"layers": "7"}))
+    elif end == "interrupted in a pass":
+        # The first layer is replayed in the variant's pass, so the list of layers is another in every pass.
+        options["layers"] = "1"
+        with monkeypatch.context() as patched:
+            n_calls = counting(patched)
+            measure_kv_fidelity((model, tokenizer), **options)
+        for n in sorted({2, n_calls[0] // 2, n_calls[0] - 1, n_calls[0]}):
+            with monkeypatch.context() as patched:
+                counting(patched, n)
+                with pytest.raises(KeyboardInterrupt):
+                    measure_kv_fidelity((model, tokenizer), **options)
     else:
         error = KeyboardInterrupt() if end == "interrupted" else ListenerError()
         with pytest.raises(type(error)) as caught:

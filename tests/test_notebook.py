@@ -145,11 +145,27 @@ def test_a_report_in_short() -> None:
     assert rows["mean KL (nats)"][:2] == ["0.0234", "0.0200 to 0.0270"]
     assert rows["mean KL (nats)"][2] == "▲ marginal (good ≤ 0.01, marginal ≤ 0.1)"
     assert rows["top-1 flips"][:2] == ["2.50 %", "1.00 to 4.00 %"]
-    assert rows["perplexity, reference"][0] == "12.500"
     assert rows["perplexity difference"][0] == "+0.250"
     assert rows["KV cache per token (16-bit)"][0] == "512 B → 144 B (28 %)"
     assert "⚠ a doubt" in said
     assert "float32 weights · CPU (x86_64, 2 cores) · mqf-tui 0.1.0 · mlx 0.32.4" in said
+
+
+def test_a_report_in_print() -> None:
+    assert str(makers.report(warnings=["a doubt"])).splitlines() == [
+        "org/tiny-llama: 4-bit KV cache, group 64 · stress · notes.txt · 2 chunks of 128 tokens"
+        " · 254 positions",
+        "▲ marginal: mean KL 0.0234 (0.0200 to 0.0270) nats, p99 0.210, flips 2.50 ± 1.50 %",
+        "⚠ a doubt",
+    ]
+    assert str(report := summary(made_sweeps.six())).splitlines()[1] == report.answer
+    assert str(found := ranking()) == f"{found.model}: {found.answer}"
+    assert "moves less than" in str(comparison())
+    assert str(tuning()).splitlines()[1] == "the recipe of tiny keeps to it"
+    assert str(makers.report().corpus).startswith("name='notes.txt' version='file'")
+    assert repr(makers.report()).startswith("Report(schema_version=1")
+    for make in HOSTILE_PARTS.values():
+        assert clean(str(make())) == str(make())
 
 
 def test_the_picture_is_an_image_of_its_own_with_words_beside_it() -> None:

@@ -24,7 +24,7 @@ SLOW = (
 
 
 class LoadedSweep(RunningSweep):
-    """A running sweep of LoadedFacts. The user's model, tokenizer and MLX's limits stay as they are.
+    """A running sweep of LoadedFacts. The user's model and tokenizer, and what MLX keeps, stay as they are.
 
     On a CPU device the twin of a model that is not quantized is cast to float32, as a model that is loaded by
     its path would be; any other computes in its own format.

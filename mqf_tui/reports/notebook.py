@@ -1,7 +1,7 @@
-"""Reports in a notebook: a short fragment of HTML that loads and runs nothing.
+"""Reports in a notebook and in print: a short fragment of HTML that loads and runs nothing; a few lines.
 
-It reads well without any style, since some viewers take all of it away, and takes colours and fonts from
-the notebook around it, whichever its theme. The picture is an image with its own background and words.
+The HTML reads well without any style, since some viewers take all of it away, and takes colours and fonts
+from the notebook around it, whichever its theme. The picture is an image with its own background and words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 640.0
 PAD = 14.0
 FOLDED = 12  # rows of a table beyond which it is folded
-BESIDE = ("perplexity", "KV cache", "weights")  # figures that are shown beside those that decide
+BESIDE = ("perplexity difference", "KV cache", "weights")  # figures that are shown beside those that decide
 
 
 def fragment(part: object) -> str | None:
@@ -47,6 +47,49 @@ def fragment(part: object) -> str | None:
         case _:
             return None
     return element("div", *blocks, class_="mqf-tui")
+
+
+def in_short(part: object) -> str | None:
+    """The report as a line or two of plain text; None where ``part`` is no whole report."""
+    from mqf_tui.reports.comparison_report import sentence
+    from mqf_tui.reports.comparison_schema import Comparison, Ranking
+    from mqf_tui.reports.schema import Report
+    from mqf_tui.reports.sweep_rows import heading
+    from mqf_tui.reports.sweep_schema import SweepReport
+    from mqf_tui.reports.tuning_report import goal_words
+    from mqf_tui.reports.tuning_schema import Tuning
+
+    match part:
+        case Report():
+            return _verdict_lines(part)
+        case SweepReport():
+            return f"{inert(part.model)}: {heading(part)}\n{inert(part.answer)}"
+        case Comparison():
+            pairs = (sentence(part.baseline, pair, n) for n, pair in enumerate(part.pairs, 2))
+            return "\n".join([inert(part.baseline.model), *map(inert, pairs)])
+        case Ranking():
+            return f"{inert(part.model)}: {inert(part.answer)}"
+        case Tuning():
+            return f"{inert(part.model)}: a recipe for {goal_words(part)}\n{inert(part.answer)}"
+        case _:
+            return None
+
+
+def _verdict_lines(report: Report) -> str:
+    from mqf_tui.reports.deciding import SIGNS, mean_interval, setting_line
+    from mqf_tui.reports.rows import bounds, known, spread
+    from mqf_tui.reports.text import verdict_words
+
+    flips = bounds(report.flip_ci_low, report.flip_ci_high)
+    figures = [
+        f"mean KL {spread(report.kl.mean, mean_interval(report), kl)} nats",
+        f"p99 {spread(report.kl.p99, report.kl.p99_ci, kl)}" if report.kl.p99 is not None else "",
+        f"flips {spread(report.flip_rate, flips, percent)}" if known(report.flip_rate) else "",
+    ]
+    what = f"{inert(report.model) or 'unnamed model'}: {setting_line(report)}"
+    said = f"{SIGNS[report.verdict]} {verdict_words(report)}: {', '.join(filter(None, figures))}"
+    doubts = [f"⚠ {inert(warning)}" for warning in report.warnings]
+    return "\n".join([what, said, *doubts])
 
 
 def _report(report: Report) -> Iterator[Markup]:

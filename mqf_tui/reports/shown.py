@@ -17,6 +17,12 @@ class Shown:
 
         return fragment(self)
 
+    def __str__(self) -> str:
+        from mqf_tui.reports.notebook import in_short
+
+        words = in_short(self)
+        return super().__str__() if words is None else words
+
 
 class Named:
     """The setting of a Report in words."""
