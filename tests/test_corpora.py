@@ -157,6 +157,7 @@ def test_the_provenance_says_how_to_make_the_stream_again() -> None:
         "join": "parts encoded apart, chunks taken in turn",
         "content_hash": hashlib.sha256(text).hexdigest()[:16],
         "token_hash": hashlib.sha256(packed).hexdigest()[:16],
+        "n_chunks": 4,
         "public": False,
         "reading": {
             "field": None,

@@ -8,7 +8,8 @@ stands before and after that word stands before and after the turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -89,18 +90,37 @@ class Conversations:
         return str(self._apply(turns, document, tokenize=False, add_generation_prompt=prompt))
 
     def _apply(self, turns: Turns, document: Document, **how: Any) -> Any:
-        def now(form: str) -> str:
-            self.dated = True
-            return TODAY.strftime(form)
-
         tools = [*document.tools] or None
         try:
-            return self._tokenizer.apply_chat_template(turns, tools=tools, strftime_now=now, **how)
+            template = str(self._tokenizer.get_chat_template(None, tools))
+            with self._date_kept(template):
+                return self._tokenizer.apply_chat_template(turns, tools, chat_template=template, **how)
         except Exception as error:  # a template may raise anything, on purpose or not
             raise RefusedConversationError(
                 f"this model's chat template does not take such a conversation ({brief(error)}); change the "
                 "conversation, or use another model."
             ) from error
+
+    @contextmanager
+    def _date_kept(self, template: str) -> Generator[None]:
+        """Have a template that asks for the date write the same at any time."""
+
+        def now(form: str) -> str:
+            self.dated = True
+            return TODAY.strftime(form)
+
+        if "strftime_now" not in template:
+            yield
+            return
+        from transformers.utils import chat_template_utils
+
+        # What a template is given by name is made plain data of, so a function has to be put where it lies.
+        known: Any = chat_template_utils._compile_jinja_template(template).globals  # pyright: ignore[reportPrivateUsage]
+        known["strftime_now"] = now
+        try:
+            yield
+        finally:
+            del known["strftime_now"]
 
     def _span(self, turns: Turns, place: int, text: str, document: Document) -> tuple[Span, Span]:
         """The characters of one turn of the assistant's, and of what the template writes to end it."""

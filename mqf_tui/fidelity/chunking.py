@@ -15,7 +15,9 @@ from mqf_tui.fidelity.chat import RefusedConversationError
 from mqf_tui.fidelity.corpus import ContentHash, Corpus, Document, Part
 from mqf_tui.fidelity.encoding import Encoded, Encoder
 from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError, brief
+from mqf_tui.fidelity.mixtures import Order, mixed_order, pool
 from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.tokenizer_fit import fit_of
 from mqf_tui.fidelity.vocabulary import Vocabulary
 from mqf_tui.reports.schema import CorpusProvenance, TextReading
 from mqf_tui.reports.text import counted
@@ -36,6 +38,7 @@ class Chunks:
 
     ``lengths`` (n,): how many tokens of a row are text; what follows is padding. ``scored`` (n, L): whether a
     token's prediction is scored (the first of a row never is); None where all of all rows are.
+    ``round_length``: after so many chunks each part of a mixture had its share; None in a text that is none.
     """
 
     tokens: NDArray[np.int32]
@@ -47,6 +50,17 @@ class Chunks:
     warnings: tuple[str, ...] = ()
     lengths: NDArray[np.int32] | None = None
     scored: NDArray[np.bool_] | None = None
+    round_length: int | None = None
+
+    def positions(self, first_scored: int = 0) -> NDArray[np.int64]:
+        """How many positions of each chunk (n,) are scored from depth ``first_scored`` on."""
+        if self.scored is None:
+            return np.full(len(self.tokens), max(0, self.tokens.shape[1] - 1 - first_scored))
+        return self.scored[:, first_scored + 1 :].sum(axis=1, dtype=np.int64)
+
+    def begun_alike(self) -> NDArray[np.int32]:
+        """The tokens (n, L), each by a number of its own where it is not scored: see ``prefixes.sharing``."""
+        return self.tokens if self.scored is None else np.where(self.scored, self.tokens, -1 - self.tokens)
 
 
 class TokenStore(Protocol):
@@ -109,11 +123,15 @@ def make_chunks(
     """
     options = options or TextOptions()
     encoder, content = Encoder(tokenizer, store, options), ContentHash()
-    cuts = [_cut(part, encoder, content, chunk_length, max_chunks) for part in corpus.parts]
-    order = list(islice(_in_turn([len(cut.rows) for cut in cuts]), max_chunks))
-    if not order:
+    own = {part.options: Encoder(tokenizer, store, part.options) for part in corpus.parts if part.options}
+    cuts = [
+        _cut(part, own.get(part.options, encoder), content, chunk_length, _pool(part, max_chunks))
+        for part in corpus.parts
+    ]
+    order = _order(corpus, cuts, options, max_chunks)
+    if not order.chunks:
         raise _too_short(corpus, max((cut.n_tokens for cut in cuts), default=0), chunk_length)
-    rows = [cuts[part].rows[row] for row, part in order]
+    rows = [cuts[part].rows[row] for row, part in order.chunks]
     tokens = np.stack([row.tokens for row in rows])
     if vocab_size and int(tokens.max()) >= vocab_size:
         raise BrokenWeightsError(
@@ -127,7 +145,7 @@ def make_chunks(
     return Chunks(
         tokens,
         vocabulary.classes(tokens),
-        np.array([part for _, part in order], np.int16),
+        np.array([part for _, part in order.chunks], np.int16),
         tuple(part.name for part in corpus.parts),
         CorpusProvenance(
             name=corpus.name,
@@ -143,13 +161,21 @@ def make_chunks(
             join=_join_words(corpus, cuts),
             content_hash=content.value,
             token_hash=_token_hash(tokens, None if plain else scored),
+            n_chunks=len(rows),
             public=corpus.public,
             reading=_reading(options),
         ),
         vocabulary,
-        (*corpus.warnings, *encoder.warnings, *_warnings(corpus, cuts)),
+        (
+            *corpus.warnings,
+            *dict.fromkeys(words for one in (encoder, *own.values()) for words in one.warnings),
+            *_warnings(corpus, cuts),
+            *order.warnings,
+            *fit_of(tokens, lengths, tokenizer, vocabulary).warnings,
+        ),
         lengths,
         None if plain else scored,
+        order.round_length,
     )
 
 
@@ -287,6 +313,20 @@ def _rows(stream: Encoded, encoder: Encoder, length: int, *, pads: bool) -> Iter
             yield _Row(tokens, scored, filled)
 
 
+def _pool(part: Part, max_chunks: int | None) -> int | None:
+    """How many chunks of a part are cut; of a mixture's more than are taken, to draw from."""
+    return max_chunks if part.weight is None else pool(max_chunks, whole=part.complete)
+
+
+def _order(corpus: Corpus, cuts: Sequence[_Cut], options: TextOptions, most: int | None) -> Order:
+    counts = [len(cut.rows) for cut in cuts]
+    weights = [part.weight for part in corpus.parts if part.weight is not None]
+    if len(weights) < len(counts) or not weights:
+        return Order(tuple(islice(_in_turn(counts), most)))
+    names, whole = [part.name for part in corpus.parts], [part.complete for part in corpus.parts]
+    return mixed_order(counts, weights, (corpus.seed, options.seed), most, names, whole)
+
+
 def _in_turn(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Row and part of all chunks, the parts in turn."""
     for row in range(max(counts, default=0)):
@@ -319,6 +359,8 @@ def _join_words(corpus: Corpus, cuts: Sequence[_Cut]) -> str:
 
 def _warnings(corpus: Corpus, cuts: Sequence[_Cut]) -> Iterator[str]:
     pairs = list(zip(corpus.parts, cuts, strict=True))
+    for part in corpus.parts:
+        yield from part.notices() if part.notices is not None else ()
     if short := [part.name for part, cut in pairs if not cut.rows]:
         yield f"shorter than a chunk and left out: {', '.join(short)}"
     for part, cut in pairs:

@@ -33,7 +33,8 @@ def doubts(
     load: Load | None = None,
 ) -> list[str]:
     """All doubts, about what the numbers mean first. ``n_chunks`` were scored, at least in part."""
-    whole = len(positions) >= n_chunks * plan.positions_per_chunk
+    planned = sum(map(plan.positions_of, np.unique(positions.chunk).tolist()))
+    whole = len(positions) >= planned
     broken_off = [*_broken_off(plan, n_chunks, whole)] if partial else [*_unsettled(plan, n_chunks, stopping)]
     found = [*_infinite(positions.kl), *broken_off]
     if stopping is not None and stopping.settled:

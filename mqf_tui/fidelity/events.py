@@ -53,7 +53,8 @@ class Plan:
 
     ``memory_bytes``: all that the device has (0: unknown). ``recipe`` and ``kinds`` have an entry per layer
     of the cache; ``kernel`` is what "auto" came to. ``layers``: which layers are quantized, in words, where
-    it is not all. ``sweep_id``: "" outside a sweep.
+    it is not all. ``sweep_id``: "" outside a sweep. ``positions_per_chunk``: of most chunks; ``uneven``: of
+    each chunk of the text, where they do not all have as many (0: not scored).
     """
 
     settings: KVSettings
@@ -74,11 +75,16 @@ class Plan:
     sweep_id: str = ""
     memory_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    uneven: tuple[int, ...] = ()
 
     @property
     def n_positions(self) -> int:
         """Positions to score in all."""
-        return self.n_chunks * self.positions_per_chunk
+        return sum(self.uneven) if self.uneven else self.n_chunks * self.positions_per_chunk
+
+    def positions_of(self, chunk: int) -> int:
+        """Positions to score of one chunk."""
+        return self.uneven[chunk] if self.uneven else self.positions_per_chunk
 
 
 @dataclass(frozen=True)

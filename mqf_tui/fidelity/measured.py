@@ -138,15 +138,20 @@ def broken_off(measured: Sequence[Measured], load: Load, error: FidelityError) -
         yield Failed(error)
 
 
-def round_ends(part: NDArray[np.int16], index: int) -> bool:
-    """Whether each part of the corpus has had its turn: between rounds some parts weigh more than others."""
+def round_ends(part: NDArray[np.int16], index: int, length: int | None = None) -> bool:
+    """Whether each part of the corpus has had its turn: between rounds some parts weigh more than others.
+
+    ``length``: of a mixture's rounds, in chunks.
+    """
+    if length is not None:
+        return index + 1 == len(part) or (index + 1) % length == 0
     return index + 1 == len(part) or part[index + 1] <= part[index]
 
 
-def are_whole(measured: Sequence[Measured], before: Sequence[int]) -> bool:
+def are_whole(measured: Sequence[Measured], before: Sequence[int], chunk: int) -> bool:
     """Whether each that is still in has all positions of the chunk that began after ``before`` pieces."""
     return all(
-        sum(map(len, one.pieces[n:])) == one.plan.positions_per_chunk
+        sum(map(len, one.pieces[n:])) == one.plan.positions_of(chunk)
         for one, n in zip(measured, before, strict=True)
         if one.active
     )

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Here:
-    """What all variants of a sweep have in common. ``try_cache`` raises UnsupportedModelError."""
+    """What all variants of a sweep have in common. ``order``: the chunks that are scored, and when.
+    ``try_cache`` raises UnsupportedModelError."""
 
     facts: ModelFacts
     model: Any
     kinds: Sequence[LayerKind]
     device: Device
     chunks: Chunks
-    n_chunks: int
+    order: Sequence[int]
     try_cache: Callable[[Recipe, Kernel], None]
 
 
@@ -56,8 +57,9 @@ def planned(settings: KVSettings, here: Here, sweep_id: str = "") -> Plan:
         model_hash=facts.content_hash,
         architecture=facts.architecture,
         corpus=here.chunks.provenance,
-        n_chunks=here.n_chunks,
+        n_chunks=len(here.order),
         positions_per_chunk=settings.chunk_length - 1 - settings.first_scored,
+        uneven=_uneven(settings, here),
         device=device.name,
         compute=loading.compute_words(facts, device),
         cache=caches.cache_name(recipe, kernel),
@@ -72,6 +74,16 @@ def planned(settings: KVSettings, here: Here, sweep_id: str = "") -> Plan:
     )
 
 
+def _uneven(settings: KVSettings, here: Here) -> tuple[int, ...]:
+    """The positions of each chunk, where not all that are scored have as many."""
+    counts = here.chunks.positions(settings.first_scored)
+    every = settings.chunk_length - 1 - settings.first_scored
+    if all(counts[i] == every for i in here.order):
+        return ()
+    wanted = {*here.order}
+    return tuple(n if i in wanted else 0 for i, n in enumerate(counts.tolist()))
+
+
 def _stock(here: Here, recipe: Recipe, kernel: Kernel) -> tuple[str, ...]:
     """A warning where mlx-lm's own quantized attention does not run with such a cache."""
     if kernel != "dequantized":
@@ -81,7 +93,7 @@ def _stock(here: Here, recipe: Recipe, kernel: Kernel) -> tuple[str, ...]:
     except UnsupportedModelError as error:
         if error.__cause__ is None:
             return ()
-        why = " ".join(str(error.__cause__).split()).rstrip(".")
+        why = caches.why(error.__cause__)
         return (
             f"mlx-lm's quantized attention does not run with this model ({why}), so this is what the "
             "quantizer would cost",

@@ -28,6 +28,7 @@ from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.recipes import from_ranges
 from mqf_tui.fidelity.settings import MOST_KEPT, KVSettings, SweepSettings
+from mqf_tui.fidelity.text_options import options_of
 from mqf_tui.fidelity.tops import Keeper, Tops
 from mqf_tui.reports.text import counted
 
@@ -94,7 +95,8 @@ def settings_of(report: Report, model: str, corpus: str, *, trust_remote_code: b
     Raises BadSettingError where the report does not say enough.
     """
     text = report.corpus
-    if report.kind != "kv" or text.chunk_length < 1 or text.n_tokens < text.chunk_length:
+    n_chunks = text.n_chunks or (text.n_tokens // text.chunk_length if text.chunk_length > 0 else 0)
+    if report.kind != "kv" or text.chunk_length < 1 or n_chunks < 1:
         raise BadSettingError(
             "the report of this run does not say what was scored and how, so it cannot be scored again; "
             "measure it here."
@@ -104,11 +106,12 @@ def settings_of(report: Report, model: str, corpus: str, *, trust_remote_code: b
         kernel=report.kernel or "auto",
         quantize_start=report.quantize_start,
         chunk_length=text.chunk_length,
-        max_chunks=text.n_tokens // text.chunk_length,
+        max_chunks=n_chunks,
         score_last=report.score_last,
         corpus=corpus,
         trust_remote_code=trust_remote_code,
         keep_top=0,
+        text=options_of(text),
     )
     if report.layers is not None:
         layers = {part.layers: parsed(part.format) for part in report.layers.recipe}
@@ -182,7 +185,7 @@ class Rescorer:
         from mqf_tui.fidelity.corpora import read_corpus
 
         settings, facts, then = asked.settings, asked.facts, asked.report.corpus
-        corpus = read_corpus(settings.corpus, settings.text)
+        corpus = read_corpus(settings.corpus, settings.text, settings.mixture)
         key = (facts.content_hash, then.content_hash, settings.corpus, settings.text)
         key += (settings.mixture, settings.chunk_length, settings.max_chunks)
         if self._text is None or self._text[0] != key:
@@ -196,12 +199,13 @@ class Rescorer:
             )
             self._text = key, made
         chunks = self._text[1]
-        if then.content_hash and chunks.provenance.content_hash != then.content_hash:
+        same = bool(then.token_hash) and chunks.provenance.token_hash == then.token_hash
+        if then.content_hash and chunks.provenance.content_hash != then.content_hash and not same:
             raise BadCorpusError(
                 f"{corpus.name} is not the text that this run was measured on (it changed, or has another "
                 "name); put that text back, or measure again."
             )
-        if then.token_hash and chunks.provenance.token_hash != then.token_hash:
+        if then.token_hash and not same:
             raise BadCorpusError(
                 f"{corpus.name} gives other tokens than when this run was measured, so the tokenizer is "
                 "another (or another version of it); measure again."
@@ -253,18 +257,12 @@ class Rescorer:
         check(recipe, kinds, emulated=emulated)
         length, first = settings.chunk_length, settings.first_scored
         step = step_size(asked.facts, length, device.is_cpu)
+        # Steps are those of a whole chunk; the text of one that is not ends the last of them early.
         edges = [*boundaries(length, settings.quantize_start, first, step), length - 1]
         end = edges[bisect_right(edges, max(asked.depths))]
         if first == settings.quantize_start:  # or the steps before it would be others
             first = edges[bisect_right(edges, min(asked.depths)) - 1]
-        index = asked.chunk
-        text = Text(
-            chunks.tokens[index][: end + 1],
-            index,
-            int(chunks.part[index]),
-            chunks.part_names,
-            chunks.token_class[index][: end + 1],
-        )
+        text = Text.of(chunks, asked.chunk, end + 1)
         return ChunkScorer(
             *(self._model, text, [Variant(recipe, kernel)], control),
             quantize_start=settings.quantize_start,

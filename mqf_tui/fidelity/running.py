@@ -89,7 +89,8 @@ class RunningSweep:
         yield self._doing("reading the text")
         from mqf_tui.fidelity.corpora import read_corpus
 
-        corpus = read_corpus(self.settings.first.corpus, self.settings.first.text)
+        first = self.settings.first
+        corpus = read_corpus(first.corpus, first.text, first.mixture)
         yield self._doing("preparing the device")
         from mqf_tui.fidelity import device as devices
 
@@ -141,11 +142,12 @@ class RunningSweep:
         yield self._doing("loading the tokenizer")
         from mqf_tui.fidelity import loading
         from mqf_tui.fidelity.chunking import make_chunks
+        from mqf_tui.fidelity.text_checks import check_positions
 
         first = self.settings.first
         tokenizer = loading.load_tokenizer(self.facts, trust_remote_code=first.trust_remote_code)
         yield self._doing("cutting the text into chunks")
-        return make_chunks(
+        chunks = make_chunks(
             corpus,
             tokenizer,
             first.chunk_length,
@@ -155,6 +157,8 @@ class RunningSweep:
             vocab_size=self.facts.vocab_size,
             store=self.store,
         )
+        check_positions(self.settings, chunks)
+        return chunks
 
     def _model(self, device: Device) -> Generator[Event, None, Any]:
         yield self._doing("loading the weights", 0.0)
@@ -172,9 +176,8 @@ class RunningSweep:
         """Everything that is known only with the model in memory: the plans, and what may be shared."""
         from mqf_tui.fidelity.planned import Here, planned
 
-        kinds = self._kinds(model)
-        n_chunks, tried = len(self._order(chunks)), functools.partial(self._try, model)
-        here = Here(self.facts, model, kinds, device, chunks, n_chunks, tried)
+        kinds, order, tried = self._kinds(model), self._order(chunks), functools.partial(self._try, model)
+        here = Here(self.facts, model, kinds, device, chunks, order, tried)
         plans = [planned(one, here, self.settings.sweep_id) for one in self.settings.variants]
         self._planned_as(plans, chunks)
         self._replay = self._replayer(model, plans)
@@ -221,19 +224,22 @@ class RunningSweep:
         return Sureness.of(settings, race=self.settings.race and len(self.settings.variants) > 1)
 
     def _order(self, chunks: Chunks) -> Sequence[int]:
-        return range(len(chunks.tokens)) if self.chosen is None else self.chosen
+        """The chunks that are scored, in turn: those with any position to score."""
+        counts = chunks.positions(self.settings.first.first_scored)
+        wanted = range(len(chunks.tokens)) if self.chosen is None else self.chosen
+        return [i for i in wanted if counts[i]]
 
     def _score(self, model: Any, chunks: Chunks) -> Iterator[Event]:
         order = self._order(chunks)
         self._sharing = self._shared(chunks, order)
-        for index in order:
+        for place, index in enumerate(order):
             yield from self._skips(index, self.known.get(index, ()))
             before = [len(one.pieces) for one in self.measured]
             if is_known(self.measured, self.known.get(index)):
                 yield from self._known(index)
             else:
                 yield from self._chunk(model, chunks, index)
-            if self.control.stopped and not are_whole(self.measured, before):
+            if self.control.stopped and not are_whole(self.measured, before, index):
                 return
             scored = {
                 i: one.pieces[n:]
@@ -244,7 +250,7 @@ class RunningSweep:
                 yield ChunkFinished(index, len(order), self.measured[i].look(pieces), i)
             if self._race is not None:
                 self._race.add({i: Positions.concatenate(pieces) for i, pieces in scored.items()})
-            if round_ends(chunks.part, index):
+            if round_ends(chunks.part[order], place, chunks.round_length):
                 yield from self._leaving(index, last=index == order[-1])
             if not any(one.active for one in self.measured):
                 return
@@ -258,7 +264,7 @@ class RunningSweep:
         if self._per_pass < len(self.measured):
             return Sharing()
         starts = boundaries(first.chunk_length, first.quantize_start, first.first_scored, self._step)
-        return sharing(chunks.tokens, [i for i in order if i not in self.known], starts)
+        return sharing(chunks.begun_alike(), [i for i in order if i not in self.known], starts)
 
     def _known(self, index: int) -> Iterator[Event]:
         for i, (one, positions) in enumerate(zip(self.measured, self.known[index], strict=True)):
@@ -273,13 +279,6 @@ class RunningSweep:
         from mqf_tui.fidelity.scoring import ChunkScorer, Text, Variant
 
         first = self.settings.first
-        text = Text(
-            chunks.tokens[index],
-            index,
-            int(chunks.part[index]),
-            chunks.part_names,
-            chunks.token_class[index],
-        )
         active = [i for i, one in enumerate(self.measured) if one.active]
         shared = self._sharing or Sharing()
         for start in range(0, len(active), self._per_pass):
@@ -287,7 +286,7 @@ class RunningSweep:
             plans = [self.measured[i].plan for i in group]
             scorer = ChunkScorer(
                 model,
-                text,
+                Text.of(chunks, index),
                 [Variant(plan.recipe, plan.kernel) for plan in plans],
                 self.control,
                 quantize_start=first.quantize_start,

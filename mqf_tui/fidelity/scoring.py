@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -28,6 +28,9 @@ from mqf_tui.fidelity.settings import STEP
 from mqf_tui.fidelity.tops import Keeper
 from mqf_tui.fidelity.vocabulary import UNKNOWN_CLASS
 
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.chunking import Chunks
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -39,13 +42,43 @@ class Variant:
 
 @dataclass(frozen=True)
 class Text:
-    """One chunk: ``tokens`` and their classes have shape (L,); position i predicts token i+1."""
+    """One chunk: ``tokens`` and their classes have shape (L,); position i predicts token i+1.
+
+    ``scored`` (L,): the tokens whose prediction is wanted; None: all but the first.
+    """
 
     tokens: NDArray[np.int32]
     chunk: int = 0
     part: int = 0
     part_names: tuple[str, ...] = ()
     token_class: NDArray[np.int8] | None = None
+    scored: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, chunks: Chunks, index: int, end: int | None = None) -> Text:
+        """A chunk without its padding; with ``end`` only so many of its tokens."""
+        length = int(chunks.lengths[index]) if chunks.lengths is not None else chunks.tokens.shape[1]
+        kept = slice(length if end is None else min(end, length))
+        return cls(
+            chunks.tokens[index, kept],
+            index,
+            int(chunks.part[index]),
+            chunks.part_names,
+            chunks.token_class[index, kept],
+            None if chunks.scored is None else chunks.scored[index, kept],
+        )
+
+    def wanted(self, start: int, end: int) -> NDArray[np.intp]:
+        """Which of the positions start ≤ i < end are wanted, counted from ``start``."""
+        here = slice(start + 1, end + 1)
+        return np.arange(end - start) if self.scored is None else np.flatnonzero(self.scored[here])
+
+    @property
+    def last(self) -> int:
+        """The last position that is wanted; -1 where none is."""
+        if self.scored is None:
+            return len(self.tokens) - 2
+        return int(np.flatnonzero(self.scored)[-1]) - 1 if self.scored.any() else -1
 
 
 @dataclass(frozen=True)
@@ -228,8 +261,17 @@ class ChunkScorer:
         """Each pass begins before the numbers of the one before it are taken, so both go on at once."""
         waiting: _Pass | None = None
         for a, b in self._steps(self.first_scored, len(self.text.tokens) - 1):
+            if a > self.text.last:
+                break
             if self._held():
                 return
+            if not len(self.text.wanted(a, b)):
+                yield from self._waited(waiting)
+                waiting = None
+                for _ in self._passed(ids, a, b):
+                    if self._held():
+                        return
+                continue
             reference = self._begun_reference(ids, a, b)
             yield from self._waited(waiting)
             waiting = None
@@ -272,10 +314,12 @@ class ChunkScorer:
         if np.isnan(np.array(metrics.kl)).any():
             kl, entropy = done.reference.masked(done.logits)
             metrics = metrics._replace(kl=kl, entropy=entropy)
-        self._check(metrics, done.start)
-        positions = self._positions(metrics, done.start, done.end)
+        rows = self.text.wanted(done.start, done.end)
+        measured = {name: np.array(values)[rows] for name, values in metrics._asdict().items()}
+        self._check(measured, done.start + rows)
+        positions = self._positions(measured, done.start + rows)
         if (keeper := self._keepers[done.index]) is not None:
-            _keep(keeper, positions, done, metrics)
+            _keep(keeper, positions, rows, done, metrics)
         self.seconds[done.index] += time.perf_counter() - began
         return done.index, positions
 
@@ -291,35 +335,36 @@ class ChunkScorer:
         with self.replay.replaying(kept):
             return self.model(ids, cache=self.replay.cache(cache, kept))
 
-    def _positions(self, metrics: StepMetrics, a: int, b: int) -> Positions:
-        n, text = b - a, self.text
+    def _positions(self, measured: Mapping[str, NDArray[Any]], depths: NDArray[np.intp]) -> Positions:
+        n, text = len(depths), self.text
         here = {
             "chunk": np.full(n, text.chunk),
-            "depth": np.arange(a, b),
+            "depth": depths,
             "part": np.full(n, text.part),
-            "token": text.tokens[a + 1 : b + 1],
-            "token_class": self._classes[a + 1 : b + 1],
+            "token": text.tokens[depths + 1],
+            "token_class": self._classes[depths + 1],
         }
-        measured = {name: np.array(values) for name, values in metrics._asdict().items()}
         columns = {name: array.astype(DTYPES[name]) for name, array in (here | measured).items()}
         return Positions.of(columns, text.part_names)
 
-    def _check(self, metrics: StepMetrics, a: int) -> None:
-        pairs = (("reference", metrics.nll_ref), ("variant", metrics.nll_quant), (None, metrics.kl))
-        for name, values in pairs:
-            bad = np.isnan(np.array(values))
+    def _check(self, measured: Mapping[str, NDArray[Any]], depths: NDArray[np.intp]) -> None:
+        for name, column in (("reference", "nll_ref"), ("variant", "nll_quant"), (None, "kl")):
+            bad = np.isnan(measured[column])
             if bad.any():
                 raise NotANumberError(
                     f"the {name or 'comparison'} gave not-a-number at chunk {self.text.chunk + 1}, position "
-                    f"{a + int(bad.argmax())}; the weights may be damaged or overflow in their format, "
+                    f"{int(depths[bad.argmax()])}; the weights may be damaged or overflow in their format, "
                     "so try a fresh download or another model."
                 )
 
 
-def _keep(keeper: Keeper, positions: Positions, done: _Pass, metrics: StepMetrics) -> None:
-    """The likeliest tokens of the rows of a step that may be among those that are kept."""
-    rows = keeper.wanted(positions)
-    if len(rows):
-        reference = likeliest(done.reference.logits, rows, keeper.k, metrics.top1_ref, metrics.prob_ref)
-        variant = likeliest(done.logits, rows, keeper.k, metrics.top1_quant, metrics.prob_quant)
-        keeper.add(positions, rows, reference, variant)
+def _keep(
+    keeper: Keeper, positions: Positions, rows: NDArray[np.intp], done: _Pass, metrics: StepMetrics
+) -> None:
+    """The likeliest tokens of a step's ``positions``, at ``rows`` of its logits, that may be kept."""
+    kept = keeper.wanted(positions)
+    if len(kept):
+        at = rows[kept]
+        reference = likeliest(done.reference.logits, at, keeper.k, metrics.top1_ref, metrics.prob_ref)
+        variant = likeliest(done.logits, at, keeper.k, metrics.top1_quant, metrics.prob_quant)
+        keeper.add(positions, kept, reference, variant)

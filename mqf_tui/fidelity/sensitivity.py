@@ -15,7 +15,7 @@ import numpy as np
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, UnsupportedModelError, ZeroDriftError
-from mqf_tui.fidelity.events import Event, Failed, Finished, Started, StepScored, Stopped, Swept
+from mqf_tui.fidelity.events import Event, Failed, Finished, Plan, Started, StepScored, Stopped, Swept
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
@@ -109,17 +109,18 @@ class Outcome:
 class Ending:
     """What a sweep found of all variants, in order, and its last event.
 
-    ``positions_per_chunk``: how many a whole chunk has.
+    ``plan``: which positions a whole chunk has; None where none was begun.
     """
 
     outcomes: tuple[Outcome, ...]
     last: Swept
-    positions_per_chunk: int
+    plan: Plan | None
 
     def whole(self) -> list[Positions]:
         """Of each variant the chunks of which every variant has all positions."""
         counts = [Counter(outcome.positions.chunk.tolist()) for outcome in self.outcomes]
-        chunks = [c for c in counts[0] if all(each[c] == self.positions_per_chunk for each in counts)]
+        plan = self.plan
+        chunks = [c for c in counts[0] if plan and all(each[c] == plan.positions_of(c) for each in counts)]
         return [o.positions.where(np.isin(o.positions.chunk, chunks)) for o in self.outcomes]
 
 
@@ -204,7 +205,8 @@ def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Gen
     found: dict[int, Outcome] = {}
     still: dict[int, FidelityError] = {}
     steps: dict[int, list[Positions]] = {}  # of variants that have moved nothing yet
-    per_chunk, moved = 0, set[int]()
+    plan: Plan | None = None
+    moved = set[int]()
     failed: FidelityError | None = None
     last = Swept(
         sweep.sweep_id, 0, 0, 0.0, error=FidelityError("the sweep ended without a result; run it again.")
@@ -213,8 +215,8 @@ def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Gen
         match event:
             case Finished(variant=i) | Stopped(variant=i):
                 found[i] = Outcome(event.report, event.positions, tops=event.tops)
-            case Started(plan=plan) if n_layers not in (None, len(plan.recipe.layers)):
-                last = replace(last, error=_other_layers(n_layers, len(plan.recipe.layers)))
+            case Started(plan=begun) if n_layers not in (None, len(begun.recipe.layers)):
+                last = replace(last, error=_other_layers(n_layers, len(begun.recipe.layers)))
                 break
             case Failed(error=ZeroDriftError() as error, variant=i):
                 still[i] = error
@@ -226,7 +228,7 @@ def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Gen
                 last = replace(event, error=event.error or failed)
             case _:
                 if isinstance(event, Started):
-                    per_chunk = event.plan.positions_per_chunk
+                    plan = event.plan
                 if isinstance(event, StepScored) and event.variant not in moved:
                     _look(event, steps, moved)
                 yield event
@@ -235,7 +237,7 @@ def swept(sweep: SweepSettings, run: Run, *, n_layers: int | None = None) -> Gen
     elif still:
         last = replace(last, error=next(iter(still.values())))
     never = Outcome(None, Positions.empty())
-    return Ending(tuple(found.get(i, never) for i in range(len(sweep.variants))), last, per_chunk)
+    return Ending(tuple(found.get(i, never) for i in range(len(sweep.variants))), last, plan)
 
 
 def _look(event: StepScored, steps: dict[int, list[Positions]], moved: set[int]) -> None:

@@ -91,6 +91,7 @@ def build_report(
         perplexity_delta=summary.perplexity_delta,
         perplexity=summary.perplexity,
         n_positions=summary.n_positions,
+        n_positions_planned=plan.n_positions if plan.uneven else None,
         n_chunks=summary.n_chunks,
         n_chunks_planned=plan.n_chunks,
         verdict=summary.verdict,

@@ -134,7 +134,7 @@ def _variants(
                 kv_bytes=cost[0] if cost else None,
                 n_positions=r.n_positions,
                 n_chunks=r.n_chunks,
-                n_planned=r.n_chunks_planned * _per_chunk(r),
+                n_planned=r.n_positions_planned or r.n_chunks_planned * _per_chunk(r),
                 partial=r.partial,
                 dropped=r.dropped,
                 kernel=r.kernel,

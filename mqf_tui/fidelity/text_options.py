@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from mqf_tui.fidelity.errors import BadSettingError
+
+if TYPE_CHECKING:
+    from mqf_tui.reports.schema import CorpusProvenance
 
 Documents = Literal["auto", "join", "apart"]
 Bos = Literal["auto", "chunk", "part", "none"]
@@ -64,3 +67,21 @@ class TextOptions:
                 f"stride is {self.stride!r}; use 1 to {chunk_length} tokens (the chunk length), or leave it "
                 "out."
             )
+
+
+def options_of(corpus: CorpusProvenance) -> TextOptions:
+    """The choices that a report tells of. Before there were any, the token that begins a text stood once at
+    the start of each part."""
+    reading = corpus.reading
+    if reading is None:
+        return TextOptions(bos="part" if "each part" in corpus.bos_policy else "auto")
+    return TextOptions(
+        field=reading.field,
+        glob=reading.glob,
+        documents=cast(Documents, reading.documents),
+        bos=cast(Bos, reading.bos),
+        stride=reading.stride,
+        rest=cast(Rest, reading.rest),
+        assistant_only=reading.assistant_only,
+        seed=reading.seed,
+    )

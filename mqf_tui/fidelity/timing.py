@@ -196,8 +196,8 @@ def _factor(facts: ModelFacts, shape: Shape, runs: Sequence[Report], is_cpu: boo
         same = run.kind == "kv" and run.model_hash == facts.content_hash and run.origin is None
         # The seconds of ranks are divided among them; of a resumed run they are of a part only.
         whole = abs(run.positions_per_second * run.seconds - run.n_positions) < 0.01 * run.n_positions
-        alone = " ranks" not in run.device
-        if not (same and whole and alone and run.device.startswith("CPU") == is_cpu):
+        alone, even = " ranks" not in run.device, run.n_positions_planned is None
+        if not (same and whole and alone and even and run.device.startswith("CPU") == is_cpu):
             continue
         settings = KVSettings(
             "",

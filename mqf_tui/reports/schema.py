@@ -189,6 +189,7 @@ class TextReading(Part):
 class CorpusProvenance(Part):
     """Where the tokens came from; enough to make the same stream again. Empty where not known.
 
+    ``n_chunks``: that the tokens were cut into; 0 before there was padding, when all were whole.
     ``public``: anyone can have this text; None where not known.
     """
 
@@ -205,6 +206,7 @@ class CorpusProvenance(Part):
     join: str = ""
     content_hash: str = ""
     token_hash: str = ""
+    n_chunks: int = 0
     public: bool | None = None
     reading: TextReading | None = None
 
@@ -313,7 +315,8 @@ class Origin(Part):
 
 
 class Report(Named, Part):
-    """The result of one measurement. ``n_positions`` counts scored positions only (0: not known).
+    """The result of one measurement. ``n_positions`` counts scored positions only (0: not known);
+    ``n_positions_planned``: of all chunks planned, where these do not have equally many.
 
     ``model`` is the reference; ``variant_model`` the quantized one where that is another (kind
     "weights"). ``kind`` "kv": bits and group are the cache's; "weights": those of the weights.
@@ -367,6 +370,7 @@ class Report(Named, Part):
     perplexity_delta: Number
     perplexity: Perplexity | None = None
     n_positions: int = 0
+    n_positions_planned: int | None = None
     n_chunks: int = 0
     n_chunks_planned: int = 0
     verdict: Verdict

@@ -136,6 +136,8 @@ def _text(fields: dict[str, Any], payload: bytes) -> Chunks:
         CorpusProvenance.model_validate_json(fields["provenance"]),
         Vocabulary(None),  # texts are looked up where the report is made
         tuple(fields["warnings"]),
+        arrays.get("lengths"),
+        arrays.get("scored"),
     )
 
 

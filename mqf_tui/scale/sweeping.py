@@ -122,6 +122,8 @@ class DealtSweep(RunningSweep):
             "warnings": list(chunks.warnings),
         }
         arrays = {"tokens": chunks.tokens, "token_class": chunks.token_class, "part": chunks.part}
+        masks = {"lengths": chunks.lengths, "scored": chunks.scored}
+        arrays |= {name: array for name, array in masks.items() if array is not None}
         return Job(fields, arrays_to_bytes(**arrays))
 
     def _attending(self, model: Any) -> AbstractContextManager[None]:
