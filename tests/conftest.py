@@ -44,6 +44,8 @@ def data_home(
     monkeypatch.setenv("MQF_TUI_CACHE_DIR", str(tmp_path / "cache-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("MQF_TUI_MODELS", raising=False)
+    # Models that somebody keeps on this machine must not be in the lists of tests.
+    monkeypatch.setattr("mqf_tui.library.lm_studio.user_home", lambda: tmp_path / "user-home")
     # Not the very first start, at which the tour begins by itself.
     state = tmp_path_factory.mktemp("state")
     (state / "state.json").write_text('{"tour": "done"}')

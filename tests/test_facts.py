@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
+from mlx_lm.models.cache import RotatingKVCache
+from mlx_lm.utils import load_model
 
 from mqf_tui.fidelity import architectures
-from mqf_tui.fidelity.caches import bytes_per_token, converted, reference_cache, variant_cache
+from mqf_tui.fidelity.about import About, load_bytes
+from mqf_tui.fidelity.caches import bytes_per_token, converted, layer_kinds, reference_cache, variant_cache
+from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import (
     BrokenWeightsError,
     FidelityError,
+    OutOfMemoryError,
     UnsupportedModelError,
     UntrustedCodeError,
 )
 from mqf_tui.fidelity.facts import ModelFacts, check_setting, read_facts, recipe_bytes_per_token
-from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
+from mqf_tui.fidelity.loading import _check_memory
+from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KV_BITS, KVSettings
-from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, stub_folder
+from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, quantized_folder, stub_folder
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
@@ -321,3 +330,232 @@ def test_real_folder(smollm2: Path) -> None:
     assert isinstance(weights, dict)
     assert facts.n_parameters == sum(a.size for a in weights.values())
     assert (facts.weights, facts.refusal) == ("float16", None)
+
+
+MIXED = {
+    "model_type": "qwen2", "hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 256,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "vocab_size": 70,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def by_mlx_lm(model: Any) -> Counter[tuple[int | None, int | None, str]]:
+    """How each matrix is held, as the loaded modules themselves say."""
+    found: Counter[tuple[int | None, int | None, str]] = Counter()
+    for _, module in model.named_modules():
+        if hasattr(module, "bits"):
+            found[module.bits, module.group_size, module.mode] += 1
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            found[None, None, str(module.weight.dtype).removeprefix("mlx.core.")] += 1
+    return found
+
+
+RECIPES: dict[str, Callable[[str, Any], bool | dict[str, Any]]] = {
+    "one for all": lambda path, module: True,
+    "an own one for some": lambda path, module: (
+        {"group_size": 32, "bits": 8} if "v_proj" in path or "embed" in path else True
+    ),
+    "some left out": lambda path, module: "down_proj" not in path and "lm_head" not in path,
+    "other modes": lambda path, module: (
+        {"group_size": 32, "bits": 4, "mode": "mxfp4"} if "mlp" in path else {"group_size": 64, "bits": 6}
+    ),
+}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "to be guessed"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_formats_are_those_that_mlx_lm_loads(tmp_path: Path, recipe: str, named: bool) -> None:
+    folder = quantized_folder(
+        tmp_path / "model", build(MIXED), MIXED, group_size=64, bits=4, quant_predicate=RECIPES[recipe]
+    )
+    if not named:  # as older conversions are, whose matrices mlx-lm looks at
+        told = json.loads((folder / "config.json").read_text())
+        told["quantization"] = {"group_size": 64, "bits": 4}
+        told.pop("quantization_config", None)
+        (folder / "config.json").write_text(json.dumps(told))
+    facts = read_facts(folder)
+    loaded, _ = load_model(folder)
+    truth = by_mlx_lm(loaded)
+    if not named and recipe == "an own one for some":
+        # 8 bits in groups of 32 pack as 4 in groups of 64: only the length of the rows tells.
+        truth = Counter({(4, 64, "affine"): sum(truth.values())})
+    assert Counter({(f.bits, f.group_size, f.mode): f.n_matrices for f in facts.formats}) == truth
+
+
+def test_a_mixed_recipe_in_words(tmp_path: Path) -> None:
+    def predicate(path: str, module: Any) -> bool | dict[str, int]:
+        if path.endswith("lm_head"):
+            return {"group_size": 64, "bits": 6}
+        early = "layers.0." in path or "layers.1." in path
+        return {"group_size": 64, "bits": 6} if early and ("v_proj" in path or "down_proj" in path) else True
+
+    folder = quantized_folder(
+        tmp_path / "model", build(MIXED), MIXED, group_size=64, bits=4, quant_predicate=predicate
+    )
+    facts = read_facts(folder)
+    assert facts.weights == "4/6-bit, group 64"
+    assert facts.weights_in_full == "4-bit, group 64; 5 of 30 matrices 6-bit, group 64"
+    assert facts.formats[1].where == "down_proj, v_proj in layers 0-1; lm_head"
+    rows = [value for title, value in About.of(facts).rows() if title in ("weights", "")]
+    assert rows == [facts.weights_in_full, "6-bit, group 64: down_proj, v_proj in layers 0-1; lm_head"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"quant_method": "mxfp4"}, "4-bit mxfp4, group 32"),
+        ({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}, "4-bit nvfp4, group 16"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "4-bit, group 128"),
+        ({"quant_method": "compressed-tensors", "format": "float-quantized"}, "float32"),
+        ({"bits": True, "group_size": -1}, "float32"),
+        ({"bits": 4, "group_size": "64", "mode": ["x"]}, "4-bit"),
+    ],
+)
+def test_words_of_other_tools(tmp_path: Path, entry: dict[str, Any], words: str) -> None:
+    assert facts_of(tmp_path, LLAMA | {"quantization_config": entry}).weights.startswith(words)
+    nested = {"model_type": "mistral3", "text_config": LLAMA | {"quantization_config": entry}}
+    assert facts_of(tmp_path / "nested", nested).weights.startswith(words)
+
+
+CARDS = {
+    "apache-2.0": "---\nlanguage:\n- en\nlicense: apache-2.0\ntags: [mlx]\n---\n# A model\nlicense: mit\n",
+    "mit": '\ufeff---\r\nlicense: "mit"  # by hand\r\n---\r\n',
+    "llama3.2": "---\nlicense: other\nlicense_name: llama3.2\nlicense_link: LICENSE\n---\n",
+    "gemma": "---\nlicense:\n  - gemma\n---\n",
+    "cc-by-4.0": "---\nlicense: [cc-by-4.0, mit]\n---\n",
+    "": "# no front matter\n\nlicense: mit\n",
+}
+
+
+@pytest.mark.parametrize("licence", CARDS)
+def test_the_licence_of_the_card(tmp_path: Path, licence: str) -> None:
+    folder = stub_folder(tmp_path / "model", LLAMA)
+    (folder / "README.md").write_text(CARDS[licence], newline="")
+    assert read_facts(folder).licence == licence
+
+
+TEXTS = {
+    "apache-2.0": f"\n{' ' * 33}Apache License\n{' ' * 27}Version 2.0, January 2004",
+    "mit": "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining",
+    "llama3.1": "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date: July 23, 2024",
+    "agpl-3.0": f"{' ' * 20}GNU AFFERO GENERAL PUBLIC LICENSE\n{' ' * 23}Version 3, 19 November",
+    "gpl-3.0": "GNU GENERAL PUBLIC LICENSE\n                       Version 3, 29 June 2007",
+    "": "All is forbidden.",
+}
+
+
+@pytest.mark.parametrize("licence", TEXTS)
+def test_the_licence_by_its_text(tmp_path: Path, licence: str) -> None:
+    folder = stub_folder(tmp_path / "model", LLAMA)
+    (folder / "LICENSE").write_text(TEXTS[licence])
+    assert read_facts(folder).licence == licence
+    (folder / "README.md").write_text("---\nlicense: unknown\n---\n")
+    assert read_facts(folder).licence == (licence or "unknown")
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff\xfe\x00---", b"---\n" * 9000, b"---\nlicense: " + b"x" * 99999])
+def test_a_card_may_be_anything(tmp_path: Path, junk: bytes) -> None:
+    folder = stub_folder(tmp_path / "model", LLAMA)
+    (folder / "README.md").write_bytes(junk)
+    assert len(read_facts(folder).licence) <= 60
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "there"),
+    [
+        ("tokenizer_config.json", '{"a": 1, "chat_template": "{{ x }}"}', True),
+        ("tokenizer_config.json", '{"chat_template" : [ {"name": "default", "template": "x"}]}', True),
+        ("tokenizer_config.json", '{"chat_template": null}', False),
+        ("tokenizer_config.json", '{"chat_template": ""}', False),
+        ("tokenizer_config.json", "[1", False),
+        ("chat_template.jinja", "{{ x }}", True),
+        ("chat_template.json", '{"chat_template": "x"}', True),
+    ],
+)
+def test_chat_templates(tmp_path: Path, file: str, text: str, there: bool) -> None:
+    folder = stub_folder(tmp_path / "model", LLAMA)
+    assert not read_facts(folder).chat_template
+    (folder / file).write_text(text)
+    assert read_facts(folder).chat_template is there
+
+
+def test_the_chat_template_of_a_real_model(smollm2: Path) -> None:
+    assert read_facts(smollm2).chat_template
+
+
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_memory_to_load_is_what_loading_asks_for(tmp_path: Path, is_cpu: bool) -> None:
+    facts = facts_of(tmp_path, LLAMA)
+    need = load_bytes(facts, is_cpu)
+    _check_memory(facts, Device("x", is_cpu, None, need + 1), 1)
+    with pytest.raises(OutOfMemoryError):
+        _check_memory(facts, Device("x", is_cpu, None, need - 1), 1)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama sliding", "deepseek_v3", "mamba"])
+def test_costs_are_what_filled_caches_grow_by(tmp_path: Path, name: str) -> None:
+    """A cache of 40 tokens against one of 39, with 16-bit numbers; formats that mlx-lm can hold."""
+    config = ({**PLAIN, **SPECIAL, **LATENT})[name]
+    model = build(config)
+    model.set_dtype(mx.float16)
+    about = About.of(facts_of(tmp_path, config))
+    kernel: Kernel = "quantized" if about.quantizable else "emulated"
+
+    def filled(n: int, quantizer: Quantizer | None) -> float:
+        cache = reference_cache(model)
+        mx.eval(model(mx.arange(n)[None], cache=cache))
+        if quantizer is not None:
+            plain = [kind == "full" or not about.quantizable for kind in kinds]
+            both = LayerQuantizers(quantizer, quantizer)
+            layers = tuple(both if one else LayerQuantizers() for one in plain)
+            cache = converted(cache, Recipe(layers), kernel)
+        return n * stored_of(cache)
+
+    kinds = layer_kinds(model)
+    assert about.kinds == Counter(kinds)
+    if name == "mamba":
+        assert about.cost(None).n_bytes == 0
+        return
+    for cost in about.costs():
+        if kernel == "emulated" and cost.quantizer is not None:
+            continue  # an emulated cache holds numbers in full
+        assert filled(40, cost.quantizer) - filled(39, cost.quantizer) == cost.n_bytes, cost.word
+
+
+def stored_of(cache: list[Any]) -> float:
+    """Bytes a token of the layers that keep every token."""
+    total = 0.0
+    for layer in cache:
+        if isinstance(layer, RotatingKVCache):
+            continue
+        total += stored([layer])
+    return total
+
+
+MEASURABLE = {
+    "llama": "every format, in all layers.",
+    "llama sliding": "every format, in the 2 full-attention layers; "
+    "the 2 sliding-window ones stay as they are.",
+    "deepseek_v3": "with --kernel emulated only: mlx-lm cannot quantize its latent-attention layers.",
+}
+
+
+@pytest.mark.parametrize("name", MEASURABLE)
+def test_what_can_be_measured_in_words(tmp_path: Path, name: str) -> None:
+    about = About.of(facts_of(tmp_path, ({**PLAIN, **SPECIAL, **LATENT})[name]))
+    assert about.measured == MEASURABLE[name]
+    assert dict(about.rows())["measurable"] == MEASURABLE[name]
+    assert about.window == (16 if name == "llama sliding" else None)
+
+
+def test_a_refusal_is_what_cannot_be_measured(tmp_path: Path) -> None:
+    about = About.of(facts_of(tmp_path, LLAMA | {"head_dim": 80}))
+    assert "head size of 80" in about.measured
+    assert about.data()["kv_groups"] == []
+
+
+def test_all_facts_are_plain_data(tmp_path: Path) -> None:
+    for name, config in {**PLAIN, **SPECIAL, **LATENT}.items():
+        about = About.of(facts_of(tmp_path / name, config))
+        assert json.loads(json.dumps(about.data(), allow_nan=False)) == about.data()
+        assert all(value for _, value in about.rows())

@@ -217,6 +217,35 @@ def test_rows_fit_their_width_and_show_what_is_sorted_by(width: int) -> None:
         assert {"weights", "size", "last used"} <= set(columns)
 
 
+def test_rows_of_one_name_are_told_apart_and_unfinished_ones_say_so() -> None:
+    where = {"hub cache": Path("/hub"), "LM Studio": Path("/studio")}
+    models = [LocalModel("org/x", source, None, None, folder) for source, folder in where.items()]
+    models += [LocalModel("org/y", "hub cache", None, "its download is incomplete.", Path("/y"), True)]
+    rows = model_rows(models, ())
+    assert len({row.key for row in rows}) == 3
+    columns = columns_for(rows, 80, "name")
+    shown = [line(row, columns, True, COLOURS).plain for row in rows]
+    assert "org/x (hub cache)" in shown[0]
+    assert "org/x (LM Studio)" in shown[1]
+    assert shown[2].split()[:2] == ["org/y", "incomplete"]
+    assert matching(rows, "incomplete") == [rows[2]]
+    # Two folders of one name, from two places of one kind.
+    twins = [LocalModel("z", "folder", None, None, Path(f"/{n}/z")) for n in (1, 2)]
+    assert len({row.key for row in model_rows(twins, ())}) == 2
+
+
+@pytest.mark.parametrize("width", [26, 30, 60])
+def test_facts_keep_to_the_width_of_their_pane(homes: Path, width: int) -> None:
+    row = ModelRow(next(model for model in local_models() if model.name == "org/small"))
+    said = facts_text(row, unicode=True, colours=COLOURS, width=width).plain
+    facts = said.partition("architecture")[2].partition("KV cache")[0]
+    assert max(map(len, facts.splitlines())) <= width
+    # What does not fit goes on below, where the values stand.
+    under = [line for line in facts.splitlines()[1:] if line.startswith(" ")]
+    assert all(line[:14].isspace() for line in under)
+    assert bool(under) == (width < 60)
+
+
 def test_a_name_loses_its_beginning() -> None:
     assert shortened("mlx-community/Llama-3.2-4bit", 12) == "…ma-3.2-4bit"
     assert shortened("short", 12) == "short"

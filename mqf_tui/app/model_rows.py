@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -40,15 +41,21 @@ SHOWN_IN = {
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A model and the runs of it, newest first."""
+    """A model and the runs of it, newest first; ``twice``: another one has its name."""
 
     model: LocalModel
     runs: tuple[RunRow, ...] = ()
+    twice: bool = False
 
     @property
     def key(self) -> str:
         """What tells it from the others."""
-        return f"{self.model.source} {self.model.name}"
+        return f"{self.model.source} {self.model.folder or self.model.name}"
+
+    @property
+    def name(self) -> str:
+        """Its name, and where it lies if that tells it from another."""
+        return f"{self.model.name} ({self.model.source})" if self.twice else self.model.name
 
     @property
     def pending(self) -> bool:
@@ -86,11 +93,13 @@ def model_rows(models: Iterable[LocalModel], runs: Sequence[RunRow]) -> list[Mod
         known = by_content if run.model_hash else by_name
         known.setdefault(run.model_hash or run.model, []).append(run)
     found: list[ModelRow] = []
+    models = tuple(models)
+    times = Counter(model.name for model in models)
     for model in models:
         same = by_content.get(model.facts.content_hash, []) if model.facts else []
         named = by_name.get(model.facts.name if model.facts else model.name, [])
         ours = sorted((*same, *named), key=lambda run: (run.created, run.id), reverse=True)
-        found.append(ModelRow(model, tuple(ours)))
+        found.append(ModelRow(model, tuple(ours), times[model.name] > 1))
     return found
 
 
@@ -103,7 +112,8 @@ def matching(rows: Iterable[ModelRow], typed: str) -> list[ModelRow]:
 def _haystack(row: ModelRow) -> str:
     facts = row.model.facts
     more = (facts.architecture, facts.weights) if facts else ()
-    return "\n".join((row.model.name, row.model.source, *more)).lower()
+    told = "incomplete" if row.model.incomplete else ""
+    return "\n".join((row.model.name, row.model.source, told, *more)).lower()
 
 
 def ordered(rows: Iterable[ModelRow], by: Sort) -> list[ModelRow]:
@@ -185,8 +195,8 @@ def shortened(name: str, width: int) -> str:
 def _words(row: ModelRow) -> dict[str, str]:
     facts = row.model.facts
     return {
-        "name": inert(row.model.name),
-        "architecture": inert(facts.architecture) if facts else "",
+        "name": inert(row.name),
+        "architecture": inert(facts.architecture) if facts else "incomplete" if row.model.incomplete else "",
         "weights": facts.weights if facts else "",
         "parameters": count_words(facts.n_parameters) if facts else "",
         "size": size(facts.size_bytes) if facts else "",

@@ -150,7 +150,7 @@ class About:
             "weights": f.weights,
             "weight_bits": f.weight_bits,
             "weight_group_size": f.weight_group_size,
-            "weight_mode": next((one.mode for one in f.formats if one.bits is not None), None),
+            "weight_mode": f.weight_mode or None,
             "weight_formats": [vars(one) for one in f.formats],
             "dtype": f.dtype,
             "n_parameters": f.n_parameters,

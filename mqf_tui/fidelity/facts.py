@@ -31,6 +31,7 @@ from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import BOUNDED, LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
 from mqf_tui.fidelity.weight_formats import (
+    AFFINE,
     FLOATS,
     WeightFormat,
     default_format,
@@ -55,8 +56,8 @@ class ModelFacts:
     ``special`` names the kinds of cache beside the plain one that some layers may use, as far as mlx-lm's
     source tells; ``latent``: the cache holds compressed latents (MLA).
     ``revision`` is the commit of a snapshot in the hub's cache; for the hashes see ``headers.Weights``.
-    ``weight_bits`` and ``weight_group_size`` are the configuration's own, ``formats`` what the headers hold,
-    empty where no matrix is quantized. ``licence``: empty where nothing tells.
+    ``weight_bits``, ``weight_group_size`` and ``weight_mode`` are the configuration's own, ``formats`` what
+    the headers hold, empty where no matrix is quantized. ``licence``: empty where nothing tells.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class ModelFacts:
     weights_hash: str = ""
     special: tuple[str, ...] = ()
     latent: bool = False
+    weight_mode: str = ""
     formats: tuple[WeightFormat, ...] = ()
     chat_template: bool = False
     licence: str = ""
@@ -92,8 +94,7 @@ class ModelFacts:
             return self.dtype
         if self.formats:
             return short_words(self.formats)
-        group = f", group {self.weight_group_size}" if self.weight_group_size else ""
-        return f"{self.weight_bits}-bit{group}"
+        return WeightFormat(self.weight_bits, self.weight_group_size, self.weight_mode or AFFINE, 0).words
 
     @property
     def weights_in_full(self) -> str:
@@ -237,7 +238,7 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
     inner = architectures.language_config(config)
     heads = heads_of(config)
     vocabulary = count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
-    bits, group, _ = default_format(config)
+    bits, group, mode = default_format(config)
     return ModelFacts(
         folder=folder,
         name=name,
@@ -261,6 +262,7 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         weights_hash=weights.weights_hash,
         special=tuple(sorted(architectures.special_caches(config))),
         latent=architectures.latent_attention(config),
+        weight_mode=mode,
         formats=weight_formats(config, weights.tensors),
         chat_template=has_chat_template(folder),
         licence=licence_of(folder),

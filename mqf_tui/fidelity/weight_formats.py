@@ -20,6 +20,7 @@ SCALED = {64: (4, 16, "nvfp4"), 128: (4, 32, "mxfp4"), 256: (8, 32, "mxfp8")}
 METHODS = {"mxfp4": (4, 32, "mxfp4"), "mxfp8": (8, 32, "mxfp8"), "modelopt": (4, 16, "nvfp4")}
 PACKED = {"nvfp4-pack-quantized": (4, 16, "nvfp4"), "mxfp4-pack-quantized": (4, 32, "mxfp4"),
           "pack-quantized": (4, 32, AFFINE)}  # fmt: skip
+MAX_MODE = 16  # characters
 MAX_PARTS = 4  # names of matrices that are listed
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,5})\.(.*)")
 
@@ -55,8 +56,7 @@ def default_format(config: Mapping[str, Any]) -> Key:
         return None, None, ""
     bits, group = _whole(entry.get("bits")), _whole(entry.get("group_size"))
     if bits is not None:
-        mode = entry.get("mode")
-        return bits, group, mode if isinstance(mode, str) and mode else AFFINE
+        return bits, group, _mode(entry.get("mode")) or AFFINE
     method = str(entry.get("quant_method"))
     if method == "compressed-tensors":
         return PACKED.get(str(entry.get("format")), (None, None, ""))
@@ -90,7 +90,7 @@ def weight_formats(config: Mapping[str, Any], tensors: Iterable[Tensor]) -> tupl
         if stem in packed:
             own = entry.get(stem)
             if isinstance(own, dict) and (bits := _whole(own.get("bits"))) is not None:
-                key = bits, _whole(own.get("group_size")), str(own.get("mode") or default[2] or AFFINE)
+                key = bits, _whole(own.get("group_size")), _mode(own.get("mode")) or default[2] or AFFINE
             else:
                 shape = tensor.shape[-1], scales[stem].shape[-1], scales[stem].dtype
                 key = (
@@ -157,7 +157,7 @@ def _guessed(words: int, groups: int, dtype: str, default: Key) -> Key:
 
 
 def _where(stems: list[str]) -> str:
-    """``v_proj, down_proj in layers 0-3,28-31; lm_head``."""
+    """``down_proj, v_proj in layers 0-3,28-31; lm_head``."""
     layers: dict[str, list[int]] = {}
     others: list[str] = []
     for stem in stems:
@@ -176,6 +176,10 @@ def _where(stems: list[str]) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:MAX_PARTS]) + (", …" if len(names) > MAX_PARTS else "")
+
+
+def _mode(value: Any) -> str:
+    return value[:MAX_MODE] if isinstance(value, str) else ""
 
 
 def _whole(value: Any) -> int | None:

@@ -15,7 +15,7 @@ MAX_BYTES = 1_000_000
 
 def lm_studio_folders() -> tuple[Path, ...]:
     """The folders of models that its settings name, and the usual ones; those that are there, each once."""
-    user = Path(os.path.expanduser("~"))
+    user = user_home()
     pointed = _text(user / POINTER).strip()
     homes = [Path(pointed)] if pointed and os.path.isabs(pointed) else []
     homes += [user / name for name in HOMES]
@@ -25,6 +25,11 @@ def lm_studio_folders() -> tuple[Path, ...]:
             if folder is not None and os.path.isdir(folder):
                 found.setdefault(os.path.realpath(folder), folder)
     return tuple(found.values())
+
+
+def user_home() -> Path:
+    """Where LM Studio leaves word of itself."""
+    return Path(os.path.expanduser("~"))
 
 
 def _downloads(home: Path) -> Path | None:
