@@ -14,7 +14,7 @@ from mlx_lm.models.cache import ChunkedKVCache, make_prompt_cache
 
 from mqf_tui.fidelity.facts import read_facts
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
-from mqf_tui.fidelity.shapes import CacheLayer, Shape, read_shape
+from mqf_tui.fidelity.shapes import CacheLayer, Shape, read_shape, shape_of
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, flat, stub_folder
 
 KINDS = {
@@ -135,8 +135,8 @@ def test_one_side_in_full_precision_and_a_bound() -> None:
 
 @pytest.mark.parametrize("entry", [None, "many", -3, [], {}, 10**30, True, math.nan])
 def test_impossible_values_are_passed_over(tmp_path: Path, entry: Any) -> None:
-    config = SPECIAL["gemma3_text"] | {"sliding_window_pattern": entry, "num_experts": entry}
-    stub = stub_folder(tmp_path / "model", config)
-    found = read_shape(read_facts(stub))
+    facts = read_facts(stub_folder(tmp_path / "model", SPECIAL["gemma3_text"]))
+    bad = {"sliding_window_pattern": entry, "num_experts": entry}
+    found = shape_of(facts, SPECIAL["gemma3_text"] | bad)
     assert len(found.cache) == 4
     assert found.body_parameters >= 1

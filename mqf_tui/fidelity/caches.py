@@ -33,6 +33,8 @@ _KINDS: dict[type, LayerKind] = {
     ArraysCache: "recurrent",
     CacheList: "composite",
 }
+# What mlx-lm's models raise where they cannot compute with a cache.
+_FAULTS = (ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError)
 
 
 def reference_cache(model: Any) -> Cache:
@@ -130,8 +132,26 @@ def check_cache(
         for tried in tries:
             for piece in pieces:
                 mx.eval(model(piece, cache=tried))
-    except (ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
-        raise UnsupportedModelError(_refusal(recipe, kernel, error)) from error
+    except _FAULTS as error:
+        words = _broken(model, tokens) or _refusal(recipe, kernel, error)
+        raise UnsupportedModelError(words) from error
+
+
+def _broken(model: Any, tokens: mx.array) -> str | None:
+    """Why mlx-lm cannot run the model here at all, with its own cache; None where it can."""
+    try:
+        mx.eval(model(tokens, cache=reference_cache(model)))
+    except _FAULTS as error:
+        if "No Metal back-end" in str(error):
+            return (
+                "mlx-lm computes this model with kernels for Apple GPUs (Metal), which this machine does not "
+                "have; measure it on a Mac, or choose another model."
+            )
+        return (
+            f"mlx-lm cannot run this model, whatever its cache ({why(error)}); upgrade mlx-lm or choose "
+            "another model."
+        )
+    return None
 
 
 def _refusal(recipe: Recipe, kernel: Kernel, error: Exception) -> str:
@@ -142,11 +162,26 @@ def _refusal(recipe: Recipe, kernel: Kernel, error: Exception) -> str:
             "--kernel emulated or --kernel dequantized measures what the quantizer would cost."
         )
     if kernel == "emulated":
-        return f"this model cannot run with an emulated {word} cache ({brief(error)}); choose another model."
+        return f"this model cannot run with an emulated {word} cache ({why(error)}); choose another model."
+    if kernel == "dequantized":
+        return (
+            f"this model cannot run with a dequantized {word} cache ({why(error)}); try --kernel emulated, "
+            "or another model."
+        )
     return (
-        f"mlx-lm cannot run this model with a {word} cache ({brief(error)}); try 8 bits, group 64, "
-        "--kernel emulated (which measures what the quantizer would cost), or another model."
+        f"mlx-lm cannot run this model with a {word} cache ({why(error)}); --kernel dequantized or "
+        "--kernel emulated measures what the quantizer would cost."
     )
+
+
+def why(error: BaseException) -> str:
+    """What another library says went wrong, without the signatures that nanobind lists."""
+    words = brief(error)
+    for mark in (" The following argument types", " Invoked with"):
+        words = words.partition(mark)[0]
+    if words.startswith("'tuple' object") or "incompatible function arguments" in words:
+        return "the model computes with its keys and values itself, which are packed there"
+    return words.rstrip(".")
 
 
 def bytes_per_token(cache: Cache) -> float:

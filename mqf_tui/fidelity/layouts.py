@@ -251,8 +251,6 @@ def _by_step(inner: dict[str, Any], n_layers: int) -> Kinds:
     step = number(inner, "mamba_step")
     if step < 2 or inner.get("mamba_enabled") is False:
         return None
-    if n_layers <= step // 2:
-        return [_full_if(i == n_layers - 1, "recurrent") for i in range(n_layers)]
     return [_full_if(i % step == step // 2, "recurrent") for i in range(n_layers)]
 
 
