@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -14,6 +15,9 @@ KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+FREE = 200_000  # bytes of JSON that may be of any kind
+BYTES_A_PART = 16
+_DECODER = json.JSONDecoder()
 
 
 class NotAFileError(OSError):
@@ -26,6 +30,10 @@ class TooLargeError(OSError):
     def __init__(self, size: int) -> None:
         super().__init__(f"{size} bytes")
         self.size = size
+
+
+class TooManyPartsError(ValueError):
+    """JSON of more objects and lists than the description of anything has."""
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -45,6 +53,16 @@ def read_plain(path: Path, limit: int) -> bytes:
         if max(size, len(raw)) > limit:
             raise TooLargeError(max(size, len(raw)))
         return raw
+
+
+def parsed(raw: bytes, decoder: json.JSONDecoder | None = None) -> Any:
+    """JSON in UTF-8 of a size that was checked; raises ValueError, RecursionError, TooManyPartsError.
+
+    Many small lists take thirty times their text in memory, and long to make.
+    """
+    if len(raw) > FREE and raw.count(b"{") + raw.count(b"[") > len(raw) // BYTES_A_PART:
+        raise TooManyPartsError
+    return (decoder or _DECODER).decode(raw.decode("utf-8"))
 
 
 def no_file(about: os.stat_result) -> str | None:

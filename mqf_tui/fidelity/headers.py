@@ -5,25 +5,28 @@ from __future__ import annotations
 import codecs
 import contextlib
 import hashlib
-import json
 import math
-import operator
 import os
 import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from mqf_tui.fidelity.bounded import NotAFileError, TooLargeError, open_plain, read_plain
+from mqf_tui.fidelity.bounded import (
+    NotAFileError,
+    TooLargeError,
+    TooManyPartsError,
+    parsed,
+    read_plain,
+)
 from mqf_tui.fidelity.errors import BrokenWeightsError, ModelNotFoundError
+from mqf_tui.fidelity.safetensors_header import Tensor, read_header
 from mqf_tui.reports.text import readable, size
 
 INDEX = "model.safetensors.index.json"
-# Bytes. JSON of many small things takes about thirty times its size in memory, and one file of a real model
-# has a few thousand tensors at most.
-MAX_HEADER = MAX_CONFIG = 8_000_000
+MAX_CONFIG = 8_000_000  # bytes
 MAX_INDEX = 24_000_000  # of all files of a model: those with unstacked experts have 140,000 tensors
 OTHER_FORMATS = {
     ".gguf": "GGUF",
@@ -32,32 +35,9 @@ OTHER_FORMATS = {
     ".pth": "PyTorch pickle",
     ".npz": "NPZ",
 }
-# What files begin with that are called *.safetensors and are something else.
-PICKLE = "a Python pickle under another name, which can hold code; do not use this model"
-DISGUISES = (
-    (b"version ", "only a Git LFS pointer, not the weights; run `git lfs pull` or download the model again"),
-    (b"PK\x03\x04", PICKLE),
-    *((start, PICKLE) for start in (b"\x80\x02\x8a\x0a", b"\x80\x02}q", b"\x80\x04\x95", b"\x80\x05\x95")),
-    (b"GGUF", "a GGUF file under another name; convert the original model with `mlx_lm.convert`"),
-    (b"<!DOCTYP", "a web page, not the weights; download the model again"),
-)
-# Bytes a number, of all that MLX reads.
-NUMBERS = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "C64": 8,
-}  # fmt: skip
-MAX_DIMENSION = 2**31 - 1  # MLX's own; a larger one would wrap around
 SAMPLE = 65_536
 ADAPTER = {"adapter_config.json", "adapters.safetensors", "adapters.npz", "adapter_model.safetensors"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-class Tensor(NamedTuple):
-    """One tensor of a safetensors file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -164,110 +144,6 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def read_header(path: Path) -> Iterator[Tensor]:
-    """The tensors of one safetensors file.
-
-    Raises BrokenWeightsError where header and file disagree or MLX could not read it, OSError.
-    """
-    with open_plain(path) as file:
-        held = os.fstat(file.fileno()).st_size
-        start = file.read(8)
-        for magic, words in DISGUISES:
-            if start.startswith(magic):
-                raise BrokenWeightsError(f"{path.name} is {words}.")
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or 8 + length > held:
-            raise _broken(path, "its header and its size disagree")
-        if length > MAX_HEADER:
-            raise BrokenWeightsError(
-                f"the header of {path.name} has {size(length)}, more than that of any real model; "
-                "do not use this file."
-            )
-        raw = file.read(length)
-    try:
-        yield from _tensors(path.name, raw, held - 8 - length)
-    except _HeaderError as error:
-        raise _broken(path, str(error)) from error
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise _broken(path, "its header cannot be understood") from error
-
-
-_FIELDS = operator.itemgetter("dtype", "shape", "data_offsets")
-
-
-class _HeaderError(ValueError):
-    """What is wrong with a header, in words."""
-
-
-def _no_fraction(text: str) -> None:
-    raise _HeaderError(f"its header holds the number {text[:20]}")
-
-
-_DECODER = json.JSONDecoder(parse_float=_no_fraction, parse_constant=_no_fraction)
-
-
-def _tensors(file: str, raw: bytes, n_bytes: int) -> list[Tensor]:
-    """The tensors of a header of ``n_bytes`` of data; raises BrokenWeightsError, or what wrong JSON gives."""
-    header: dict[str, Any] = _DECODER.decode(raw.decode("utf-8"))
-    about = header.pop("__metadata__", None) or {}  # MLX writes null for none
-    if not all(isinstance(value, str) for value in about.values()):
-        raise _HeaderError("its metadata are no text")
-    if raw.count(b'"data_offsets"') > len(header):
-        raise _HeaderError("its header names a tensor twice")
-    if b"\\u" in raw:
-        "".join(header).encode("utf-8")  # half a surrogate pair would not come through MLX
-    if (sound := _all_sound(header, n_bytes)) is not None:
-        return sound
-    tensors: list[Tensor] = []
-    places: list[tuple[int, int, str]] = []
-    for name, entry in header.items():
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if dtype not in NUMBERS:
-            raise BrokenWeightsError(
-                f"{file} holds numbers of type {str(dtype)[:20]!r} (in {name[:80]}), which MLX cannot read; "
-                "convert the original model with `mlx_lm.convert`."
-            )
-        if shape and not 0 <= min(shape) <= max(shape) <= MAX_DIMENSION:
-            raise _HeaderError(f"{name[:80]} has an impossible shape")
-        if math.prod(shape) * NUMBERS[dtype] != end - begin:
-            raise _HeaderError(f"{name[:80]} takes other space than its shape needs")
-        tensors.append(Tensor(name, dtype, tuple(shape)))
-        places.append((begin, end, name))
-    places.sort()
-    last = 0
-    for begin, end, name in places:
-        if begin < last:
-            raise _HeaderError(f"{name[:80]} lies where another tensor is")
-        last = end
-    if last != n_bytes:
-        raise _HeaderError("its header and its size disagree")
-    return tensors
-
-
-def _all_sound(header: dict[str, Any], n_bytes: int) -> list[Tensor] | None:
-    """All tensors at once, where they are as they should be and lie without gaps: a list of models has tens
-    of thousands. None: each must be looked at, to accept or to name it."""
-    try:
-        dtypes, listed, places = zip(*map(_FIELDS, header.values()), strict=True)
-        shapes = [*map(tuple, listed)]
-        kinds = [*zip(dtypes, shapes, strict=True)]
-        takes = {kind: _n_bytes(*kind) for kind in set(kinds)}
-        begins, ends = zip(*places, strict=True)
-        fits = all(map(operator.eq, map(takes.__getitem__, kinds), map(operator.sub, ends, begins)))
-        begins, ends = zip(*sorted(places), strict=True)
-    except (ValueError, LookupError, TypeError):
-        return None
-    if not fits or begins != (0, *ends[:-1]) or ends[-1] != n_bytes:
-        return None
-    return [*map(Tensor._make, zip(header, dtypes, shapes, strict=True))]
-
-
-def _n_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    if shape and not 0 <= min(shape) <= max(shape) <= MAX_DIMENSION:
-        raise ValueError
-    return math.prod(shape) * NUMBERS[dtype]
-
-
 def parameters(weights: Weights, group_size: int | None = None, own: Mapping[str, int] | None = None) -> int:
     """Number of parameters, packed ones counted unpacked.
 
@@ -298,18 +174,22 @@ def _unpacked(tensor: Tensor, scales: Tensor, group_size: int) -> int:
     return math.prod(tensor.shape) * 8
 
 
+def indexed(index: Path) -> set[Any]:
+    """The files that an index names, of whatever kind they are.
+
+    Raises OSError, and for wrong JSON ValueError, LookupError, TypeError, AttributeError or RecursionError.
+    """
+    return set(parsed(read_plain(index, MAX_INDEX))["weight_map"].values())
+
+
 def _indexed(index: Path) -> set[str]:
     try:
-        raw = read_plain(index, MAX_INDEX)
-        # Memory again: an index is three objects, and pairs of long names.
-        if raw.count(b"{") + raw.count(b"[") > 1000 or raw.count(b'"') > max(10_000, len(raw) // 10):
-            raise ValueError
-        names: set[Any] = set(json.loads(raw.decode("utf-8"))["weight_map"].values())
+        names = indexed(index)
     except TooLargeError as error:
         raise BrokenWeightsError(
             f"{index.name} has {size(error.size)}, more than that of any model; download the model again."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
         why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
         raise BrokenWeightsError(f"{index.name} cannot be read{why}; download the model again.") from error
     for name in names:
@@ -328,10 +208,6 @@ def _samples(path: Path) -> Iterator[bytes]:
         for k in range(8):
             file.seek(max(0, size - SAMPLE) * k // 7)
             yield file.read(SAMPLE)
-
-
-def _broken(path: Path, why: str) -> BrokenWeightsError:
-    return BrokenWeightsError(f"{path.name} is truncated or damaged ({why}); download the model again.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -355,7 +231,11 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"config.json of {name} cannot be read ({error.strerror}); check its permissions."
         ) from error
     try:
-        config = json.loads(raw.decode("utf-8"))
+        config = parsed(raw)
+    except TooManyPartsError as error:
+        raise BrokenWeightsError(
+            f"config.json of {name} has more parts than that of any model; download the model again."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BrokenWeightsError(
             f"config.json of {name} is not valid JSON{_encoding(raw)}; download the model again."

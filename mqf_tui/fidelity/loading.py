@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -12,19 +13,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
+from mqf_tui.fidelity.bounded import read_plain
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import (
     BrokenWeightsError,
+    FidelityError,
     NotANumberError,
     OutOfMemoryError,
     UnsupportedModelError,
     brief,
 )
 from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.headers import MAX_CONFIG
 from mqf_tui.fidelity.loaded import LoadedFacts
 
+PLAIN = (nn.Linear, nn.Embedding, nn.RMSNorm, nn.LayerNorm)
 MARGIN = 1.1  # weights, and a little for caches and logits
 
 
@@ -42,17 +48,27 @@ def load_tokenizer(facts: ModelFacts, *, trust_remote_code: bool = False) -> Any
         return facts.tokenizer
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with _quiet():
-        from transformers import AutoTokenizer
+        import transformers
 
         logging.getLogger("transformers").setLevel(logging.ERROR)
         try:
-            return AutoTokenizer.from_pretrained(
-                facts.folder, local_files_only=True, trust_remote_code=trust_remote_code
-            )
+            return _tokenizer(transformers, facts, trust_remote_code)
         except Exception as error:
             raise BrokenWeightsError(
                 f"the tokenizer of {facts.name} cannot be loaded ({brief(error)}); download the model again."
             ) from error
+
+
+def _tokenizer(transformers: Any, facts: ModelFacts, trusted: bool) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
+    load = transformers.AutoTokenizer.from_pretrained
+    options = {"local_files_only": True, "trust_remote_code": trusted}
+    try:
+        return load(facts.folder, **options)
+    except (StrictDataclassError, TypeError):
+        # The model's configuration is not as transformers wants it; a tokenizer needs nothing of that.
+        return load(facts.folder, config=transformers.PreTrainedConfig(), **options)
 
 
 def load_model(
@@ -76,7 +92,8 @@ def load_model(
     _check_memory(facts, device, n_parts)
     model = lazy_model(facts, trust_remote_code)
     if device.is_cpu:
-        model = _for_cpu(model)
+        with _fitting(facts):
+            model = _for_cpu(model)
     if part is not None:
         part(model)
     yield from looked_through(model)
@@ -104,20 +121,66 @@ def compute_words(facts: ModelFacts, device: Device) -> str:
 
 def lazy_model(facts: ModelFacts, trust_remote_code: bool) -> Any:
     """The model with none of its weights read yet; raises BrokenWeightsError, UnsupportedModelError."""
-    with _quiet():
+    _check_unchanged(facts)
+    with _quiet() as said, _fitting(facts), _staying(facts, said):
         from mlx_lm.utils import load_model as load
 
-        try:
-            return load(facts.folder, lazy=True, trust_remote_code=trust_remote_code)[0]
-        except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
+        model = load(facts.folder, lazy=True, trust_remote_code=trust_remote_code)[0]
+    _check_kinds(facts, model)
+    return model
+
+
+@contextlib.contextmanager
+def _staying(facts: ModelFacts, said: io.StringIO) -> Generator[None]:
+    """A module of mlx-lm that would end the program (OLMo's, where a package is missing) is refused."""
+    try:
+        yield
+    except SystemExit as error:
+        why = " ".join(said.getvalue().split())[-200:] or "its module ends the program"
+        raise UnsupportedModelError(
+            f"mlx-lm cannot build {facts.name} ({why}); install what it asks for, or choose another model."
+        ) from error
+
+
+@contextlib.contextmanager
+def _fitting(facts: ModelFacts) -> Generator[None]:
+    """What mlx-lm says of a model that it cannot make, in a sentence."""
+    try:
+        yield
+    except (FidelityError, MemoryError):
+        raise
+    except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
+        raise BrokenWeightsError(
+            f"the weights of {facts.name} do not fit its configuration ({brief(error)}); "
+            "download the model again or convert it anew."
+        ) from error
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"mlx-lm cannot build {facts.name} ({brief(error)}); upgrade mlx-lm or choose another model."
+        ) from error
+
+
+def _check_kinds(facts: ModelFacts, model: Any) -> None:
+    """Raise BrokenWeightsError where plain weights are whole numbers: MLX would compute with them."""
+    for path, module in model.named_modules():
+        dtype = module.weight.dtype if type(module) in PLAIN and "weight" in module else mx.float32
+        if not mx.issubdtype(dtype, mx.floating):
             raise BrokenWeightsError(
-                f"the weights of {facts.name} do not fit its configuration ({brief(error)}); "
+                f"the weights of {facts.name} do not fit its configuration ({path}.weight is of {dtype}); "
                 "download the model again or convert it anew."
-            ) from error
-        except (TypeError, AttributeError, NotImplementedError, ImportError) as error:
-            raise UnsupportedModelError(
-                f"mlx-lm cannot build {facts.name} ({brief(error)}); upgrade mlx-lm or choose another model."
-            ) from error
+            )
+
+
+def _check_unchanged(facts: ModelFacts) -> None:
+    """What was looked at must be what is loaded: the folder may have been changed in between."""
+    if not facts.config_hash:
+        return
+    with contextlib.suppress(OSError):  # mlx-lm will say it
+        raw = read_plain(facts.folder / "config.json", MAX_CONFIG)
+        if not hashlib.sha256(raw).hexdigest().startswith(facts.config_hash):
+            raise BrokenWeightsError(
+                f"config.json of {facts.name} was changed after it was looked at; measure once more."
+            )
 
 
 def _for_cpu(model: Any) -> Any:
@@ -160,12 +223,12 @@ def _check_memory(facts: ModelFacts, device: Device, n_parts: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """Libraries that print or warn while they load would draw over the app's screen."""
+def _quiet() -> Generator[io.StringIO]:
+    """Libraries that print or warn while they load would draw over the app's screen; what they print."""
     with (
         warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()) as said,
         contextlib.redirect_stderr(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        yield
+        yield said

@@ -6,6 +6,7 @@ transformers, or have them take all memory, before they say that something is wr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mqf_tui.fidelity import architectures
-from mqf_tui.fidelity.bounded import no_file
+from mqf_tui.fidelity.bounded import no_file, parsed, read_plain
 from mqf_tui.fidelity.errors import BrokenWeightsError
 from mqf_tui.fidelity.headers import MAX_CONFIG, Tensor, Weights, folder_name
 from mqf_tui.fidelity.trust import MAX_TOKENIZER_CONFIG
@@ -67,6 +68,8 @@ def check_files(folder: Path) -> None:
                 f"{file[:80]} of {name} has {size(about.st_size)}, more than that of any model; "
                 "download the model again."
             )
+        if file == "generation_config.json" and (why := _no_settings(folder / file)):
+            raise BrokenWeightsError(f"{file} of {name} {why}; remove it or download the model again.")
         if file == "tokenizer.json" and (why := _no_object(folder / file, about.st_size)):
             raise BrokenWeightsError(
                 f"the tokenizer of {name} cannot be loaded (tokenizer.json {why}); download the model again."
@@ -78,7 +81,7 @@ def check_counts(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("_config"):
             check_counts(value)
-        elif type(value) in (int, float):
+        elif isinstance(value, (int, float)):
             limit = next((limit for form, limit in COUNTS if form.search(key)), None)
             if limit is not None and value > limit:
                 raise ValueError(f"{key[:80]} is {value}")
@@ -121,6 +124,17 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             yield entry.name, entry.stat()
         except OSError:
             continue  # a link to nothing; what needs the file will say so
+
+
+def _no_settings(path: Path) -> str | None:
+    """What is wrong with a file that mlx-lm reads though no number depends on it; it forgives wrong JSON."""
+    try:
+        found = parsed(read_plain(path, MAX_CONFIG))
+    except json.JSONDecodeError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        return "cannot be read"
+    return None if isinstance(found, dict) else "is not an object"
 
 
 def _no_object(path: Path, n_bytes: int) -> str | None:

@@ -8,13 +8,12 @@ tokenizer_config.json names. Both are told not to, as well; the check here says 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mqf_tui.fidelity.bounded import TooLargeError, no_file, read_plain
+from mqf_tui.fidelity.bounded import TooLargeError, no_file, parsed, read_plain
 from mqf_tui.fidelity.errors import BrokenWeightsError, UntrustedCodeError
 from mqf_tui.fidelity.headers import folder_name
 from mqf_tui.reports.text import size
@@ -73,7 +72,7 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
         # Most name none and are long. An ASCII letter may be written as an escape.
         if b"auto_map" not in raw and b"\\u00" not in raw:
             return {}
-        found = json.loads(raw.decode("utf-8"))
+        found = parsed(raw)
     except TooLargeError as error:
         raise BrokenWeightsError(
             f"{TOKENIZER_CONFIG} of {folder_name(folder)} has {size(error.size)}, more than that of any "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mqf_tui.fidelity import headers
 from mqf_tui.fidelity.facts import TOKENIZER_FILES
 from mqf_tui.fidelity.headers import INDEX
 from mqf_tui.library.hub_cache import CONFIG, PREFIX
@@ -19,8 +19,8 @@ OTHER_WEIGHTS = (".gguf", ".bin", ".pt", ".pth", ".npz")
 HUB_PART, LM_STUDIO_PART = ".incomplete", ".part"
 DOWNLOADING = "downloading_"  # what LM Studio puts before a name until the file is whole
 LOCAL_PARTS = ".cache/huggingface/download"  # in a folder that `hf download --local-dir` writes to
-MAX_INDEX = 50_000_000  # bytes
 MAX_NAMED = 2
+MAX_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Missing:
     def _weights(self) -> str:
         if self.n_weights is None:
             return "the weights"
-        named = ", ".join(inert(name) for name in self.weights[:MAX_NAMED])
+        named = ", ".join(inert(name)[:MAX_NAME] for name in self.weights[:MAX_NAMED])
         more = ", …" if len(self.weights) > MAX_NAMED else ""
         files = "weight file" if self.n_weights == 1 else "weight files"
         return f"{len(self.weights)} of {self.n_weights} {files} ({named}{more})"
@@ -100,9 +100,9 @@ def _indexed(folder: Path) -> frozenset[str] | None:
     """The weight files that there should be, none where nothing tells; None: the index cannot be trusted."""
     index = folder / INDEX
     try:
-        if not index.is_file() or index.stat().st_size > MAX_INDEX:
+        if not index.is_file():
             return frozenset()
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        names = headers.indexed(index)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     plain = all(isinstance(name, str) and name and os.path.basename(name) == name for name in names)
