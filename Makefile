@@ -38,6 +38,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/first_number.py
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/ranks.py
+	$(BIN)/python benchmarks/discovery.py
 	$(BIN)/python benchmarks/app.py
 
 build: $(VENV)/developer

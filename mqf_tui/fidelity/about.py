@@ -11,7 +11,7 @@ from mqf_tui.fidelity.architectures import attention_sinks
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.loaded import config_of
-from mqf_tui.fidelity.quantizers import FIXED, LayerQuantizers, Quantizer
+from mqf_tui.fidelity.quantizers import FIXED, MODES, LayerQuantizers, Quantizer
 from mqf_tui.fidelity.recipes import BOUNDED, KIND_WORDS, LayerKind
 from mqf_tui.fidelity.settings import KV_BITS
 from mqf_tui.fidelity.shapes import CacheLayer, shape_of
@@ -110,9 +110,9 @@ class About:
         for bits in sorted(KV_BITS, reverse=True):
             for group in self.facts.valid_groups:
                 yield self.cost(Quantizer(bits, group))
-        for mode in FIXED:
-            fixed = Quantizer.fixed(mode)
-            if fixed.fits(self.facts.head_dim) and fixed.fits(self.facts.v_head_dim):
+        for mode in MODES:
+            fixed = Quantizer.fixed(mode) if mode in FIXED else None
+            if fixed is not None and fixed.fits(self.facts.head_dim) and fixed.fits(self.facts.v_head_dim):
                 yield self.cost(fixed)
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -175,10 +175,11 @@ class About:
         }
 
     def _kinds_words(self) -> str:
-        others = {kind: n for kind, n in self.kinds.items() if kind != "full"}
-        return "".join(
-            f", {'all' if n == len(self.cache) else n} {KIND_WORDS[kind]}" for kind, n in others.items()
-        )
+        said = ""
+        for kind, n in self.kinds.items():
+            if kind != "full":
+                said += f", {'all' if n == len(self.cache) else n} {KIND_WORDS[kind]}"
+        return said
 
 
 def load_bytes(facts: ModelFacts, is_cpu: bool) -> int:

@@ -96,9 +96,9 @@ def _read(raw: bytes) -> Kept:
 
 def _facts(folder: Path, name: str, said: dict[str, Any]) -> ModelFacts:
     """JSON has lists where there were tuples."""
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     formats = tuple(WeightFormat(**one) for one in said["formats"])
-    return ModelFacts(**plain | {"folder": folder, "name": name, "formats": formats})
+    own: dict[str, Any] = {"folder": folder, "name": name, "formats": formats, "special": (*said["special"],)}
+    return ModelFacts(**said | own)
 
 
 def _made_by() -> str:
