@@ -6,6 +6,8 @@ import json
 import logging
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from mqf_tui.cli import main
 from mqf_tui.console import hub as console
 from mqf_tui.library import hub_calls
 from mqf_tui.library.hub_meter import Progress
+from tests.conftest import ROOT
 from tests.hub_models import FILES, LARGE, NAME, contents, partials
 from tests.hub_server import WEB_LOGIN, Fault, LocalHub
 from tests.makers import environment
+from tests.test_borders import HEAVY
 from tests.test_cli import Terminal
 
 TOKEN = "hf_neverToBeSeen"
@@ -170,6 +174,7 @@ def test_the_token_is_never_seen(
 def test_in_a_pipe_it_says_now_and_then_how_far_it_is(
     hub: LocalHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console, "LINE_SECONDS", 1e9)
     hub.add_model(NAME, FILES)
     hub.fault(LARGE, Fault(cut_after=300_000), times=1)
     hub.fault(LARGE, Fault(429, {"Retry-After": "1"}), times=1)
@@ -226,6 +231,17 @@ def test_ctrl_c_keeps_what_was_fetched(hub: LocalHub, tmp_path: Path) -> None:
 )
 def test_progress_in_words(progress: Progress, words: str) -> None:
     assert console.progress_words(progress) == words
+
+
+@pytest.mark.parametrize("words", [["models", "search", "--help"], ["models", "download", "--help"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom mqf_tui.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_help_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mqf_tui.fidelity.errors import BadSettingError, CancelledError
-from mqf_tui.library import hub_calls
+from mqf_tui.library import hub_calls, hub_meter
 from mqf_tui.library.hub_download import Progress, download_model
 from tests.hub_models import FILES, LARGE, NAME, WEIGHTS, Watched, contents, fetch, partials, refused
 from tests.hub_repos import Blob
@@ -129,7 +129,8 @@ def test_an_impossible_name_is_not_asked_for(hub: LocalHub) -> None:
     assert not hub.requests
 
 
-def test_progress_grows_to_the_end(hub: LocalHub) -> None:
+def test_progress_grows_to_the_end(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_meter, "TELL_SECONDS", 0.0)
     hub.add_model(NAME, FILES)
     hub.fault(LARGE, Fault(drip=(60_000, 0.05)))
     watched = Watched()

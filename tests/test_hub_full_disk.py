@@ -28,7 +28,7 @@ def fill(progress):
                 while True:
                     file.write(bytes(4096))
             except OSError:
-                pass
+                print("filled", flush=True)
 try:
     download_model(name, on_progress=fill)
 except HubError as error:
@@ -50,19 +50,21 @@ def _can_mount() -> bool:
 @pytest.mark.skipif(not _can_mount(), reason="may not mount a disk of its own")
 def test_what_was_fetched_stays_and_is_gone_on_with(hub: LocalHub, tmp_path: Path) -> None:
     hub.add_model(NAME, FILES)
-    hub.fault("/cdn/*", Fault(drip=(30_000, 0.03)), times=1)
+    hub.fault("/cdn/*", Fault(hold_after=300_000), times=1)
     home = tmp_path / "disk"
     home.mkdir()
     mount = f'mount -t tmpfs -o size=1m tmpfs {home} && exec {sys.executable} -c "$0" {home} {NAME}'
-    done = subprocess.run(
+    with subprocess.Popen(
         ["unshare", "-rm", "sh", "-c", mount, IN_A_SMALL_DISK],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         env=environment(HF_HOME=str(home), HF_HUB_CACHE=str(home / "hub")),
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    said, kept, size = done.stdout.splitlines()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "filled\n"
+        hub.let_go()
+        said, kept, size = process.stdout.read().splitlines()
+    assert process.returncode == 0
     assert f"the disk with {home / 'hub'} is full" in said
     n_kept = int(kept.removeprefix("kept "))
     assert n_kept > 100_000

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from mqf_tui.library.hub_names import AUTHOR
+
 FORMATS = ("table", "json")
-AUTHOR = "mlx-community"
 
 
 def add_models(models: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ lookup of a name nor a read can be interrupted.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -121,7 +122,7 @@ def wait_or_raise(
         raise told(error, endpoint(), name) from None
     again = f"trying again ({attempt + 1} of {TRIES})"
     if asked is not None:
-        patience.pause(asked, lambda left: f"the hub asks to wait {duration(max(1.0, left))}; {again}")
+        patience.pause(asked, lambda left: f"the hub asks to wait {duration(math.ceil(left))}; {again}")
     else:
         patience.pause(FIRST_PAUSE * 2 ** (attempt - 1), lambda _: f"{waiting_words(error)}; {again}")
 

@@ -10,6 +10,7 @@ from mqf_tui.fidelity.errors import BadSettingError
 PAGE = re.compile(
     r"https?://(?:huggingface|hf)\.co/(?P<repo>[^/\s?#]+/[^/\s?#]+)(?:/tree/(?P<revision>[^\s?#]+))?/?"
 )
+AUTHOR = "mlx-community"  # who converts models for MLX; where one looks first
 LONGEST = 96  # characters of a name, as the hub has it
 LONGEST_REVISION = 200
 

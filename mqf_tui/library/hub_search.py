@@ -14,10 +14,9 @@ from mqf_tui.fidelity.errors import BadSettingError, HubError
 from mqf_tui.library.hub_cache import hub_cache, repository
 from mqf_tui.library.hub_calls import Patience, endpoint, get_json
 from mqf_tui.library.hub_faults import NotTheHubError, told
-from mqf_tui.library.hub_names import RepoName, is_repo
+from mqf_tui.library.hub_names import AUTHOR, RepoName, is_repo
 from mqf_tui.library.incomplete import missing
 
-AUTHOR = "mlx-community"
 MOST = 100  # models of one search: the hub sends no more at once
 NEAR = 3  # names to suggest
 LOOKED_AT = 20  # models to find them among
