@@ -90,6 +90,10 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
 
                 return measuring.run(options)
             return _app(options)
+        case "text":
+            from mqf_tui.console import text_preview
+
+            return text_preview.run(options)
         case "doctor":
             from mqf_tui.console import doctor
 

@@ -2,41 +2,120 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from mqf_tui.reports.text import inert
 
+if TYPE_CHECKING:
+    from mqf_tui.fidelity.corpus import Document, Part
+    from mqf_tui.fidelity.mixtures import Mixture
+    from mqf_tui.fidelity.text_options import TextOptions
+
 LONGEST = 400  # characters of a line that are shown at most
-FETCHED = ("wikitext-2",)  # reading it may take a network
+MOST_READ = 2_000_000  # characters of a part that are looked at for its first lines
+MOST_DOCUMENTS = 1000
+FETCHED = ("wikitext-2", "wikitext-103")  # reading it may take a network
+FETCH_NOTE = "fetched from the Hugging Face hub where it is not on this machine yet"
 
 
 @dataclass(frozen=True)
 class CorpusPreview:
     """``lines``: the first ones that are not empty, inert; of a text in parts one for each, named.
 
-    ``n_characters`` is None where the text was not read.
+    ``n_characters`` is None where the text was not read to its end. ``note`` says why there are no lines,
+    ``warnings`` what was noticed.
     """
 
     lines: tuple[str, ...]
     n_characters: int | None = None
+    note: str = ""
+    warnings: tuple[str, ...] = ()
 
 
-def corpus_preview(name: str, n_lines: int) -> CorpusPreview:
-    """The beginning of a corpus; ``name`` is ``builtin``, ``wikitext-2`` or a path. Raises BadCorpusError.
+def corpus_preview(
+    name: str, n_lines: int, options: TextOptions | None = None, mixture: Mixture | None = None
+) -> CorpusPreview:
+    """The beginning of a corpus by its word, or of the mixture it stands for. Raises BadCorpusError.
 
-    A file is read and decoded whole, so that what is wrong with it is told; nothing is fetched.
+    A text file of some size is read and decoded whole, so that what is wrong with it is told; of anything
+    large only the beginning. Nothing is fetched: of a data set there are lines where it is on this machine.
     """
-    if name in FETCHED:
-        return CorpusPreview(())
     # Late: NumPy comes with it.
-    from mqf_tui.fidelity.corpora import read_corpus
+    from mqf_tui.fidelity.corpora import corpus_words
+    from mqf_tui.fidelity.text_options import TextOptions
+    from mqf_tui.library.corpora_file import mixture_named
 
-    parts = [(part.name, "\n".join(d.text for d in part.documents)) for part in read_corpus(name).parts]
-    n_characters = sum(len(text) for _, text in parts)
-    if len(parts) > 1:
-        named = (f"{part}: {line}" for part, text in parts for line in _first(text, 1))
-        return CorpusPreview(tuple(named)[:n_lines], n_characters)
-    return CorpusPreview(tuple(line for _, text in parts for line in _first(text, n_lines)), n_characters)
+    mixture = mixture or mixture_named(name, options)
+    if mixture is not None:
+        asked = [(part.name, part.corpus, part.options) for part in mixture.parts]
+    else:
+        asked = [("", word, options or TextOptions()) for word in corpus_words(name)]
+    parts: list[_Begun] = []
+    warnings: list[str] = []
+    for label, word, own in asked:
+        begun, told = _read(word, own)
+        warnings += told
+        # All of a part of a mixture bears that part's name.
+        parts += [replace(one, name=label) for one in begun] if label else begun
+    known = [one.n_characters for one in parts]
+    whole = sum(n or 0 for n in known) if None not in known else None
+    note = FETCH_NOTE if any(one.text is None for one in parts) else ""
+    if len(parts) == 1:
+        return CorpusPreview(tuple(_first(parts[0].text or "", n_lines)), whole, note, tuple(warnings))
+    named = (f"{inert(one.name)}: {line}" for one in parts for line in _first(one.text or "", 1))
+    return CorpusPreview(tuple(islice(named, n_lines)), whole, note, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The beginning of a part; ``text`` None: it would have to be fetched."""
+
+    name: str
+    text: str | None
+    n_characters: int | None
+
+
+def _read(word: str, options: TextOptions) -> tuple[list[_Begun], tuple[str, ...]]:
+    """The parts of one text, and what was noticed."""
+    from mqf_tui.fidelity.corpora import STANDARD_INPUT, read_corpus
+    from mqf_tui.fidelity.errors import BadCorpusError
+    from mqf_tui.fidelity.sources.files import OPEN_STREAM
+    from mqf_tui.fidelity.sources.hub_kept import kept_part
+    from mqf_tui.fidelity.sources.hub_words import NAMED, PREFIX, hub_word
+
+    if word == STANDARD_INPUT or OPEN_STREAM.match(word):
+        raise BadCorpusError(
+            "standard input cannot be looked at beforehand; name a file, or measure it on the command line."
+        )
+    if word in NAMED or word.startswith(PREFIX):
+        kept = kept_part(hub_word(word), options)
+        return [_Begun(word, None, None) if kept is None else _begun(kept)], ()
+    corpus = read_corpus(word, options)
+    return [_begun(part) for part in corpus.parts], corpus.warnings
+
+
+def _begun(part: Part) -> _Begun:
+    """What is read of a part; its characters are known where that is all."""
+    pieces: list[str] = []
+    size = 0
+    for n, document in enumerate(part.documents):
+        if size >= MOST_READ or n >= MOST_DOCUMENTS:
+            return _Begun(part.name, "".join(pieces), None)
+        piece = (part.separator if n else "") + "\n".join(_spoken(document))
+        pieces.append(piece)
+        size += len(piece)
+    return _Begun(part.name, "".join(pieces), size)
+
+
+def _spoken(document: Document) -> Iterator[str]:
+    """A text, or who says what."""
+    if not document.messages:
+        yield document.text
+    for message in document.messages:
+        yield f"{message.get('role')}: {message.get('content')}"
 
 
 def _first(text: str, n: int) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import socket
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping
@@ -40,16 +39,6 @@ def hub_corpus(name: str, word: HubWord, options: TextOptions) -> Corpus:
     documents = Rows(_Numbered(rows), shown, options, column, notices, keeps_empty=True)
     part = Part(shown, _Told(documents, shown, word.repo), complete=opened.complete, notices=notices)
     return Corpus(shown, opened.version, (part,), opened.split, public=True)
-
-
-def is_kept(word: HubWord) -> bool:
-    """Whether something of a data set is on this machine; knows without the library."""
-    home = os.environ.get("HF_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
-    )
-    folder = os.environ.get("HF_DATASETS_CACHE") or os.path.join(home, "datasets")
-    owner, _, name = word.repo.partition("/")
-    return os.path.isdir(os.path.join(os.path.expanduser(folder), f"{owner}___{_snake(name)}"))
 
 
 @dataclass(frozen=True)
@@ -267,9 +256,3 @@ def _reachable() -> bool:
     except OSError:
         return False
     return True
-
-
-def _snake(name: str) -> str:
-    """A data set's name as its folder in the cache is called."""
-    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
-    return re.sub(r"([a-z\d])([A-Z])", r"\1_\2", name).lower()

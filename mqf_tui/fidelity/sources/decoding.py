@@ -50,7 +50,10 @@ def recognised(head: bytes, shown: str) -> tuple[str, int]:
     zeros = [head[:SAMPLE][side::2].count(0) for side in (0, 1)]
     if not any(zeros):
         return "utf-8", 0
-    if not all(zeros) and max(zeros) >= LEAST_ZEROS * (len(head[:SAMPLE]) // 2):
+    n_zeros, n_characters = max(zeros), len(head[:SAMPLE]) // 2
+    # A zero or two in a short text are a stray byte, unless they are nearly all that there is.
+    share = LEAST_ZEROS if n_zeros >= 8 else 0.5
+    if not all(zeros) and n_zeros >= share * n_characters:
         encoding = "utf-16-be" if zeros[0] else "utf-16-le"
         if _is_plain(head[: len(head[:SAMPLE]) // 2 * 2], encoding):
             return encoding, 0

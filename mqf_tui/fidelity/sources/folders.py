@@ -79,17 +79,21 @@ class Folder:
         wanted = None if self.pattern is None else wanted_by(self.pattern)
         ignored = Ignored(self.root)
         seen: set[tuple[int, int]] = set()
-        levels = [iter(_listed(self.root, skipped))]
+        levels = [("", iter(_listed(self.root, skipped)))]
+        ignored.enter("")
         while levels:
-            entry = next(levels[-1], None)
+            prefix, entries = levels[-1]
+            entry = next(entries, None)
             if entry is None:
                 levels.pop()
+                ignored.leave()
                 continue
-            name = os.path.relpath(entry.path, self.root).replace(os.sep, "/")
+            name = prefix + entry.name
             if entry.name in KEPT_BY_TOOLS or ignored(name, folder=_is_folder(entry)):
                 continue
             if _is_folder(entry):
-                levels.append(iter(_listed(Path(entry.path), skipped)))
+                levels.append((f"{name}/", iter(_listed(Path(entry.path), skipped))))
+                ignored.enter(f"{name}/")
             elif wanted is None or wanted.match_file(name):
                 file = _file(entry, name, seen, skipped)
                 if file is not None:

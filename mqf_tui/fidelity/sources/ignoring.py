@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 NAME = ".gitignore"
+FOLDER_MARK = "ps_d"  # pathspec's name for the slash behind a folder that a pattern means
 LARGEST = 1_000_000  # bytes; a larger one is none that a person wrote
 
 
@@ -21,7 +22,7 @@ class Ignored:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._specs: dict[str, GitIgnoreSpec | None] = {}
+        self._entered: list[tuple[str, GitIgnoreSpec | None]] = []
         self._above: list[tuple[str, GitIgnoreSpec]] = []
         for folder in _up_to_repository(root):
             spec = _read(folder)
@@ -31,25 +32,43 @@ class Ignored:
         if any(spec.match_file(f"{inside}/") for inside, spec in self._above):
             self._above = []
 
+    def enter(self, prefix: str) -> None:
+        """What follows lies in the folder ``prefix`` of ``root``: "", or with ``/`` behind it."""
+        self._entered.append((prefix, _read(self._root / prefix)))
+
+    def leave(self) -> None:
+        """What follows lies in the folder that was entered before."""
+        self._entered.pop()
+
     def __call__(self, name: str, *, folder: bool) -> bool:
-        """``name`` counts from ``root``, with ``/`` between; what it lies in must not be ignored itself."""
+        """``name`` lies in the folder that was entered last and counts from ``root``."""
         end = "/" if folder else ""
-        parts = name.split("/")
-        for depth in range(len(parts) - 1, -1, -1):
-            spec = self._spec("/".join(parts[:depth]))
-            found = None if spec is None else spec.check_file("/".join(parts[depth:]) + end).include
+        for prefix, spec in reversed(self._entered):
+            if spec is None:
+                continue
+            found = _said(spec, name[len(prefix) :] + end)
             if found is not None:
                 return found
         for inside, spec in self._above:
-            found = spec.check_file(f"{inside}/{name}{end}").include
+            found = _said(spec, f"{inside}/{name}{end}")
             if found is not None:
                 return found
         return False
 
-    def _spec(self, folder: str) -> GitIgnoreSpec | None:
-        if folder not in self._specs:
-            self._specs[folder] = _read(self._root / folder)
-        return self._specs[folder]
+
+def _said(spec: GitIgnoreSpec, name: str) -> bool | None:
+    """Whether the last pattern that means just ``name`` ignores it; None where none does.
+
+    pathspec lets a pattern that means a folder decide on all that lies in it as well; to git what lies in a
+    folder that is not ignored is a matter of its own.
+    """
+    for pattern in reversed(list(spec.patterns)):
+        found = pattern.regex.match(name) if pattern.include is not None and pattern.regex else None
+        if found is not None:
+            inside = found.re.groupindex.get(FOLDER_MARK)
+            if inside is None or found.end(inside) in (-1, len(name)):
+                return pattern.include
+    return None
 
 
 def wanted_by(pattern: str) -> GitIgnoreSpec:
@@ -87,6 +106,8 @@ def _read(folder: Path) -> GitIgnoreSpec | None:
         lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError:
         return None
+    # What lies in a folder, and not the folder itself, which pathspec takes "a/**" for as well.
+    lines = [line + "/*" if line.endswith("/**") else line for line in lines]
     try:
         return GitIgnoreSpec.from_lines(lines)
     except (ValueError, TypeError):  # git passes over a line that makes no sense
