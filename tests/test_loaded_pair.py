@@ -18,7 +18,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import activations, base, llama
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.tuner.utils import linear_to_lora_layers
-from transformers import AutoTokenizer
+from mlx_lm.utils import load_model
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mqf_tui import FidelityError, Report, measure_kv_fidelity, measure_kv_sensitivity, measure_kv_sweep
 from mqf_tui import api as engine_api
@@ -41,7 +42,7 @@ from mqf_tui.fidelity.twins import twin
 from mqf_tui.library.runs import save_run
 from mqf_tui.reports.formats import FORMATS, render
 from mqf_tui.tuning_api import tune_kv
-from tests import makers
+from tests import makers, tiny_models
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, stub_folder
 
 EVERY = PLAIN | SPECIAL | LATENT
@@ -181,6 +182,28 @@ def test_facts_and_shape_are_those_of_the_folder(name: str, tokenizer: Any, tmp_
     assert len(read_shape(mine).kinds) == len(make_prompt_cache(model))
     assert read_shape(mine).kinds == read_shape(theirs).kinds
     assert mine.n_parameters == sum(a.size for a in arrays(model).values())
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "qwen3_next", "deepseek_v3"])
+def test_windows_states_and_latents_are_measured_as_by_path(name: str, home: Path, notes: str) -> None:
+    folder = tiny_models.folder_of(name, home / "kinds")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), name_or_path=str(folder)
+    )
+    model = load_model(folder)[0]
+    options: dict[str, Any] = {"chunk_length": 40, "max_chunks": 1, "kernel": "emulated", "corpus": notes}
+    report, positions = scored((model, tokenizer), **options)
+    by_path, theirs = scored(folder, **options)
+    np.testing.assert_array_equal(positions.kl, theirs.kl)
+    assert (report.layers, report.kv_bytes_per_token) == (by_path.layers, by_path.kv_bytes_per_token)
+    assert report.architecture == by_path.architecture == name
+
+
+def test_a_chat_template_is_the_tokenizer_s(tiny: Path) -> None:
+    model, tokenizer = loaded(tiny)
+    assert not loaded_facts((model, tokenizer)).chat_template
+    tokenizer.chat_template = "{{ messages }}"
+    assert loaded_facts((model, tokenizer)).chat_template
 
 
 def test_facts_of_weights(tiny: Path) -> None:

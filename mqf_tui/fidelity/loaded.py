@@ -82,6 +82,7 @@ def loaded_facts(pair: object) -> LoadedFacts:
             "with mlx_lm.load."
         ) from error
     known = {one.name: getattr(base, one.name) for one in fields(ModelFacts)}
+    known["chat_template"] = bool(getattr(tokenizer, "chat_template", None))
     return LoadedFacts(**known, model=model, tokenizer=tokenizer, config=config)
 
 
