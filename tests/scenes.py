@@ -31,7 +31,7 @@ from mqf_tui.fidelity.spreading import spread
 from mqf_tui.fidelity.watchdog import Reading
 from mqf_tui.library.runs import SavedRun, list_runs, save_run
 from mqf_tui.reports.schema import CorpusProvenance, KVBytes
-from tests import made_sweeps, makers
+from tests import made_hub, made_sweeps, makers
 from tests.test_app import screen_text
 
 GB = 10**9
@@ -201,6 +201,26 @@ async def models(pilot: Pilot[None]) -> None:
     await shown(pilot, "Models")
 
 
+async def hub(pilot: Pilot[None]) -> None:
+    """One download that failed, one that runs, one that waits."""
+    from mqf_tui.app.screens.hub import HubScreen
+
+    await models(pilot)
+    app = _app(pilot)
+    for model in (made_hub.MODELS[3], made_hub.MODELS[1], made_hub.MODELS[4]):
+        app.downloads.start(model.name)
+    app.push_screen(HubScreen())
+    await shown(pilot, "Hub")
+    for _ in range(600):
+        if "43 %" in screen_text(app) and "own-finetune" in screen_text(app):
+            break
+        await pilot.pause(0.05)
+    await pilot.press("slash", "enter")
+    await shown(pilot, "Hub")
+    await pilot.press("down")
+    await shown(pilot, "Hub")
+
+
 async def setup(pilot: Pilot[None]) -> None:
     await models(pilot)
     await pilot.press("enter")
@@ -274,7 +294,7 @@ async def report(pilot: Pilot[None]) -> None:
 
 SCENES: dict[str, Prepare] = {
     scene.__name__: scene
-    for scene in (models, setup, live, race, runs, result, sweep, compare, explore, report)
+    for scene in (models, hub, setup, live, race, runs, result, sweep, compare, explore, report)
 }
 
 
@@ -287,6 +307,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", os.devnull)
     time.tzset()
+    monkeypatch.setattr("mqf_tui.library.hub_search.search_hub", made_hub.search)
+    monkeypatch.setattr("mqf_tui.library.hub_download.download_model", made_hub.download)
     monkeypatch.setattr(secrets, "token_hex", lambda n=32: "ab" * n)
     monkeypatch.setattr(memory, "free_memory", lambda: 8 * GB)
     monkeypatch.setattr(timing, "measured_flops", lambda: 5e10)

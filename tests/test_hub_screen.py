@@ -18,7 +18,6 @@ from mqf_tui.app.screens.hub import HubScreen
 from mqf_tui.app.screens.hub_dialogs import DownloadScreen, TrustScreen
 from mqf_tui.app.screens.models import ModelsScreen
 from mqf_tui.app.screens.quit import QuitDownloadsScreen
-from mqf_tui.app.screens.result import ResultScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.download_list import DownloadList
 from mqf_tui.app.widgets.row_list import RowList
@@ -105,7 +104,6 @@ async def test_from_a_search_to_the_set_up(filled: LocalHub, size: tuple[int, in
         assert not app.downloads.all
         await asked_for(app, pilot)
         await until(pilot, lambda: state_of(app, TINY) == "finished")
-        await until(pilot, lambda: any(n.title == "Downloaded" for n in app._notifications))
         await until(pilot, lambda: "is here; Enter sets it up" in text_of(app, "#about"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.query("#about"))
@@ -134,8 +132,9 @@ async def test_a_cancelled_download_goes_on_from_where_it_was(filled: LocalHub) 
         await pilot.press("x")
         await until(pilot, lambda: state_of(app, TINY) == "cancelled")
         await until(pilot, lambda: "R goes on with it" in screen_text(app))
-        await pilot.press("R")
+        await pilot.press("R", "m")
         await until(pilot, lambda: state_of(app, TINY) == "finished")
+        await until(pilot, lambda: any(n.title == "Downloaded" for n in app._notifications))
         assert [one.part for one in filled.asked("/cdn/*", "GET")][-1] not in (None, "bytes=0-")
 
 
@@ -265,7 +264,9 @@ async def test_code_runs_only_after_a_yes_that_names_the_file(suspicious: Path) 
     async with running() as (app, pilot):
         listing = await at_models(app, pilot)
         await until(pilot, lambda: listing.option_count == 2 and "reading" not in text_of(app, "#told"))
-        await pilot.press("end", "enter")
+        await pilot.press("end")
+        await until(pilot, lambda: "press Enter to be asked" in flat(text_of(app, "#facts-text")))
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TrustScreen) and app.screen.query("#question"))
         question = flat(text_of(app, "#question"))
         assert "modeling_sly.py" in question
@@ -292,7 +293,11 @@ async def test_code_runs_only_after_a_yes_that_names_the_file(suspicious: Path) 
         await until(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.query("#length"))
         await pilot.press(*["down"] * 3, "left", "left", "down", "1")
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ResultScreen))
+        await until(pilot, lambda: app.bridge.current is not None)
+        measurement = app.bridge.current
+        assert measurement is not None
+        await until(pilot, lambda: not measurement.snapshot().running)
+        assert measurement.snapshot().problem is None
     assert suspicious.read_text() == "ran"
     [run] = list_runs()
     assert "--trust-remote-code" in run.report.command

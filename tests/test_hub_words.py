@@ -12,6 +12,7 @@ from mqf_tui.app.hub_downloads import Downloads, Standing
 from mqf_tui.app.hub_searches import Query, Searches
 from mqf_tui.app.hub_words import (
     HubRow,
+    Taken,
     about_words,
     cells_of,
     columns_for,
@@ -33,7 +34,7 @@ from mqf_tui.library.hub_search import HubModel
 from tests.hostile import HOSTILE
 
 GB = 10**9
-COLOURS = {"good": "green", "marginal": "yellow", "bad": "red"}
+COLOURS = {"good": "green", "marginal": "yellow", "bad": "red", "bar": "blue"}
 
 
 def model(name: str = "mlx-community/a-4bit", **changes: object) -> HubModel:
@@ -84,7 +85,7 @@ def test_a_whole_name_stands_before_the_hits_once() -> None:
 def test_rows_fit_and_keep_what_tells_models_apart(width: int, unicode: bool) -> None:
     long = "mlx-community/" + "many-words-" * 7 + "4bit"
     rows = [HubRow(long, model(long, gated=True, downloads=123_456_789)), HubRow("a/b", model("a/b"))]
-    columns = columns_for(rows, width)
+    columns = columns_for(width)
     assert 1 + sum(column.width + column.gap for column in columns) <= width + 2  # the last gap may be cut
     for row in rows:
         cells = cells_of(row, columns, unicode)
@@ -134,14 +135,20 @@ def test_what_came_of_it_and_what_to_do() -> None:
 def test_what_a_download_takes() -> None:
     cpu = Device("CPU", True, None, 8 * GB, all_memory_bytes=16 * GB)
     chip = Device("M4", False, None, 12 * GB, all_memory_bytes=16 * GB)
-    words = room_words(4_300_000_000, 120 * GB, chip, "mlx-community/x-4bit")
+    taken = Taken(4_310_000_000, 4_300_000_000, 4_310_000_000, 120 * GB)
+    words = room_words(taken, chip, "mlx-community/x-4bit")
     assert words == "4.3 GB; 120 GB free on disk; needs about 4.7 GB of memory of 16.0 GB"
     # 4 bits, and half a bit for scales and biases of groups of 64, become float32 on a CPU: 32 / 4.5.
     assert memory_bytes(4_500_000, "a/x-4bit", on_cpu=True) == pytest.approx(1.1 * 32e6)
     assert memory_bytes(2_000_000, "a/x", on_cpu=True) == pytest.approx(1.1 * 4e6)
     assert memory_bytes(2_000_000, "a/x-14b-bf16", on_cpu=True) == pytest.approx(1.1 * 4e6)
-    assert "35." not in room_words(None, 120 * GB, cpu, "a/x")
-    assert "not known" in room_words(None, None, None, "a/x")
+    begun = room_words(Taken(3 * GB, 2 * GB, GB, 10 * GB), cpu, "a/x")
+    assert begun.startswith(
+        "3.0 GB, of which 2.0 GB are here already; 10.0 GB free on disk; needs about 4.4 GB"
+    )
+    assert room_words(Taken(), None, "a/x") == ""
+    assert not Taken(3 * GB, 2 * GB, 3 * GB, 2 * GB).fits
+    assert Taken(3 * GB, 2 * GB, GB, 2 * GB).fits
 
 
 def test_a_page_is_that_of_the_hub_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +168,7 @@ def test_nothing_found_says_what_may_help() -> None:
 def test_nothing_from_outside_drives_the_terminal() -> None:
     text = HOSTILE
     row = HubRow(text, model(text, updated=text))
-    columns = columns_for([row], 118)
+    columns = columns_for(118)
     shown = "".join(words for words, _ in cells_of(row, columns, True))
     failed = download_text(Standing(text, "failed", problem=text), 78, True, COLOURS).plain
     waiting = download_text(Standing(text, "running", progress(waiting=text)), 78, True, COLOURS).plain

@@ -51,14 +51,18 @@ class Alerts:
             self._call(f"mqf-tui: {s.state}: {words}")
 
     def _call(self, words: str) -> None:
-        """The bell and the notification that the user wants, by the terminal's own driver: also over ssh."""
-        wanted, driver = self._app.settings.app, self._app._driver  # pyright: ignore[reportPrivateUsage]
-        if wanted.bell:
-            self._app.bell()
-        if wanted.notify and driver is not None and not (driver.is_web or driver.is_headless):
-            sequence = notification(words, os.environ)
-            if sequence:
-                driver.write(sequence)
+        call(self._app, words)
+
+
+def call(app: MqfTuiApp, words: str) -> None:
+    """The bell and the notification that the user wants, by the terminal's own driver: also over ssh."""
+    wanted, driver = app.settings.app, app._driver  # pyright: ignore[reportPrivateUsage]
+    if wanted.bell:
+        app.bell()
+    if wanted.notify and driver is not None and not (driver.is_web or driver.is_headless):
+        sequence = notification(words, os.environ)
+        if sequence:
+            driver.write(sequence)
 
 
 def notification(words: str, environ: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,7 +94,7 @@ class Download:
 
     def _change(self, **changes: object) -> None:
         with self._lock:
-            self._standing = replace(self._standing, **changes)  # pyright: ignore[reportArgumentType]
+            self._standing = replace(self._standing, **changes)
 
 
 class Downloads:
@@ -184,16 +183,3 @@ class Downloads:
 def mistake(error: Exception) -> str:
     """What is said of an error that nobody foresaw."""
     return f"{type(error).__name__}: {inert(str(error))}; please report this."
-
-
-def free_disk() -> int | None:
-    """Bytes that are free where models are put; None where that cannot be told. Imports huggingface_hub."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE)
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return None

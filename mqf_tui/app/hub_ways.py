@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mqf_tui.app.hub_downloads import Download, Downloads
 from mqf_tui.app.navigation import Navigation
 from mqf_tui.app.trusting import code_of, trusted
+from mqf_tui.library.model_places import HUB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mqf_tui.app.app import MqfTuiApp
     from mqf_tui.library.models import LocalModel
 
 SECONDS = 0.5  # between two looks at downloads that may have ended
@@ -32,6 +34,10 @@ class HubWays(Navigation):
         self.set_interval(SECONDS, self._look_at_downloads)
         return set()
 
+    def on_unmount(self) -> None:
+        """No thread of ours goes on when the app has ended, whatever ended it."""
+        self.downloads.cancel()
+
     def action_hub(self) -> None:
         """Go to the hub."""
         from mqf_tui.app.screens.hub import HubScreen
@@ -42,7 +48,10 @@ class HubWays(Navigation):
         """Go to the hub and search for this."""
         from mqf_tui.app.screens.hub import HubScreen
 
+        opened = any(isinstance(screen, HubScreen) for screen in self.screen_stack)
         self._go(HubScreen, partial(HubScreen, text))
+        if opened and isinstance(self.screen, HubScreen):
+            self.screen.find(text)
 
     def download(self, name: str) -> None:
         """Fetch a model after those that were asked for before; the end of it is told."""
@@ -56,23 +65,24 @@ class HubWays(Navigation):
                 self._tell_download(one)
 
     def _tell_download(self, one: Download) -> None:
+        """What came of it: a sentence where it is not seen in its place, and what else the user wants."""
+        from mqf_tui.app.alerts import call
         from mqf_tui.app.screens.hub import HubScreen
         from mqf_tui.app.screens.models import ModelsScreen
 
-        s, watched = one.standing(), isinstance(self.screen, HubScreen)
-        if s.state == "finished":
+        s = one.standing()
+        if s.state == "cancelled":
+            return  # who cancelled it knows
+        done = s.state == "finished"
+        if done:
             for screen in self.screen_stack:
                 if isinstance(screen, ModelsScreen):
                     screen.action_reload()
-            self.notify(f"{s.name} is here, in Models.", title="Downloaded", timeout=TIMEOUT, markup=False)
-        elif s.state == "failed" and not watched:  # where it is watched it stands there
-            self.notify(
-                f"{s.name}: {s.problem}",
-                title="Download failed",
-                severity="error",
-                timeout=TIMEOUT,
-                markup=False,
-            )
+        words = f"{s.name} is here, in Models." if done else f"{s.name}: {s.problem}"
+        if not isinstance(self.screen, HubScreen):
+            title, severity = ("Downloaded", "information") if done else ("Download failed", "error")
+            self.notify(words, title=title, severity=severity, timeout=TIMEOUT, markup=False)
+        call(cast("MqfTuiApp", self), f"mqf-tui: {words}")
 
     def set_up_downloaded(self, name: str, folder: Path | None) -> None:
         """Set up a model that is in the hub's cache; ``folder``: where, if that is known."""
@@ -80,7 +90,7 @@ class HubWays(Navigation):
 
     def _read_downloaded(self, name: str, folder: Path | None) -> None:
         from mqf_tui.fidelity.errors import FidelityError
-        from mqf_tui.library.model_places import HUB, Place
+        from mqf_tui.library.model_places import Place
         from mqf_tui.library.models import find_model, listed, read_now
 
         try:
@@ -94,6 +104,8 @@ class HubWays(Navigation):
         """Set up a model; ask first where that would run code of its own. Where it cannot be, say why."""
         if model.facts is not None and not model.problem:
             self.set_up([model])
+        elif model.incomplete and model.source == HUB:
+            self.find_on_hub(model.name)
         elif model.folder is not None and (files := code_of(model)):
             self._ask_to_trust(model, model.folder, files)
         else:

@@ -68,6 +68,22 @@ class HubRow:
         return self.standing is not None and not self.standing.ended
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a download takes, in bytes, as far as it is known: all files, those of weights, those still to be
+    fetched; and what the disk has free."""
+
+    total: int | None = None
+    weights: int | None = None
+    missing: int | None = None
+    free_disk: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room on the disk, as far as that is known."""
+        return self.missing is None or self.free_disk is None or self.missing <= self.free_disk
+
+
 def query_of(typed: str, author: str) -> Query:
     """What to search for. A typed ``owner/name`` names the author too; its revision is not searched for."""
     text = typed_name(typed) or typed.strip()
@@ -107,13 +123,12 @@ def rows_of(typed: str, models: Iterable[HubModel], standings: Sequence[Standing
     return found
 
 
-def columns_for(rows: Sequence[HubRow], width: int) -> list[Column]:
-    """The columns that find room; the name gets what is left over."""
-    longest = max((len(row.name) for row in rows), default=0)
-    least = min(max(longest, len("name")), SHORTEST_NAME)
-    shown = fitting(ORDER, WIDTHS | {"name": least}, width - LEADING)
+def columns_for(width: int) -> list[Column]:
+    """The columns that find room; the name gets what is left over. The same for all hits, so that nothing
+    jumps while one types."""
+    shown = fitting(ORDER, WIDTHS | {"name": SHORTEST_NAME}, width - LEADING)
     room = width - LEADING - sum(WIDTHS[name] + 2 for name in shown if name != "name") - 1
-    wide = WIDTHS | {"name": max(1, min(max(longest, least), LONGEST_NAME, room))}
+    wide = WIDTHS | {"name": max(1, min(LONGEST_NAME, room))}
     titles = {"mark": "", "name": "name"}
     return [Column(name, titles.get(name, name), wide[name], name in RIGHT) for name in shown]
 
@@ -181,12 +196,12 @@ def download_text(s: Standing, width: int, unicode: bool, colours: dict[str, str
         text.stylize(colours["bad"], 0, 1)
     if s.state == "running" and s.share is not None:
         room = min(LONGEST_BAR, width - len(text.plain) - len("  100 %") - 3)
+        text.append(f" {percent(s.share):>5}  ", style="bold")
         if room > 0:
-            text.append(f"  {bar(s.share, room, unicode)}")
-        text.append(f" {percent(s.share):>5}")
+            text.append(bar(s.share, room, unicode).rstrip(), style=colours["bar"])
     if s.state == "running" and s.progress is not None and s.progress.waiting:
         text.append(f"\n  {sentence(s.progress.waiting)}", style=colours["marginal"])
-    for line in textwrap.wrap(said, max(LEAST_WORDS, width - 2)):
+    for line in textwrap.wrap(said, max(LEAST_WORDS, width - 2), break_on_hyphens=False):
         text.append(f"\n  {line}", style=colours["bad"] if s.state == "failed" else "dim")
     return text
 
@@ -234,16 +249,18 @@ def status_words(going: Sequence[Standing], unicode: bool) -> str:
     return f"{mark('down', unicode)} {share}{name}{held}{waits}"
 
 
-def room_words(n_bytes: int | None, free_disk: int | None, device: Device | None, name: str) -> str:
+def room_words(taken: Taken, device: Device | None, name: str) -> str:
     """``4.3 GB; 120 GB free on disk; needs about 4.7 GB of memory of 16 GB``, as far as it is known."""
-    parts = [size(n_bytes) if n_bytes else "its size is not known before it begins"]
-    if free_disk is not None:
-        parts.append(f"{size(free_disk)} free on disk")
-    if n_bytes:
-        need = memory_bytes(n_bytes, name, on_cpu=device is not None and device.is_cpu)
+    parts: list[str] = []
+    if taken.total:
+        here = taken.total - taken.missing if taken.missing is not None else 0
+        parts = [size(taken.total) + (f", of which {size(here)} are here already" if here > 0 else "")]
+    if taken.free_disk is not None:
+        parts.append(f"{size(taken.free_disk)} free on disk")
+    if taken.weights:
+        need = memory_bytes(taken.weights, name, on_cpu=device is not None and device.is_cpu)
         whole = device.all_memory_bytes or device.memory_bytes if device is not None else 0
-        of = f" of {size(whole)}" if whole else ""
-        parts.append(f"needs about {size(need)} of memory{of}")
+        parts.append(f"needs about {size(need)} of memory" + (f" of {size(whole)}" if whole else ""))
     return "; ".join(parts)
 
 
@@ -263,9 +280,10 @@ def percent(share: float | None) -> str:
 
 
 def sentence(words: str) -> str:
-    """With a capital letter and a full stop."""
+    """With a capital letter, unless it begins with a name, and a full stop."""
     words = inert(words).strip()
-    words = words[:1].upper() + words[1:]
+    if words.partition(" ")[0].rstrip(",").isalpha():
+        words = words[:1].upper() + words[1:]
     return words if not words or words.endswith((".", "?", "!", "…")) else f"{words}."
 
 
@@ -290,5 +308,5 @@ def about_words(row: HubRow, page: str) -> str:
     if row.here:
         return f"{name} is here; Enter sets it up. {known[:1].upper()}{known[1:]}."
     if m.gated:
-        return f"Gated: accept the terms at {inert(page)} first (o). {known[:1].upper()}{known[1:]}."
+        return f"Gated: accept its terms at {inert(page)} first (o opens it)."
     return f"{name}: {known}{', private' if m.private else ''}."

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mqf_tui.library.models import LocalModel
 
+ON_COMMAND_LINE = "pass --trust-remote-code if you trust it"
+HERE = "press Enter to be asked whether you trust it"
+
 
 def code_of(model: LocalModel) -> tuple[str, ...]:
     """The files of code for which the model is refused; none where it is refused for something else, or not
@@ -24,6 +27,11 @@ def code_of(model: LocalModel) -> tuple[str, ...]:
     except (FidelityError, OSError):
         pass
     return ()
+
+
+def in_app(problem: str) -> str:
+    """What is wrong with a model, with what would work here in place of the command line's options."""
+    return problem.replace(ON_COMMAND_LINE, HERE)
 
 
 def trusted(model: LocalModel) -> LocalModel:

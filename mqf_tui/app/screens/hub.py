@@ -167,8 +167,13 @@ class HubScreen(BaseScreen):
             self._show_told()
 
     def _standing(self) -> tuple[Standing, ...]:
-        """The newest first."""
-        return tuple(one.standing() for one in reversed(self.mqf.downloads.all))
+        """What runs, what waits in the order of its turn, then what has ended, the last one first."""
+        found = [one.standing() for one in self.mqf.downloads.all]
+        going = [s for s in found if not s.ended]
+        return (
+            *sorted(going, key=lambda s: s.state == "waiting"),
+            *(s for s in reversed(found) if s.ended),
+        )
 
     # What is shown
 
@@ -178,7 +183,7 @@ class HubScreen(BaseScreen):
         listing, answer = self.query_one(RowList), self._answer
         under = None if top else self._under_cursor
         self._rows = rows_of(self._value("#text"), answer.models if answer else (), self._standings)
-        columns = columns_for(self._rows, listing.size.width) if self._rows else []
+        columns = columns_for(listing.size.width) if self._rows else []
         unicode = self.mqf.capabilities.unicode
         names = [row.name for row in self._rows]
         cursor = names.index(under.name) if under is not None and under.name in names else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -13,15 +14,18 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
+from textual.worker import get_current_worker
 
 from mqf_tui.app.actions import bindings
-from mqf_tui.app.hub_downloads import free_disk
-from mqf_tui.app.hub_words import HubRow, room_words, sentence
+from mqf_tui.app.hub_words import HubRow, Taken, room_words, sentence
+from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
     from mqf_tui.app.app import MqfTuiApp
 
+ASKING = "asking the hub for its files …"
+LATER = "x cancels it at any time; what has come is kept, and R goes on from there."
 BOX = """
 {name} { align: center middle; }
 {name} #asked {
@@ -117,26 +121,54 @@ class DownloadScreen(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         """What is known at once; the rest is asked for."""
-        self._show(None)
+        self._show(self._known, doing=ASKING)
         self.query_one("#yes", Button).focus()
         self._look()
 
     @work(thread=True)
     def _look(self) -> None:
-        self.app.call_from_thread(self._show, free_disk())
+        """See what the disk has free, then ask the hub for what is to be fetched."""
+        from mqf_tui.library.hub_room import free_disk, room_for
 
-    def _show(self, free: int | None) -> None:
+        worker, name = get_current_worker(), self._row.name
+
+        def tell(taken: Taken, problem: str = "", doing: str = "") -> None:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._show, taken, problem, doing)
+
+        known = replace(self._known, free_disk=free_disk())
+        tell(known, doing=ASKING)
+        try:
+            room = room_for(
+                name,
+                on_waiting=lambda words: tell(known, doing=sentence(words) or ASKING),
+                cancelled=lambda: worker.is_cancelled,
+            )
+        except FidelityError as error:
+            tell(known, str(error))
+        else:
+            tell(Taken(room.total, room.weights, room.missing, known.free_disk))
+
+    @property
+    def _known(self) -> Taken:
+        """What the search told."""
+        n_bytes = self._row.model.size_bytes if self._row.model is not None else None
+        return Taken(n_bytes, n_bytes)
+
+    def _show(self, taken: Taken, problem: str = "", doing: str = "") -> None:
         if not self.query("#question"):
             return
-        model, device = self._row.model, cast("MqfTuiApp", self.app).bridge.device
-        n_bytes = model.size_bytes if model is not None else None
-        words = sentence(room_words(n_bytes, free, device, self._row.name))
-        if model is not None and model.gated:
-            words += f"\n\nIts authors ask you to accept their terms first, at {self._page} (o opens it)."
-        words += (
-            "\n\nWhat is here already is not fetched again. x cancels at any time, and R goes on from there."
-        )
-        self.query_one("#question", Static).update(words)
+        device, error = cast("MqfTuiApp", self.app).bridge.device, self.app.theme_variables["error"]
+        text = Text(sentence(problem), style=error)
+        if not problem:
+            text = Text(sentence(room_words(taken, device, self._row.name)))
+            text.append(f"{chr(10) if text else ''}{doing}" if doing else "", style="dim")
+            if not taken.fits:
+                text.append("\n\nThere is too little room on the disk: make some first.", style=error)
+            if self._row.model is not None and self._row.model.gated:
+                text.append(f"\n\nGated: its authors ask to accept their terms at {self._page} (o) first.")
+            text.append(f"\n\n{LATER}", style="dim")
+        self.query_one("#question", Static).update(text)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Mouse or Enter on a button."""

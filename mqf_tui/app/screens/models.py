@@ -32,6 +32,7 @@ from mqf_tui.app.model_rows import (
     ordered,
 )
 from mqf_tui.app.screens.base import BaseScreen
+from mqf_tui.app.trusting import in_app
 from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.model_facts import ModelFactsPane
@@ -332,7 +333,7 @@ class ModelsScreen(BaseScreen):
             self.action_hub()
 
     def _refuse(self, row: ModelRow) -> None:
-        why = row.model.problem or "its headers are still being read; try again in a moment."
+        why = in_app(row.model.problem or "") or "its headers are still being read; try again in a moment."
         self.notify(why, title="Cannot be measured", severity="warning", markup=False)
 
     def leave(self) -> None:

@@ -18,7 +18,7 @@ PADDING = 3  # columns: on both sides, and a scroll bar
 
 
 class DownloadList(ModelList):
-    """Newest first; two lines each, more for what went wrong. Hidden while there is none."""
+    """Two lines each, more for what went wrong. Hidden while there is none."""
 
     DEFAULT_CSS = """
     DownloadList { height: auto; max-height: 45%; padding: 0 1; background: $surface; }
@@ -46,6 +46,7 @@ class DownloadList(ModelList):
         self.display = bool(standings)
         width = self.size.width or self.app.size.width
         colours = {verdict: self.app.theme_variables[name] for verdict, name in COLOURS.items()}
+        colours["bar"] = self.app.theme_variables["primary"]
         texts = [download_text(s, width - PADDING, unicode_of(self), colours) for s in standings]
         names, before = [s.name for s in standings], [s.name for s in self._standings]
         drawn, self._standings, self._texts = self._texts, tuple(standings), texts

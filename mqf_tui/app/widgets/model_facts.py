@@ -13,6 +13,7 @@ from textual.widgets import Static
 from mqf_tui.app.capabilities import bar, mark
 from mqf_tui.app.model_rows import ModelRow
 from mqf_tui.app.row_words import kl_words, local_time
+from mqf_tui.app.trusting import in_app
 from mqf_tui.app.verdict_colours import COLOURS
 from mqf_tui.fidelity.about import FULL, About
 from mqf_tui.fidelity.quantizers import Quantizer
@@ -70,7 +71,7 @@ def facts_text(row: ModelRow, *, unicode: bool, colours: Mapping[str, str], widt
         text.append("\nreading its headers …\n")
     if model.problem:
         text.append(f"\n{mark('no', unicode)} Cannot be measured: ", style=f"bold {colours['bad']}")
-        text.append(inert(model.problem) + "\n")
+        text.append(inert(in_app(model.problem)) + "\n")
     if facts is not None:
         about = About.of(facts)
         text.append("\n")

@@ -1,0 +1,58 @@
+"""What a download would take, asked before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mqf_tui.library.hub_cache import hub_cache
+from mqf_tui.library.hub_calls import Patience
+from mqf_tui.library.hub_files import listing, wanted
+from mqf_tui.library.hub_names import parse_repo
+from mqf_tui.library.hub_store import Store
+
+WEIGHTS = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Sizes in bytes: of all files that are wanted, of those of them that hold weights, and of what is still
+    to be fetched."""
+
+    n_files: int
+    total: int
+    weights: int
+    missing: int
+
+
+def room_for(
+    name: str,
+    *,
+    on_waiting: Callable[[str], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Room:
+    """What ``owner/name`` or ``owner/name@revision`` takes. ``on_waiting`` is told what it waits for, "" when
+    it goes on; raises what ``download_model`` raises."""
+    repo = parse_repo(name)
+    found = listing(repo, Patience(cancelled, on_waiting))
+    files, store = wanted(repo, found.files), Store(repo.repo, found.commit)
+    total = sum(file.size for file in files)
+    return Room(
+        n_files=len(files),
+        total=total,
+        weights=sum(file.size for file in files if file.path.endswith(WEIGHTS)),
+        missing=total - sum(store.begun(file) for file in files),
+    )
+
+
+def free_disk() -> int | None:
+    """Bytes that are free where models are put; None where that cannot be told."""
+    folder: Path = hub_cache()
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
