@@ -394,10 +394,10 @@ def test_a_mixed_recipe_in_words(tmp_path: Path) -> None:
     )
     facts = read_facts(folder)
     assert facts.weights == "4/6-bit, group 64"
-    assert facts.weights_in_full == "4-bit, group 64; 5 of 30 matrices 6-bit, group 64"
     assert facts.formats[1].where == "down_proj, v_proj in layers 0-1; lm_head"
     rows = [value for title, value in About.of(facts).rows() if title in ("weights", "")]
-    assert rows == [facts.weights_in_full, "6-bit, group 64: down_proj, v_proj in layers 0-1; lm_head"]
+    others = "6-bit, group 64 in 5 of 30 matrices: down_proj, v_proj in layers 0-1; lm_head"
+    assert rows == ["4-bit, group 64", others]
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_rows_of_one_name_are_told_apart_and_unfinished_ones_say_so() -> None:
     assert len({row.key for row in rows}) == 3
     columns = columns_for(rows, 80, "name")
     shown = [line(row, columns, True, COLOURS).plain for row in rows]
-    assert "org/x (hub cache)" in shown[0]
+    assert "org/x (hub)" in shown[0]
     assert "org/x (LM Studio)" in shown[1]
     assert shown[2].split()[:2] == ["org/y", "incomplete"]
     assert matching(rows, "incomplete") == [rows[2]]

@@ -137,14 +137,15 @@ def test_broken_models_are_listed_with_their_problem(hub: Path, tiny: Path) -> N
     assert problems["org/ok"] is None
     assert "truncated or damaged" in (problems["org/cut"] or "")
     assert "not valid JSON" in (problems["org/deep"] or "")
-    goes_on = "; `mqf-tui models download org/{}` goes on."
-    assert problems["org/half"] == "its download is incomplete, with the weights missing" + goes_on.format(
-        "half"
+    begin, end = (
+        "the download of org/{} is incomplete, with the ",
+        "`mqf-tui models download org/{}` goes on.",
     )
-    assert (problems["org/none"] or "").startswith(
-        "its download is incomplete, with the tokenizer missing and "
-    )
-    assert (problems["org/none"] or "").endswith(" here" + goes_on.format("none"))
+    for name, lacks in {"half": "weights", "none": "tokenizer"}.items():
+        said = problems[f"org/{name}"] or ""
+        assert said.startswith(f"{begin.format(name)}{lacks} missing")
+        assert said.endswith(f"; {end.format(name)}")
+        assert (" here; " in said) == (name == "none")
     for problem in problems.values():
         assert problem is None or (problem.endswith(".") and len(problem.splitlines()) == 1)
 

@@ -55,7 +55,8 @@ class ModelRow:
     @property
     def name(self) -> str:
         """Its name, and where it lies if that tells it from another."""
-        return f"{self.model.name} ({self.model.source})" if self.twice else self.model.name
+        where = self.model.source.removesuffix(" cache")  # in few characters: the name matters more
+        return f"{self.model.name} ({where})" if self.twice else self.model.name
 
     @property
     def pending(self) -> bool:

@@ -108,7 +108,7 @@ def _facts(model: LocalModel, width: int) -> list[str]:
     from mqf_tui.reports.text import inert
 
     where = f"{model.source}, {_home(str(model.folder))}" if model.folder else model.source
-    lines = [inert(model.name), inert(where), ""]
+    lines = [inert(model.name), *_wrapped(inert(where), width, 0), ""]
     if model.problem:
         lines += [*_wrapped(f"cannot be measured: {inert(model.problem)}", width, 0), ""]
     if model.facts is None:

@@ -119,12 +119,15 @@ class About:
         """Names and values of all facts but the costs, for people."""
         f = self.facts
         yield "architecture", inert(f.architecture)
-        yield "weights", inert(f.weights_in_full)
-        for one in f.formats[1:]:
-            yield "", inert(f"{one.words}: {one.where}")
+        mixed = f.formats if f.weight_bits is not None else ()
+        yield "weights", inert(mixed[0].words if mixed else f.weights)
+        for one in mixed[1:]:
+            n_matrices = sum(each.n_matrices for each in mixed)
+            yield "", inert(f"{one.words} in {one.n_matrices} of {n_matrices} matrices: {one.where}")
         yield "parameters", count_words(f.n_parameters)
         yield "size on disk", size(f.size_bytes)
         yield "to load it", f"{size(self.load_bytes(False))} on a GPU, {size(self.load_bytes(True))} on a CPU"
+        yield "measurable", inert(self.measured)
         yield "layers", f"{f.n_layers}{self._kinds_words()}"
         if self.window:
             yield "window", f"{self.window:,} tokens"
@@ -140,7 +143,6 @@ class About:
         yield "licence", inert(f.licence) or "not stated"
         if f.revision:
             yield "revision", f.revision[:12]
-        yield "measurable", inert(self.measured)
 
     def data(self) -> dict[str, Any]:
         """All facts under stable names, as plain data; sizes in bytes."""

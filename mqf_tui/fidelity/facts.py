@@ -35,7 +35,6 @@ from mqf_tui.fidelity.weight_formats import (
     FLOATS,
     WeightFormat,
     default_format,
-    long_words,
     own_groups,
     short_words,
     weight_formats,
@@ -95,11 +94,6 @@ class ModelFacts:
         if self.formats:
             return short_words(self.formats)
         return WeightFormat(self.weight_bits, self.weight_group_size, self.weight_mode or AFFINE, 0).words
-
-    @property
-    def weights_in_full(self) -> str:
-        """Also of how many matrices in each format: ``4-bit, group 64; 8 of 57 matrices 6-bit, group 64``."""
-        return self.weights if self.weight_bits is None or not self.formats else long_words(self.formats)
 
     @property
     def valid_groups(self) -> tuple[int, ...]:

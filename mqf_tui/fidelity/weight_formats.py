@@ -122,13 +122,6 @@ def short_words(formats: tuple[WeightFormat, ...]) -> str:
     return f"{bits}-bit{mode}" + (f", group {groups}" if groups else "")
 
 
-def long_words(formats: tuple[WeightFormat, ...]) -> str:
-    """``4-bit, group 64; 8 of 57 matrices 6-bit, group 64``."""
-    total = sum(one.n_matrices for one in formats)
-    first, rest = formats[0].words, formats[1:]
-    return "; ".join([first, *(f"{one.n_matrices} of {total} matrices {one.words}" for one in rest)])
-
-
 def _entry(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the configuration says of the weights' quantization, here or in the part of the language model."""
     inner = config.get("text_config")

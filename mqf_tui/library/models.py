@@ -213,7 +213,7 @@ def _incomplete(place: Place) -> str | None:
         more = f"go on in LM Studio, or let {fetch} fetch it anew"
     else:
         more = "download the model again, or copy what is missing"
-    return f"its download is incomplete, with {lacks.words}; {more}."
+    return f"the download of {place.name} is incomplete, with {lacks.words}; {more}."
 
 
 def _fetchable(name: str) -> bool:
