@@ -14,6 +14,7 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
+from mqf_tui.fidelity.text_options import TextOptions, text_choices
 from mqf_tui.model_argument import Model, asked_model, path_words
 from mqf_tui.reports.schema import Report
 from mqf_tui.rescoring_api import noting_places
@@ -153,6 +154,7 @@ def measure_kv_fidelity(
     max_kl: float | None = None,
     max_flips: float | None = None,
     keep_top: int = KEEP_TOP,
+    text: TextOptions | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Measure what a quantized KV cache costs ``model`` on ``corpus``.
@@ -160,7 +162,8 @@ def measure_kv_fidelity(
     model: a folder, ``demo``, the name of a model in the local Hugging Face cache (``owner/name``, or
     ``owner/name@revision``), or the pair (model, tokenizer) that ``mlx_lm.load`` returns, which is measured
     as it is in memory and stays as it is.
-    corpus: ``builtin``, ``wikitext-2``, or a UTF-8 text file.
+    corpus: ``builtin``, ``wikitext-2``, ``hf:owner/name``, a mixture of corpora.toml, a file or a folder, or
+    several of these with `` + `` between them; docs/text.md has all. ``text``: how it is read and cut.
     What is quantized: ``kv_bits`` and ``kv_group_size`` for keys and values alike; ``k_bits`` and ``v_bits``
     apart (16: full precision); or ``kv`` as a word such as ``k8v4g32`` or ``mxfp4``. ``layers``:
     ``full-attention``, ``all``, or sets such as ``0-3:8,4-:k8v4``. ``recipe``: a Recipe or the TOML file of
@@ -194,6 +197,7 @@ def measure_kv_fidelity(
         max_kl=_real(max_kl),
         max_flips=_real(max_flips),
         keep_top=_whole(keep_top),
+        text=text_choices(text),
     )
     # Closed at once where a listener raises: a traceback would keep the measurement, and all that it holds.
     with closing(events(one_variant(base, kv, k_bits, v_bits), facts=facts)) as running:
@@ -233,6 +237,7 @@ def measure_kv_sweep(
     max_kl: float | None = None,
     max_flips: float | None = None,
     keep_top: int = KEEP_TOP,
+    text: TextOptions | None = None,
     max_kv_bytes_per_token: float | None = None,
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
@@ -272,6 +277,7 @@ def measure_kv_sweep(
         max_kl=_real(max_kl),
         max_flips=_real(max_flips),
         keep_top=_whole(keep_top),
+        text=text_choices(text),
     )
     bits, groups, k_bits, v_bits = map(_several, (kv_bits, kv_group_size, k_bits, v_bits))
     formats = (kv,) if isinstance(kv, str) else tuple(kv)

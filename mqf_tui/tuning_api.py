@@ -13,6 +13,7 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.events import Event, Failed
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.text_options import TextOptions, text_choices
 from mqf_tui.model_argument import Model, asked_model, path_words
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def measure_kv_sensitivity(
     max_chunks: int | None = 4,
     corpus: str | PathLike[str] = "builtin",
     trust_remote_code: bool = False,
+    text: TextOptions | None = None,
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
     on_event: Callable[[Event | Sensed], None] | None = None,
@@ -110,7 +112,7 @@ def measure_kv_sensitivity(
 
     word, facts = asked_model(model)
     settings = _settings(
-        word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
+        word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code, text
     )
     quantizer = Quantizer(kv_bits, kv_group_size)
     quantizer.check()
@@ -155,6 +157,7 @@ def tune_kv(
     max_chunks: int | None = None,
     corpus: str | PathLike[str] = "builtin",
     trust_remote_code: bool = False,
+    text: TextOptions | None = None,
     memory_limit: int | None = None,
     fleet: Fleet | None = None,
     on_event: Callable[[Event | Stage | Sensed | Tuned], None] | None = None,
@@ -174,7 +177,8 @@ def tune_kv(
     word, facts = asked_model(model)
     settings = TuneSettings(
         _settings(
-            word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code
+            *(word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus),
+            *(trust_remote_code, text),
         ),
         max_kv_bytes=max_kv_bytes_per_token,
         max_kl=max_kl,
@@ -236,6 +240,7 @@ def _settings(
     max_chunks: int | None,
     corpus: str | PathLike[str],
     trust_remote_code: bool,
+    text: TextOptions | None,
 ) -> KVSettings:
     return KVSettings(
         model=model,
@@ -246,6 +251,7 @@ def _settings(
         max_chunks=None if max_chunks is None else _whole(max_chunks),
         corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
+        text=text_choices(text),
     )
 
 

@@ -81,8 +81,8 @@ def test_the_numbers_are_those_without_a_mask(both: tuple[list[Any], list[Any]])
 
 
 def test_scored_is_what_the_assistant_said(both: tuple[list[Any], list[Any]], chats: Path) -> None:
-    found = finished(both[0]).positions
-    text = "".join(found.texts[token] for token in found.token.tolist())
+    steps = [event.positions for event in both[0] if isinstance(event, StepScored)]
+    text = "".join(step.texts[token] for step in steps for token in step.token.tolist())
     said = [
         message["content"] + "<|eot_id|>"
         for messages in chat_models.conversations(5)
@@ -291,3 +291,23 @@ def test_the_interval_is_that_of_unequal_clusters(both: tuple[list[Any], list[An
     kl = done.report.kl
     assert kl.mean == pytest.approx(mean, rel=1e-9)
     assert kl.ci_high == pytest.approx(mean + half, rel=1e-9)
+
+
+def test_a_heat_map_shows_where_nothing_was_scored(model: Path, chats: Path) -> None:
+    from mqf_tui.reports.heatmap import heatmap, worst_chunks, worst_positions
+
+    found = finished(run(asked(model, chats, text=replace(ASSISTANT, keep_text=True)))).positions
+    gaps = 0
+    for chunk in worst_chunks(found):
+        depths = sorted(found.depth[found.chunk == chunk].tolist())
+        gaps += sum(b - a > 1 for a, b in itertools.pairwise(depths))
+    assert gaps >= 2
+    assert str(heatmap(found)).count("not scored") == gaps
+    first = {
+        (int(c) + 1, int(d))
+        for c, d in zip(found.chunk, found.depth, strict=True)
+        if not ((found.chunk == c) & (found.depth == d - 1)).any()
+    }
+    for place, before, *_ in worst_positions(found):
+        chunk, depth = (int(word) for word in place.replace(",", "").split(" / "))
+        assert ((chunk, depth) in first) == (before == "")

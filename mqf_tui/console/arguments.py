@@ -8,6 +8,7 @@ from typing import NoReturn
 from mqf_tui import __version__
 from mqf_tui.console.hub_arguments import add_models
 from mqf_tui.console.output import SWEEP_FORMATS
+from mqf_tui.console.text_arguments import add_text
 from mqf_tui.console.tuning_arguments import add_sensitivity, add_tune
 from mqf_tui.console.variant_arguments import add_one, add_several, sized
 from mqf_tui.fidelity.errors import FidelityError
@@ -80,6 +81,14 @@ def parser() -> argparse.ArgumentParser:
     _add_measuring(demo, max_chunks=10)
     demo.set_defaults(model="demo", corpus="builtin", trust_remote_code=False, **NO_CHOICE)
 
+    text = commands.add_parser("text", help="look at a text as it would be scored; no weights are loaded")
+    text.add_argument("model", metavar="MODEL", help=MODEL)
+    add_text(text)
+    text.add_argument("--chunk-length", type=int, default=512, metavar="L", help="tokens (default: 512)")
+    text.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
+    )
+
     models = commands.add_parser("models", help="the models on this machine, and those on the hub")
     add_models(models)
 
@@ -98,9 +107,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_text(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file"
-    )
+    add_text(command)
     command.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
     )

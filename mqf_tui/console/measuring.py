@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mqf_tui.console.judging import judged
 from mqf_tui.console.output import format_of, say, write_file
 from mqf_tui.console.progress import Progress
+from mqf_tui.console.text_arguments import corpus_of, text_of
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, BadSettingError, FidelityError, SaveError
 from mqf_tui.fidelity.events import Failed, Finished, Stopped, Swept
@@ -43,13 +44,14 @@ def settings_from(options: argparse.Namespace) -> KVSettings:
         chunk_length=options.chunk_length,
         max_chunks=options.max_chunks,
         score_last=options.score_last,
-        corpus=options.corpus,
+        corpus=corpus_of(options),
         trust_remote_code=options.trust_remote_code,
         until_sure=options.until_sure,
         precision=options.precision,
         max_kl=options.max_kl,
         max_flips=options.max_flips,
         keep_top=options.keep_top,
+        text=text_of(options),
     )
     if not hasattr(options, "kv_bits"):
         return base

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mqf_tui.console.budgeting import allowed_bytes
 from mqf_tui.console.measuring import check_output, interrupts
 from mqf_tui.console.output import notice, say, sweep_format_of, write_file
+from mqf_tui.console.text_arguments import corpus_of, text_of
 from mqf_tui.console.tuning_progress import TuningProgress
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import INTERRUPTED, FidelityError, SaveError
@@ -128,8 +129,9 @@ def _base(options: argparse.Namespace) -> KVSettings:
         quantize_start=options.quantize_start,
         chunk_length=options.chunk_length,
         max_chunks=options.max_chunks,
-        corpus=options.corpus,
+        corpus=corpus_of(options),
         trust_remote_code=options.trust_remote_code,
+        text=text_of(options),
     )
     settings.check()
     return settings
@@ -270,6 +272,7 @@ def _print(text: str, options: argparse.Namespace) -> None:
 def _command(options: argparse.Namespace, sensed: Sensed) -> str:
     """The command line that measures the same again; files and folders by their last part only."""
     from mqf_tui.fidelity.quantizers import parsed
+    from mqf_tui.fidelity.text_words import text_words
 
     (found,) = sensed.sensitivities
     quantizer = parsed(found.format).keys
@@ -278,7 +281,7 @@ def _command(options: argparse.Namespace, sensed: Sensed) -> str:
     words = ["mqf-tui", "sensitivity", report.model, "--kv-bits", str(quantizer.bits)]
     words += ["--kv-group-size", str(quantizer.group_size), *(["--together"] * options.together)]
     words += ["--chunk-length", str(options.chunk_length), "--max-chunks", str(report.n_chunks_planned)]
-    words += ["--corpus", Path(options.corpus).name or options.corpus]
+    words += text_words(corpus_of(options), text_of(options))
     words += ["--kernel", options.kernel] if options.kernel != "auto" else []
     if options.quantize_start:
         words += ["--quantize-start", str(options.quantize_start)]

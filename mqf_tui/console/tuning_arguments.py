@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mqf_tui.console.text_arguments import add_text
 from mqf_tui.console.variant_arguments import several, sized, whole
 from mqf_tui.fidelity.quantizers import KERNELS
 from mqf_tui.scale.options import add_scale
@@ -69,9 +70,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--kernel", choices=KERNELS, default="auto", help="how attention reads the cache (default: auto)"
     )
-    command.add_argument(
-        "--corpus", default="builtin", metavar="NAME|FILE", help="builtin, wikitext-2 or a text file"
-    )
+    add_text(command)
     command.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the model folder carries"
     )

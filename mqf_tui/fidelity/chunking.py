@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mqf_tui.fidelity.chat import RefusedConversationError
 from mqf_tui.fidelity.corpus import ContentHash, Corpus, Document, Part
 from mqf_tui.fidelity.encoding import Encoded, Encoder
-from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError, brief
+from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError
 from mqf_tui.fidelity.mixtures import Order, mixed_order, pool
 from mqf_tui.fidelity.text_options import TextOptions
 from mqf_tui.fidelity.tokenizer_fit import fit_of
@@ -368,14 +368,9 @@ def _warnings(corpus: Corpus, cuts: Sequence[_Cut]) -> Iterator[str]:
             yield f"of {part.name} {counted(cut.n_short, 'document')} gave nothing to score"
         if cut.refusals:
             n = counted(len(cut.refusals), "conversation")
-            why = _why(cut.refusals[0])
-            yield f"of {part.name} {n} left out, which the chat template does not take ({why})"
+            yield f"of {part.name} {n} left out, which the chat template does not take"
         if cut.clipped:
             yield f"of {part.name} only the first {MOST_TEXT:,} characters were read"
-
-
-def _why(refusal: RefusedConversationError) -> str:
-    return brief(refusal.__cause__) if refusal.__cause__ else "the assistant's words cannot be told apart"
 
 
 def _too_short(corpus: Corpus, longest: int, chunk_length: int) -> BadCorpusError:

@@ -54,7 +54,8 @@ class Plan:
     ``memory_bytes``: all that the device has (0: unknown). ``recipe`` and ``kinds`` have an entry per layer
     of the cache; ``kernel`` is what "auto" came to. ``layers``: which layers are quantized, in words, where
     it is not all. ``sweep_id``: "" outside a sweep. ``positions_per_chunk``: of most chunks; ``uneven``: of
-    each chunk of the text, where they do not all have as many (0: not scored).
+    each chunk of the text, where they do not all have as many (0: not scored). ``text_kept``: what is kept of
+    it, a report and positions, may have words of the text.
     """
 
     settings: KVSettings
@@ -76,6 +77,7 @@ class Plan:
     memory_bytes: int = 0
     warnings: tuple[str, ...] = ()
     uneven: tuple[int, ...] = ()
+    text_kept: bool = True
 
     @property
     def n_positions(self) -> int:

@@ -73,12 +73,14 @@ class Measured:
             )
 
     def positions(self) -> Positions:
-        """All positions scored so far, with the texts of their tokens."""
-        return self.spelled(Positions.concatenate(self.pieces))
+        """All positions scored so far, with the texts of their tokens where these may be kept."""
+        whole = Positions.concatenate(self.pieces)
+        return self.spelled(whole) if self.plan.text_kept else replace(whole, texts={})
 
     def tops(self, positions: Positions) -> Tops | None:
-        """The likeliest tokens that were kept of all ``positions``."""
-        return None if self.keeper is None else self.keeper.tops(positions, self.vocabulary)
+        """The likeliest tokens that were kept of all ``positions``, as ids alone where words may not be."""
+        found = None if self.keeper is None else self.keeper.tops(positions, self.vocabulary)
+        return found if found is None or self.plan.text_kept else replace(found, texts={})
 
     def report(
         self, positions: Positions, load: Load, *, partial: bool = False, reason: str | None = None

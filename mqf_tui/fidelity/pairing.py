@@ -13,6 +13,7 @@ from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.fidelity.loaded import IN_MEMORY
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.reports.schema import Report
+from mqf_tui.reports.setting_words import SAID, assistant_only
 from mqf_tui.reports.text import counted, inert
 
 UNKNOWN_MODEL = "unknown model"  # of an import that does not name it
@@ -116,10 +117,13 @@ def same_name(first: str, second: str) -> bool:
 def check_streams(first: Report, second: Report) -> None:
     """Raise UnpairedError where the reports already say that the tokens are not the same."""
     a, b = first.corpus, second.corpus
+    if a.token_hash and a.token_hash == b.token_hash:
+        return
     if a.content_hash and b.content_hash and a.content_hash != b.content_hash:
         raise UnpairedError(f"the corpus is another ({_corpus(first)} against {_corpus(second)})")
     for name, what in (
         ("chunk_length", "the chunk length"),
+        ("stride", "the stride"),
         ("bos_policy", "the BOS policy"),
         ("join", "the way the text is joined"),
         ("normalization", "the text's normalization"),
@@ -127,6 +131,9 @@ def check_streams(first: Report, second: Report) -> None:
         x, y = getattr(a, name), getattr(b, name)
         if x and y and x != y:
             raise UnpairedError(f"{what} is another ({_word(x)} against {_word(y)})")
+    if assistant_only(a) != assistant_only(b):
+        x, y = (SAID if assistant_only(c) else "all of the text" for c in (a, b))
+        raise UnpairedError(f"what is scored is another ({x} against {y})")
     as_many = a.n_tokens and a.n_tokens == b.n_tokens and a.token_hash and b.token_hash
     if as_many and a.token_hash != b.token_hash:
         raise UnpairedError("the tokens are others (their hashes differ), so the tokenizer is another")
@@ -170,6 +177,9 @@ def differences(first: Report, second: Report) -> Iterator[str]:
         ("BOS policy", a.corpus.bos_policy, b.corpus.bos_policy),
         ("joining of the text", a.corpus.join, b.corpus.join),
         ("normalization", a.corpus.normalization, b.corpus.normalization),
+        ("stride", a.corpus.stride, b.corpus.stride),
+        ("scored of the text", *_scored_of_text(a, b)),
+        ("last chunk", a.corpus.final_chunk_policy, b.corpus.final_chunk_policy),
         ("scored of each chunk", _scored(a, b), _scored(b, a)),
         ("cache", *_caches(a, b)),
         ("compute", a.compute, b.compute),
@@ -182,6 +192,13 @@ def differences(first: Report, second: Report) -> Iterator[str]:
     ):
         if x and y and x != y:
             yield f"{what}: {_word(x)} against {_word(y)}"
+
+
+def _scored_of_text(a: Report, b: Report) -> tuple[str, str]:
+    if assistant_only(a.corpus) == assistant_only(b.corpus):
+        return "", ""
+    first, second = (SAID if assistant_only(r.corpus) else "all of it" for r in (a, b))
+    return first, second
 
 
 def _scored(report: Report, other: Report) -> str:

@@ -60,6 +60,7 @@ def planned(settings: KVSettings, here: Here, sweep_id: str = "") -> Plan:
         n_chunks=len(here.order),
         positions_per_chunk=settings.chunk_length - 1 - settings.first_scored,
         uneven=_uneven(settings, here),
+        text_kept=_text_kept(settings, here),
         device=device.name,
         compute=loading.compute_words(facts, device),
         cache=caches.cache_name(recipe, kernel),
@@ -72,6 +73,12 @@ def planned(settings: KVSettings, here: Here, sweep_id: str = "") -> Plan:
         memory_bytes=device.all_memory_bytes,
         warnings=(*device.warnings, *here.chunks.warnings, *_stock(here, recipe, kernel)),
     )
+
+
+def _text_kept(settings: KVSettings, here: Here) -> bool:
+    """As was asked for, or else of texts that anyone can have."""
+    asked = settings.text.keep_text
+    return bool(here.chunks.provenance.public) if asked is None else asked
 
 
 def _uneven(settings: KVSettings, here: Here) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mqf_tui.fidelity.corpora import corpus_names
 from mqf_tui.fidelity.doubts import doubts
 from mqf_tui.fidelity.events import Plan
 from mqf_tui.fidelity.facts import ModelFacts
@@ -18,8 +17,8 @@ from mqf_tui.fidelity.quantizers import Quantizer
 from mqf_tui.fidelity.recipes import runs
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, share_word
 from mqf_tui.fidelity.statistics import Summary, summarise
+from mqf_tui.fidelity.text_words import as_path, text_words
 from mqf_tui.reports.schema import SCHEMA_VERSION, LayerFormat, Layers, Report
-from mqf_tui.reports.text import readable
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.load import Load
@@ -110,7 +109,8 @@ def build_report(
         seconds=seconds,
         positions_per_second=len(positions) / seconds if seconds else 0.0,
         versions=versions(),
-        command=command(settings, plan.n_chunks, facts.name),
+        command=command(settings, plan.corpus.n_chunks or plan.n_chunks, facts.name),
+        text_kept=plan.text_kept,
         warnings=[*plan.warnings, *found, *([reason] if reason else [])],
     )
 
@@ -155,11 +155,10 @@ def command(settings: KVSettings, n_chunks: int, model: str) -> str:
     """
     if not settings.model:
         return ""
-    corpus = readable(settings.corpus).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    words = ["mqf-tui", "kv", _as_path(model, settings.model, ("demo",)), *_variant_words(settings)]
+    words = ["mqf-tui", "kv", as_path(model, settings.model, ("demo",)), *_variant_words(settings)]
     words += ["--chunk-length", str(settings.chunk_length), "--max-chunks", str(n_chunks)]
     words += ["--quantize-start", str(settings.quantize_start)]
-    words += ["--corpus", _as_path(corpus, settings.corpus, corpus_names())]
+    words += text_words(settings.corpus, settings.text)
     return shlex.join([*words, *_further(settings)])
 
 
@@ -193,11 +192,6 @@ def _further(settings: KVSettings) -> Iterator[str]:
         yield from ("--max-flips", share_word(settings.max_flips))
     if settings.keep_top != KEEP_TOP:
         yield from ("--keep-top", str(settings.keep_top))
-
-
-def _as_path(word: str, given: str, names: tuple[str, ...]) -> str:
-    """``word``, made a path where it would be read as one of ``names`` or as an option."""
-    return f"./{word}" if (word in names and given != word) or word.startswith("-") else word
 
 
 def peak_memory_bytes() -> int:

@@ -69,6 +69,15 @@ class TextOptions:
             )
 
 
+def text_choices(given: TextOptions | None) -> TextOptions:
+    """What a caller of the Python API asked for; raises BadSettingError where it is something else."""
+    if given is None:
+        return TextOptions()
+    if not isinstance(given, TextOptions):
+        raise BadSettingError(f"text is {given!r}; use TextOptions(…), or leave it out.")
+    return given
+
+
 def options_of(corpus: CorpusProvenance) -> TextOptions:
     """The choices that a report tells of. Before there were any, the token that begins a text stood once at
     the start of each part."""

@@ -17,6 +17,7 @@ from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.planning import MemoryPlan, kernel_of
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.shapes import Shape, read_shape
+from mqf_tui.fidelity.text_options import TextOptions
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted, duration, size
 
@@ -111,17 +112,20 @@ def likely_chunks(facts: ModelFacts, settings: KVSettings) -> int | None:
     """Chunks that will be scored at most, before the text is read; None where only the text can tell."""
     if settings.corpus != "builtin":
         return settings.max_chunks
-    room = _builtin_chunks(facts, settings.chunk_length)
+    room = _builtin_chunks(facts, settings.chunk_length, settings.text)
     return min(settings.max_chunks, room) if settings.max_chunks else room
 
 
-def _builtin_chunks(facts: ModelFacts, chunk_length: int) -> int:
+def _builtin_chunks(facts: ModelFacts, chunk_length: int, text: TextOptions) -> int:
     """Chunks of the built-in corpus, from how many characters a token of such a vocabulary takes.
 
     A line through two vocabularies: 2.35 characters with 4,096 entries, 2.96 with 49,152.
     """
     per_token = 0.3 + 0.17 * math.log2(max(2, facts.vocab_size))
-    return max(1, sum(int(size / per_token) // chunk_length for size in _builtin_sizes()))
+    step, rest = text.stride or chunk_length, text.rest == "pad" or text.documents == "apart"
+    tokens = [int(size / per_token) for size in _builtin_sizes()]
+    found = sum(1 + (n - chunk_length) // step if n >= chunk_length else 0 for n in tokens)
+    return max(1, found + rest * len(tokens))
 
 
 @functools.cache

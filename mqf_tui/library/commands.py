@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mqf_tui.fidelity.settings import KEEP_TOP, SweepSettings, share_word
+from mqf_tui.fidelity.text_words import choice_words
 
 
 def sweep_words(sweep: SweepSettings) -> tuple[str, ...] | None:
@@ -28,10 +29,11 @@ def sweep_words(sweep: SweepSettings) -> tuple[str, ...] | None:
         "--keep-top": None if first.keep_top == KEEP_TOP else first.keep_top,
         "--memory-limit": sweep.memory_limit,
     }
+    text = choice_words(first.text)
     given = {
         "--until-sure": first.until_sure,
         "--race": sweep.race,
         "--trust-remote-code": first.trust_remote_code,
     }
     named = (word for name, value in values.items() if value is not None for word in (name, str(value)))
-    return ("sweep", first.model, *named, *(name for name, set_ in given.items() if set_))
+    return ("sweep", first.model, *named, *text, *(name for name, set_ in given.items() if set_))

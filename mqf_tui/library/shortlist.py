@@ -10,6 +10,7 @@ from mqf_tui.fidelity.pairing import check_reference, mode_word
 from mqf_tui.library.runs import SavedRun
 from mqf_tui.reports.comparison_schema import LeftOut
 from mqf_tui.reports.schema import Report
+from mqf_tui.reports.setting_words import SAID, assistant_only
 from mqf_tui.reports.text import counted
 
 _Family = dict[tuple[object, ...], SavedRun]
@@ -94,7 +95,8 @@ def _group(shown: Report, chosen: _Family, others: Sequence[_Family]) -> str:
 
 def _family(r: Report) -> tuple[object, ...]:
     c = r.corpus
-    text = (c.content_hash or c.name, c.chunk_length, c.bos_policy, c.join)
+    text = (c.content_hash or c.name, c.chunk_length, c.bos_policy, c.join, assistant_only(c))
+    text += (c.stride or c.chunk_length, c.final_chunk_policy == "padded")
     return (r.kind, *text, r.quantize_start, r.score_last)
 
 
@@ -117,7 +119,9 @@ def _other(r: Report, ranked: Report) -> str:
         return f"its mode is {mode_word(r) or 'not known'}"
     if r.score_last != ranked.score_last:
         return f"it scored {f'the last {r.score_last} positions' if r.score_last else 'all'} of each chunk"
-    return "its text was joined or begun another way"
+    if assistant_only(a) != assistant_only(b):
+        return f"it scored {SAID if assistant_only(a) else 'all of its text'}"
+    return "its text was cut, joined or begun another way"
 
 
 def _left_out(run: SavedRun, why: str) -> LeftOut:

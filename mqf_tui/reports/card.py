@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mqf_tui.reports.markdown import body, title
 from mqf_tui.reports.rows import bounds, known
 from mqf_tui.reports.schema import Bounds, Estimate, Report
+from mqf_tui.reports.setting_words import assistant_only
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def _results(report: Report) -> Iterator[EvalResult]:
         "mode": report.mode,
         "kernel": report.kernel,
         "score_last": report.score_last,
+        "assistant_only": assistant_only(c) or None,
+        "stride": c.stride if c.stride < c.chunk_length else None,
+        "last_chunk": c.final_chunk_policy if c.final_chunk_policy == "padded" else None,
         "token_hash": inert(c.token_hash) or None,
     }
     for kind, name, value, ci in _metrics(report):

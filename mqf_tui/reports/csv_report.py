@@ -48,8 +48,8 @@ def to_csv(
     return written(header, rows)
 
 
-def positions_csv(positions: Positions) -> str:
-    """One row a position; tokens by id and by an inert spelling, each on one line."""
+def positions_csv(positions: Positions, *, words: bool = True) -> str:
+    """One row a position; tokens by id and by an inert spelling on one line (``words`` False: neither)."""
     from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES
     from mqf_tui.reports.token_text import named
 
@@ -57,6 +57,8 @@ def positions_csv(positions: Positions) -> str:
     spelled = functools.cache(lambda token: named(token, positions.texts))
 
     def column(name: str) -> Iterable[Any]:
+        if not words and name.removesuffix("_text") in ("token", "top1_ref", "top1_quant"):
+            return itertools.repeat(None, len(positions))
         if name.endswith("_text"):
             return map(spelled, getattr(positions, name.removesuffix("_text")).tolist())
         values = getattr(positions, name)
@@ -208,4 +210,6 @@ COLUMNS: tuple[Column, ...] = (
     *_plain("schema_version", "kv_format", "kernel", "layers.n_layers", "layers.n_quantized", "layers.words"),
     ("layers_recipe", recipe_words),
     *_plain("score_last", "sweep_id", "dropped", "drift.start"),
+    *_plain("corpus.stride", "corpus.final_chunk_policy", "corpus.join", "corpus.reading.assistant_only"),
+    *_plain("corpus.public", "text_kept", "n_positions_planned"),
 )

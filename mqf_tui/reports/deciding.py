@@ -85,8 +85,8 @@ def measured(report: Report) -> Iterator[str]:
     if report.n_chunks:
         length = f" of {report.corpus.chunk_length} tokens" if report.corpus.chunk_length else ""
         yield counted(report.n_chunks, "chunk") + length
-    if report.score_last:
-        yield scored_words(report)
+    if words := scored_words(report):
+        yield words
     if report.n_positions:
         yield counted(report.n_positions, "position")
     if report.partial:

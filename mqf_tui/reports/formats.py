@@ -98,7 +98,7 @@ def render(
 
         if name != "csv" or positions is None:
             raise ValueError("one row a position is for csv, and needs positions")
-        return positions_csv(positions)
+        return positions_csv(positions, words=report.text_kept is not False)
     return FORMATS[name].render(report, positions, dark)
 
 

@@ -115,7 +115,10 @@ def _window(chunk: Positions) -> Positions:
 def _tokens(part: Positions) -> Iterator[Markup]:
     texts = shown(part.token.tolist(), part.texts)
     flips, values = part.flip.tolist(), part.kl.tolist()
+    gaps = {i for i, (a, b) in enumerate(pairwise(part.depth.tolist()), 1) if b != a + 1}
     for i, (text, flip, value) in enumerate(zip(texts, flips, values, strict=True)):
+        if i in gaps:
+            yield element("span", " … ", class_="gap", title="not scored")
         marks = [f"k{heat_level(value)}"]
         if flip:
             marks.append("s" if float(part.prob_ref[i]) >= CONFIDENT else "f")
@@ -150,6 +153,8 @@ def worst_positions(positions: Positions) -> Iterator[tuple[str, str, str, str, 
     for i in worst.tolist():
         before = order[max(0, int(place[i]) - _CONTEXT) : int(place[i])]
         before = before[positions.chunk[before] == positions.chunk[i]]
+        back = np.arange(len(before), 0, -1)  # of a token that is not scored nothing is known
+        before = before[positions.depth[before] == positions.depth[i] - back]
         text = "".join(shown(positions.token[before].tolist(), positions.texts))
         yield (
             f"{int(positions.chunk[i]) + 1} / {int(positions.depth[i]):,}",

@@ -14,7 +14,7 @@ from mqf_tui.reports.html_style import page_style
 from mqf_tui.reports.html_tables import breakdowns, figures_table, provenance, table
 from mqf_tui.reports.markup import Markup, element, together
 from mqf_tui.reports.schema import Report
-from mqf_tui.reports.setting_words import notes
+from mqf_tui.reports.setting_words import UNKEPT, notes
 from mqf_tui.reports.text import counted, inert, stopping_words, verdict_words
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def _blocks(report: Report, positions: Positions | None) -> Iterator[Markup]:
     for heading, content in breakdowns(report):
         yield element("h3", heading)
         yield content
-    if positions is not None and len(positions):
+    if report.text_kept is False:
+        yield element("p", f"{UNKEPT[0].upper()}{UNKEPT[1:]}.", class_="muted")
+    elif positions is not None and len(positions):
         yield from _tokens(positions)
     yield _titled("Where it comes from")
     if report.origin is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mqf_tui.reports.markup import Markup, element
 from mqf_tui.reports.rows import Row, between, bounds, figures, known
 from mqf_tui.reports.schema import Group, Report
-from mqf_tui.reports.setting_words import kernel_words, recipe_words
+from mqf_tui.reports.setting_words import kernel_words, recipe_words, text_notes
 from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, point_range, points, size
 
 
@@ -119,6 +119,8 @@ def _tokens(report: Report) -> Iterator[str]:
     yield _called("last chunk", c.final_chunk_policy)
     yield _called("BOS", c.bos_policy)
     yield _called("tokenizer of", c.tokenizer_id)
+    yield c.join if c.join != "none" else ""
+    yield from text_notes(c, report.text_kept)
 
 
 def _time(report: Report) -> Iterator[str]:

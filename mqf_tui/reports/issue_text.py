@@ -106,7 +106,7 @@ def _run_blocks(report: Report, positions: Positions | None) -> Iterator[str]:
     if report.command:
         yield "To measure it again:"
         yield fenced(report.command, "sh")
-    if positions is not None and len(positions):
+    if positions is not None and len(positions) and report.text_kept is not False:
         yield from _worst(positions)
     yield from details(report)
 

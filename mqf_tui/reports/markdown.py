@@ -90,7 +90,7 @@ def _material(report: Report) -> Iterator[str]:
         words.append(counted(report.n_positions, "position"))
     if report.n_chunks:
         length = f" of {report.corpus.chunk_length} tokens" if report.corpus.chunk_length else ""
-        some = f", {scored_words(report)}," if report.score_last else ""
+        some = f", {scored_words(report)}," if scored_words(report) else ""
         words.append(f"{counted(report.n_chunks, 'chunk')}{length}{some}")
     measured = " in ".join(words)
     name = said(report.corpus.name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mqf_tui.reports.escaping import code, said
 from mqf_tui.reports.rows import between, bounds, known
 from mqf_tui.reports.schema import Group, Report
-from mqf_tui.reports.setting_words import kernel_words, recipe_words
+from mqf_tui.reports.setting_words import kernel_words, recipe_words, text_notes
 from mqf_tui.reports.text import UNKNOWN, counted, duration, kl, percent, point_range, points, size
 
 _RULES = {"l": "---", "r": "---:"}
@@ -135,6 +135,7 @@ def _tokens(report: Report) -> str:
         f"last chunk {said(c.final_chunk_policy)}" if c.final_chunk_policy else "",
         f"BOS {said(c.bos_policy)}" if c.bos_policy else "",
         f"tokenizer of {said(c.tokenizer_id)}" if c.tokenizer_id else "",
+        *text_notes(c, report.text_kept),
     )
 
 

@@ -328,6 +328,7 @@ class Report(Named, Part):
     dequantized on their way into the model's own cache, so it is what the quantizer would cost, not what a
     quantized cache of mlx-lm's gives. ``score_last``: only so many positions of each chunk were scored.
     ``sweep_id`` names the sweep that the run is from, ``dropped`` why the sweep went on without it.
+    ``text_kept``: words of the text may be shown (None: as before there was a choice, they may).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -388,5 +389,6 @@ class Report(Named, Part):
     positions_per_second: Number = 0.0
     versions: Versions
     command: str = ""
+    text_kept: bool | None = None
     warnings: list[str] = []
     origin: Origin | None = None

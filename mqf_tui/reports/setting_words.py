@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from mqf_tui.reports.schema import Layers, Report
+from mqf_tui.reports.schema import CorpusProvenance, Layers, Report
 from mqf_tui.reports.text import counted, inert, kv_format_words
 
+SAID = "only what the assistant says"
+UNKEPT = "no words of the text are kept"
 FULL = "16"  # the format of a layer that stays in full precision
 KERNELS = {
     "quantized": "attention reads the packed cache, as mlx-lm does it",
@@ -81,8 +83,25 @@ def notes(report: Report) -> Iterator[str]:
 
 
 def scored_words(report: Report) -> str:
-    """``the last 256 positions of each``; empty where whole chunks were scored."""
-    return f"the last {counted(report.score_last, 'position')} of each" if report.score_last else ""
+    """``the last 256 positions of each``, ``only what the assistant says``; empty where whole chunks were
+    scored."""
+    last = f"the last {counted(report.score_last, 'position')} of each" if report.score_last else ""
+    if not assistant_only(report.corpus):
+        return last
+    return SAID + (f" in {last}" if last else "")
+
+
+def assistant_only(corpus: CorpusProvenance) -> bool:
+    """Whether of conversations the assistant's tokens alone were scored."""
+    return corpus.reading is not None and corpus.reading.assistant_only
+
+
+def text_notes(corpus: CorpusProvenance, text_kept: bool | None = None) -> Iterator[str]:
+    """What else must be known of a text, each a clause."""
+    if assistant_only(corpus):
+        yield f"scored is {SAID}"
+    if text_kept is False:
+        yield UNKEPT
 
 
 def recipe_words(report: Report) -> str:

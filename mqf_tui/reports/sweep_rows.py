@@ -10,6 +10,7 @@ from mqf_tui.reports.comparison_schema import Row
 from mqf_tui.reports.ranking_report import rank_words
 from mqf_tui.reports.rows import between, known, spread
 from mqf_tui.reports.sensitivity_schema import LayerCost
+from mqf_tui.reports.setting_words import SAID, assistant_only
 from mqf_tui.reports.sweep_schema import Step, SweepReport, SweepVariant
 from mqf_tui.reports.text import UNKNOWN, counted, duration, inert, kl, percent, size
 
@@ -137,6 +138,7 @@ def material(report: SweepReport) -> Iterator[str]:
         words += f", {report.mode}"
     if report.score_last is not None:
         words += f", the last {counted(report.score_last, 'position')} of each scored"
+    words += f", {SAID}" if assistant_only(c) else ""
     yield f"{words}."
     p = report.passes
     yield (
