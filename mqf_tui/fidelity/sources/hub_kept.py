@@ -56,7 +56,7 @@ def _files(word: HubWord) -> tuple[Path, ...]:
             key=lambda folder: folder.stat().st_mtime,
         )
         for split in (word.split,) if word.split else SPLITS:
-            for folder in reversed(found):
+            for folder in filter(os.path.isdir, reversed(found)):
                 file = re.compile(re.escape(f"{name}-{split}") + r"(-\d+-of-\d+)?\.arrow")
                 files = sorted(path for path in folder.iterdir() if file.fullmatch(path.name))
                 if files:
