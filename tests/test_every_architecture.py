@@ -5,7 +5,10 @@ Half of them; the others are in test_every_other_architecture.py, so that two pr
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx_lm.utils
@@ -14,6 +17,7 @@ import pytest
 from mqf_tui.fidelity import architectures
 from mqf_tui.fidelity.facts import read_facts
 from mqf_tui.fidelity.shapes import read_shape
+from tests.conftest import ROOT
 from tests.tiny_configs import build
 from tests.tiny_measuring import METAL, check, check_facts, check_layers, filled, refusal
 from tests.tiny_models import TINY, VARIED, folder_with, modules
@@ -28,6 +32,28 @@ REFUSED = {
 } | ({} if mx.metal.is_available() else dict.fromkeys(METAL, "kernels for Apple GPUs"))
 
 
+def tool() -> Any:
+    spec = importlib.util.spec_from_file_location(
+        "make_models_table", ROOT / "tools" / "make_models_table.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+TABLE = tool()
+PAGE = TABLE.PAGE.read_text(encoding="utf-8")
+STALE = "docs/models.md does not say so; run python tools/make_models_table.py and look at the difference"
+
+
+def same_version() -> bool:
+    """Whether the page is of the mlx-lm that is installed: another one may know more, or less."""
+    return f"with mlx-lm {TABLE.version()}." in PAGE
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
@@ -36,6 +62,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_has_its_tiny_model() -> None:
     assert len(modules()) > 100
     assert list(TINY) == modules()
+
+
+def test_the_page_has_all_of_them_and_nothing_else() -> None:
+    if not same_version():
+        pytest.skip("docs/models.md is of another mlx-lm")
+    rows = TABLE.rows_of(PAGE)
+    assert sorted(line.split("`")[1] for _, line in rows) == modules()
+    assert TABLE.page(rows) == PAGE, STALE
 
 
 def test_each_model_type_of_mlx_lm_leads_to_one() -> None:
@@ -54,6 +88,8 @@ def test_measured_or_refused(name: str, home: Path) -> None:
 
 def held(name: str, home: Path) -> None:
     found = check(name, home)
+    if same_version() and not mx.metal.is_available():
+        assert TABLE.row(name, found) in TABLE.rows_of(PAGE), STALE
     assert bool(found.reports) == (name not in REFUSED)
     if name in REFUSED:
         assert REFUSED[name] in str(found.errors[-1])

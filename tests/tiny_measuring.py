@@ -39,9 +39,9 @@ WAYS: tuple[tuple[Kernel, ...], ...] = (
 )
 # What a layer of several caches is in words; mlx-lm has no name for it.
 COMPOSITE = {
-    "latent+latent": "two latent ones (MLA) in each layer",
-    "recurrent+full": "full beside recurrent in each layer",
-    "recurrent+sliding": "sliding window beside recurrent in each layer",
+    "latent+latent": "latent (MLA), two a layer",
+    "recurrent+full": "full beside recurrent",
+    "recurrent+sliding": "sliding window beside recurrent",
     "full+full": "sparse, with an indexer",
 }
 WORDS: dict[str, str] = {"sliding": "sliding window", "latent": "latent (MLA)", "other": "a kind of its own"}
@@ -163,8 +163,9 @@ def attention_words(name: str, model: Any) -> str:
         if architectures.latent_attention(config) and architectures.reads(config, "index_topk"):
             return "latent (MLA), sparse, with an indexer"
         parts = [_parts(layer, config) for layer in caches.reference_cache(model)]
-        return " and ".join(dict.fromkeys(COMPOSITE.get(part, part) for part in parts if part))
-    words = " and ".join(WORDS.get(kind, kind) for kind in sorted(set(kinds)))
+        return " and ".join(sorted({COMPOSITE.get(part, part) for part in parts if part}))
+    *most, last = [WORDS.get(kind, kind) for kind in sorted(set(kinds), key=lambda k: (k != "full", k))]
+    words = f"{', '.join(most)} and {last}" if most else last
     rebuilt = set(kinds) == {"full"} and architectures.language_config(config).get("kv_lora_rank")
     return f"{words} (MLA, keys and values rebuilt)" if rebuilt else words
 

@@ -267,12 +267,12 @@ TINY: dict[str, Tiny] = {
         "Baichuan-M1-14B",
     ),
     "bailing_hybrid": Tiny(
-        _latent("bailing_hybrid", **BAILING) | {"head_dim": 32}, "Ling 2.5"
+        _latent("bailing_hybrid", **BAILING) | {"head_dim": 32}, "Ling-2.6-flash"
     ),
     "bailing_moe": Tiny(_derived("bailing_moe", **BAILING), "Ling-lite, Ling-mini-2.0"),
     "bailing_moe_linear": Tiny(_own("bailing_moe_linear", **BAILING), "Ring-mini-linear-2.0"),
     "bailing_moe_v3": Tiny(
-        _latent("bailing_moe_v3", **BAILING) | {"head_dim": 32}, "Ling 3"
+        _latent("bailing_moe_v3", **BAILING) | {"head_dim": 32}, "Ling-3.0-flash, Ling-3.0-tiny"
     ),
     "bitnet": Tiny(_derived("bitnet"), "BitNet b1.58 2B4T"),
     "cohere": Tiny(_derived("cohere", layer_norm_eps=1e-5), "Command R"),
@@ -289,7 +289,7 @@ TINY: dict[str, Tiny] = {
     "deepseek_v2": Tiny(PLAIN["deepseek_v2"], "DeepSeek-V2-Lite"),
     "deepseek_v3": Tiny(_latent("deepseek_v3", **ROUTED), "DeepSeek-V3, DeepSeek-R1, Kimi K2"),
     "deepseek_v32": Tiny(_latent("deepseek_v32", **ROUTED, **INDEXER), "DeepSeek-V3.2"),
-    "deepseek_v41": Tiny(_own("deepseek_v41", **DS41), "DeepSeek-V4.1"),
+    "deepseek_v41": Tiny(_own("deepseek_v41", **DS41), "DeepSeek-V4.1-Flash"),
     "dots1": Tiny(_own("dots1", **ROUTED), "dots.llm1"),
     "ernie4_5": Tiny(_own("ernie4_5", use_bias=False), "ERNIE 4.5 0.3B"),
     "ernie4_5_moe": Tiny(
@@ -319,7 +319,7 @@ TINY: dict[str, Tiny] = {
     "gemma3n": Tiny(_nested("gemma3n", _own("gemma3n_text", **GEMMA_3N, **WINDOW)), "Gemma 3n E2B, E4B"),
     "gemma4": Tiny(_nested("gemma4", _own("gemma4_text", **GEMMA_4)), "Gemma 4"),
     "gemma4_text": Tiny(_own("gemma4_text", **GEMMA_4), "Gemma 4, text only"),
-    "glm": Tiny(_own("glm"), "GLM-4 9B 0414's elder"),
+    "glm": Tiny(_own("glm"), "GLM-4 9B (2024)"),
     "glm4": Tiny(_own("glm4", attention_bias=False, partial_rotary_factor=0.5), "GLM-4 9B 0414"),
     "glm4_moe": Tiny(
         _own("glm4_moe", **ROUTED, attention_bias=False, partial_rotary_factor=0.5, use_qk_norm=True,
@@ -378,7 +378,7 @@ TINY: dict[str, Tiny] = {
     "laguna": Tiny(
         _own("laguna", **EXPERTS, **WINDOW, shared_expert_intermediate_size=32, gating=True,
              rope_parameters=ROPES),
-        "Laguna",
+        "Laguna XS, Laguna S",
     ),
     "lfm2": Tiny(_derived("lfm2", **LFM), "LFM2 1.2B"),
     "lfm2-vl": Tiny(_nested("lfm2-vl", _derived("lfm2", **LFM)), "LFM2-VL"),
@@ -428,8 +428,8 @@ TINY: dict[str, Tiny] = {
     "mistral3": Tiny(_nested("mistral3", _own("mistral")), "Mistral Small 3.1, Ministral 3"),
     "mistral4": Tiny(_latent("mistral4", **ROUTED, rope_parameters=STEADY), "Mistral Small 4"),
     "mixtral": Tiny(_derived("mixtral", **LOCAL), "Mixtral 8x7B"),
-    "muse_glimmer": Tiny(_own("muse_glimmer", sliding_window=16), "Muse Glimmer"),
-    "muse_spark": Tiny(_nested("muse_spark", _own("muse_spark_text", **MUSE)), "Muse Spark"),
+    "muse_glimmer": Tiny(_own("muse_glimmer", sliding_window=16), "Muse Glimmer 30B"),
+    "muse_spark": Tiny(_nested("muse_spark", _own("muse_spark_text", **MUSE)), "Muse Spark Open"),
     "nanbeige": Tiny(_own("nanbeige", num_loops=2), "Nanbeige"),
     "nanochat": Tiny(_derived("nanochat"), "nanochat"),
     "nemotron": Tiny(_own("nemotron", hidden_act="relu2", norm_eps=1e-5), "Nemotron-4, Minitron"),
@@ -465,7 +465,7 @@ TINY: dict[str, Tiny] = {
             "model_type": "phixtral", "num_vocab": 96, "model_dim": 128, "num_heads": 4, "num_layers": 2,
             "rotary_dim": 16, **LOCAL,
         },
-        "Phixtral, Phi-2 (phi-msft)",
+        "Phixtral",
     ),
     "pixtral": Tiny(_nested("pixtral", _own("llama")), "Pixtral 12B"),
     "plamo": Tiny(_derived("plamo", n_shared_head=2), "PLaMo 13B"),
@@ -475,7 +475,7 @@ TINY: dict[str, Tiny] = {
     ),
     "plamo3": Tiny(_own("plamo3", sliding_window=16, sliding_window_pattern=2), "PLaMo 3"),
     "prism_hadamard_qwen35": Tiny(
-        _nested("prism_hadamard_qwen35", _own("qwen3_5_text", **LINEAR)) | PRISM, "Bonsai (Hadamard packs)"
+        _nested("prism_hadamard_qwen35", _own("qwen3_5_text", **LINEAR)) | PRISM, "Hadamard packs of Qwen3.5"
     ),
     "qwen": Tiny(
         {
