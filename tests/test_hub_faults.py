@@ -7,6 +7,7 @@ import email.utils
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from tests.hub_environment import point_at
 from tests.hub_models import FILES, LARGE, NAME, Watched, contents, fetch, partials, refused
 from tests.hub_repos import Blob
 from tests.hub_server import WEB_LOGIN, Fault, LocalHub, closed_port, unwilling_proxy
+from tests.makers import environment
 
 TOKEN = "hf_neverToBeSeen"
 
@@ -162,8 +164,10 @@ def test_a_model_that_does_not_exist_has_near_ones_named(filled: LocalHub) -> No
 
 def test_with_nothing_near_the_sentence_stands_alone(hub: LocalHub) -> None:
     assert refused("no/thing").endswith("log in with `hf auth login` if it is yours.")
+    before = len(hub.requests)
     hub.fault("/api/models", Fault(500))
     assert refused("no/thing").endswith("log in with `hf auth login` if it is yours.")
+    assert len(hub.requests) == before + 2  # what is only a help is not asked for again and again
 
 
 def test_a_revision_that_does_not_exist_has_those_named_that_do(filled: LocalHub) -> None:
@@ -475,6 +479,39 @@ def test_a_token_that_cannot_be_read(filled: LocalHub) -> None:
     Path(constants.HF_TOKEN_PATH).mkdir(parents=True)
     said = refused()
     assert f"the token in {constants.HF_TOKEN_PATH} cannot be read" in said
+
+
+def _without_network() -> bool:
+    if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rn", "true"], capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not _without_network(), reason="may not run a process without a network")
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://192.0.2.1", "192.0.2.1 cannot be reached (network is unreachable)"),
+        (
+            "https://huggingface.co",
+            "huggingface.co cannot be looked up, since there is no network here or no",
+        ),
+    ],
+)
+def test_no_network(
+    elsewhere: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, why: str
+) -> None:
+    point_at(address, tmp_path, monkeypatch)
+    done = subprocess.run(
+        ["unshare", "-rn", sys.executable, "-m", "mqf_tui", "models", "search", "tiny"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=200,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"mqf-tui: {why}")
+    assert len(done.stderr.splitlines()) == 1
 
 
 # The disk

@@ -31,10 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """Whether to give up, and whom to tell what is waited for; "" when it goes on."""
+    """Whether to give up, whom to tell what is waited for ("" when it goes on), and how often to try."""
 
     cancelled: Callable[[], bool]
     on_waiting: Callable[[str], None]
+    tries: int = TRIES
 
     def check(self) -> None:
         """Raise CancelledError where that was asked for."""
@@ -117,10 +118,10 @@ def wait_or_raise(
     ``reached``: the hub has answered before, so that it can be reached.
     """
     asked = error.wait if isinstance(error, RefusedError) else None
-    if attempt >= TRIES or not passes(error, reached=reached) or (asked or 0.0) > LONGEST_PAUSE:
+    if attempt >= patience.tries or not passes(error, reached=reached) or (asked or 0.0) > LONGEST_PAUSE:
         # The error may hold the token, among the headers that were sent.
         raise told(error, endpoint(), name) from None
-    again = f"trying again ({attempt + 1} of {TRIES})"
+    again = f"trying again ({attempt + 1} of {patience.tries})"
     if asked is not None:
         patience.pause(asked, lambda left: f"the hub asks to wait {duration(math.ceil(left))}; {again}")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mqf_tui.fidelity.errors import HubError
@@ -70,7 +71,8 @@ def _listing(name: RepoName, patience: Patience) -> Listing:
 
 
 def _revisions(name: RepoName, patience: Patience) -> list[str]:
-    """The branches and tags of a repository; none where they cannot be had."""
+    """The branches and tags of a repository; none where they cannot be had at once."""
+    patience = replace(patience, tries=1)
     try:
         refs = get_json(f"/api/models/{name.repo}/refs", {}, patience, name)
         return [str(ref["name"]) for kind in ("branches", "tags") for ref in refs[kind]][: NAMED + 1]

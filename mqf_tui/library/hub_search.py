@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,7 +63,8 @@ def search_hub(
 
 
 def near_names(name: RepoName, patience: Patience) -> tuple[str, ...]:
-    """Names of models on the hub that one may have meant; none where they cannot be had."""
+    """Names of models on the hub that one may have meant; none where they cannot be had at once."""
+    patience = replace(patience, tries=1)
     owner, _, last = name.repo.rpartition("/")
     found: dict[str, None] = {}
     with contextlib.suppress(HubError):
