@@ -303,3 +303,30 @@ def test_the_hash_tells_a_mask_from_another(tmp_path: Path) -> None:
 def test_plain_text_has_no_assistant() -> None:
     with pytest.raises(BadCorpusError, match=r"only conversations have an assistant's tokens, .*\.$"):
         cut(("abc" * 20,), assistant_only=True)
+
+
+def test_the_python_api_takes_text_options_and_nothing_else() -> None:
+    import mqf_tui
+
+    assert mqf_tui.TextOptions is TextOptions
+    with pytest.raises(BadSettingError, match=r"^text is 'apart'; use TextOptions"):
+        mqf_tui.measure_kv_fidelity("demo", text="apart")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_command_line_makes_the_same_options() -> None:
+    from mqf_tui.console.arguments import parser
+    from mqf_tui.console.text_arguments import corpus_of, text_of
+    from mqf_tui.fidelity.text_words import text_words
+
+    given = TextOptions("body", "**/*.md", "apart", "part", 100, "drop", True, False, 7)
+    words = text_words("/home/me/a.jsonl + hf:owner/name/test#text", given)
+    assert words[:4] == ["--corpus", "a.jsonl", "--corpus", "hf:owner/name/test#text"]
+    for command in ("kv", "sweep", "sensitivity", "tune"):
+        options = parser().parse_args([command, "demo", *words])
+        assert text_of(options) == given
+        assert corpus_of(options) == "a.jsonl + hf:owner/name/test#text"
+        plain = parser().parse_args([command, "demo"])
+        assert text_of(plain) == TextOptions()
+        assert corpus_of(plain) == "builtin"
+    assert text_words("builtin", TextOptions()) == ["--corpus", "builtin"]
+    assert text_words("./builtin", TextOptions()) == ["--corpus", "./builtin"]

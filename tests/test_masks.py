@@ -311,3 +311,63 @@ def test_a_heat_map_shows_where_nothing_was_scored(model: Path, chats: Path) -> 
     for place, before, *_ in worst_positions(found):
         chunk, depth = (int(word) for word in place.replace(",", "").split(" / "))
         assert ((chunk, depth) in first) == (before == "")
+
+
+def test_ranks_score_the_same_positions(both: tuple[list[Any], list[Any]], model: Path, chats: Path) -> None:
+    from mqf_tui.scale.hosts import fleet_of
+
+    alone = finished(both[0])
+    one = asked(model, chats)
+    events = list(api.sweep_events(SweepSettings((one,)), fleet=fleet_of(ranks=2)))
+    found = finished(events)
+    assert plan_of(events).uneven == plan_of(both[0]).uneven
+    for name in ARRAYS:
+        assert np.array_equal(getattr(found.positions, name), getattr(alone.positions, name)), name
+    assert found.report.text_kept is False
+    assert found.tops is not None
+    assert alone.tops is not None
+    assert np.array_equal(found.tops.ids_quant, alone.tops.ids_quant)
+
+
+def test_runs_of_other_masks_are_not_paired_and_it_says_why(both: tuple[list[Any], list[Any]]) -> None:
+    from mqf_tui.fidelity.pairing import UnpairedError, check_streams, differences
+
+    some, whole = (finished(events).report for events in both)
+    check_streams(some, some)
+    with pytest.raises(UnpairedError) as caught:
+        check_streams(some, whole)
+    assert "only what the assistant says against all of the text" in str(caught.value)
+    assert "scored of the text: only what the assistant says against all of it" in differences(some, whole)
+    strided = whole.model_copy(
+        update={"corpus": whole.corpus.model_copy(update={"stride": 17, "token_hash": "0" * 16})}
+    )
+    with pytest.raises(UnpairedError, match=rf"the stride is another \({LENGTH - 1} against 17\)"):
+        check_streams(whole, strided)
+    assert f"stride: {LENGTH - 1} against 17" in differences(whole, strided)
+
+
+def test_every_format_tells_how_the_text_was_cut(both: tuple[list[Any], list[Any]]) -> None:
+    import csv
+    import io
+    import json
+
+    from mqf_tui.reports.formats import render
+
+    report = finished(both[0]).report
+    pages = {name: render(name, report) for name in ("md", "html", "card", "json", "csv")}
+    for name in ("md", "html"):
+        assert "only what the assistant says" in pages[name], name
+        assert f"stride {LENGTH - 1}" in pages[name], name
+        assert "padded" in pages[name], name
+        assert "at the start of each chunk" in pages[name], name
+        assert "each document in chunks of its own" in pages[name], name
+    assert "assistant_only: true" in pages["card"]
+    corpus = json.loads(pages["json"])["corpus"]
+    assert corpus["reading"]["assistant_only"] is True
+    assert (corpus["stride"], corpus["final_chunk_policy"]) == (LENGTH - 1, "padded")
+    (row,) = csv.DictReader(io.StringIO(pages["csv"]))
+    assert row["corpus_reading_assistant_only"] == "1"
+    assert (row["corpus_stride"], row["corpus_final_chunk_policy"]) == (str(LENGTH - 1), "padded")
+    assert row["n_positions_planned"] == str(report.n_positions)
+    assert "--assistant-only" in report.command
+    assert f"--max-chunks {report.corpus.n_chunks}" in report.command
