@@ -257,7 +257,7 @@ def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) ->
         special=tuple(sorted(architectures.special_caches(config))),
         latent=architectures.latent_attention(config),
         weight_mode=mode,
-        formats=weight_formats(config, weights.tensors),
+        formats=weight_formats(config, weights),
         chat_template=has_chat_template(folder),
         licence=licence_of(folder),
     )
@@ -283,8 +283,8 @@ def _refusals(config: dict[str, Any], heads: Heads) -> Iterator[str]:
 
 
 def _dtype(weights: Weights) -> str:
-    kinds = Counter(t.dtype for t in weights.tensors if t.dtype in FLOATS)
-    return FLOATS[kinds.most_common(1)[0][0]] if kinds else "unknown"
+    kinds = Counter(t.dtype for t in weights.tensors)
+    return next((FLOATS[kind] for kind, _ in kinds.most_common() if kind in FLOATS), "unknown")
 
 
 def _vocabulary(weights: Weights) -> int:

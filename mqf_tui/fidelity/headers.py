@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ class Weights:
     content_hash: str
     config_hash: str = ""
     weights_hash: str = ""
+
+    @cached_property
+    def by_name(self) -> dict[str, Tensor]:
+        """The tensors by their names."""
+        return {tensor[0]: tensor for tensor in self.tensors}
+
+    @cached_property
+    def packed(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weight and scales of each quantized matrix, by what their names begin with."""
+        ends = ".scales"
+        stems = [name[: -len(ends)] for name, _, _ in self.tensors if name.endswith(ends)]
+        pairs = {stem: (self.by_name.get(f"{stem}.weight"), self.by_name[stem + ends]) for stem in stems}
+        return {stem: (weight, scales) for stem, (weight, scales) in pairs.items() if weight is not None}
 
 
 def folder_name(folder: Path) -> str:
@@ -115,7 +129,8 @@ def _index_bytes(folder: Path) -> bytes:
 
 def weight_files(folder: Path) -> list[Path]:
     """The weight files that mlx-lm will load, checked against the index."""
-    found = sorted(folder.glob("model*.safetensors"))
+    names = sorted(name for name in os.listdir(folder) if name.startswith("model"))
+    found = [folder / name for name in names if name.endswith(".safetensors")]
     index = folder / INDEX
     if index.exists():
         wanted = _indexed(index)
@@ -150,17 +165,12 @@ def parameters(weights: Weights, group_size: int | None = None, own: Mapping[str
     ``group_size`` is the configuration's, ``own`` the group sizes of layers that it names apart.
     """
     total = sum(math.prod(shape) * n for shape, n in Counter(t.shape for t in weights.tensors).items())
-    named = [t for t in weights.tensors if t.name.endswith((".scales", ".biases"))]
-    by_name = {t.name: t for t in weights.tensors} if named else {}
-    for tensor in named:
-        stem, _, last = tensor.name.rpartition(".")
-        packed = by_name.get(f"{stem}.weight")
-        if packed is None:
-            continue
-        total -= math.prod(tensor.shape)
-        if last == "scales" and packed.dtype == "U32":
+    for stem, (packed, scales) in weights.packed.items():
+        biases = weights.by_name.get(f"{stem}.biases")
+        total -= math.prod(scales.shape) + (math.prod(biases.shape) if biases else 0)
+        if packed.dtype == "U32":
             group = (own or {}).get(stem) or group_size or 64
-            total += _unpacked(packed, tensor, group) - math.prod(packed.shape)
+            total += _unpacked(packed, scales, group) - math.prod(packed.shape)
     return total
 
 

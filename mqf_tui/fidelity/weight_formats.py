@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mqf_tui.fidelity.headers import Tensor
+from mqf_tui.fidelity.headers import Weights
 from mqf_tui.fidelity.recipes import spans
 
 AFFINE = "affine"
@@ -73,36 +73,26 @@ def own_groups(config: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def weight_formats(config: Mapping[str, Any], tensors: Iterable[Tensor]) -> tuple[WeightFormat, ...]:
+def weight_formats(config: Mapping[str, Any], weights: Weights) -> tuple[WeightFormat, ...]:
     """How the matrices are stored, the most frequent way first; empty where none is quantized."""
-    by_name = {t.name: t for t in tensors}
-    scales = {name[: -len(".scales")]: t for name, t in by_name.items() if name.endswith(".scales")}
-    packed = {stem for stem in scales if f"{stem}.weight" in by_name}
+    packed = weights.packed
     if not packed:
         return ()
     entry, default = _entry(config) or {}, default_format(config)
     found: dict[Key, list[str]] = {}
     guessed: dict[tuple[int, int, str], Key] = {}
-    for name, tensor in by_name.items():
-        if not name.endswith(".weight"):
-            continue
-        stem = name[: -len(".weight")]
-        if stem in packed:
-            own = entry.get(stem)
-            if isinstance(own, dict) and (bits := _whole(own.get("bits"))) is not None:
-                key = bits, _whole(own.get("group_size")), _mode(own.get("mode")) or default[2] or AFFINE
-            else:
-                shape = tensor.shape[-1], scales[stem].shape[-1], scales[stem].dtype
-                key = (
-                    guessed[shape]
-                    if shape in guessed
-                    else guessed.setdefault(shape, _guessed(*shape, default))
-                )
-        elif len(tensor.shape) > 1 and tensor.dtype in FLOATS:
-            key = None, None, FLOATS[tensor.dtype]
+    for stem, (weight, scales) in packed.items():
+        own = entry.get(stem)
+        if isinstance(own, dict) and (bits := _whole(own.get("bits"))) is not None:
+            key = bits, _whole(own.get("group_size")), _mode(own.get("mode")) or default[2] or AFFINE
         else:
-            continue
+            shape = weight.shape[-1], scales.shape[-1], scales.dtype
+            key = guessed[shape] if shape in guessed else guessed.setdefault(shape, _guessed(*shape, default))
         found.setdefault(key, []).append(stem)
+    end = ".weight"
+    for name, dtype, shape in weights.tensors:
+        if len(shape) > 1 and name.endswith(end) and dtype in FLOATS and name[: -len(end)] not in packed:
+            found.setdefault((None, None, FLOATS[dtype]), []).append(name[: -len(end)])
     ordered = sorted(found.items(), key=lambda item: (item[0][0] is None, -len(item[1]), str(item[0])))
     return tuple(
         WeightFormat(*key, len(stems), "" if rank == 0 else _where(stems))
