@@ -64,6 +64,7 @@ from tests.zoo_parts import (
     tensors,
     tokenizer_code,
     tokenizer_configured,
+    tokenizer_with,
     twice,
     value,
     vision,
@@ -216,6 +217,12 @@ OF_FILES: dict[str, Animal] = {
     "tokenizer of a strange kind": at_load(
         content(TOKENIZER, {"version": "1.0", "added_tokens": [], "model": {"type": "Oracle", "vocab": {}}}),
         NO_TOKENIZER.format(""),
+    ),
+    "tokenizer that panics": at_load(
+        tokenizer_with(continuing_subword_prefix="longer than any"), NO_TOKENIZER.format("out of range")
+    ),
+    "tokenizer that cannot read": at_load(
+        tokenizer_configured(model_max_length="x"), NO_TOKENIZER.format("not supported")
     ),
     "tokenizer's settings are a list": at_load(content(TOKENIZER_CONFIG, []), NO_TOKENIZER.format("")),
     "tokenizer's settings of 0 bytes": at_load(content(TOKENIZER_CONFIG, ""), NO_TOKENIZER.format("")),

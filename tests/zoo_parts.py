@@ -174,6 +174,17 @@ def tokenizer_configured(**changes: Any) -> Callable[[Path], None]:
     return make
 
 
+def tokenizer_with(**changes: Any) -> Callable[[Path], None]:
+    """The tokenizer's model changed."""
+
+    def make(folder: Path) -> None:
+        held = json.loads((folder / TOKENIZER).read_text())
+        held["model"] |= changes
+        (folder / TOKENIZER).write_text(json.dumps(held))
+
+    return make
+
+
 def link(file: str, target: str) -> Callable[[Path], None]:
     return lambda folder: replaced(folder / file).symlink_to(target)
 

@@ -52,8 +52,13 @@ def load_tokenizer(facts: ModelFacts, *, trust_remote_code: bool = False) -> Any
 
         logging.getLogger("transformers").setLevel(logging.ERROR)
         try:
-            return _tokenizer(transformers, facts, trust_remote_code)
-        except Exception as error:
+            tokenizer = _tokenizer(transformers, facts, trust_remote_code)
+            tokenizer.encode("a")
+            return tokenizer
+        except BaseException as error:
+            # A panic of the tokenizers library is no Exception, and still only a broken file.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise BrokenWeightsError(
                 f"the tokenizer of {facts.name} cannot be loaded ({brief(error)}); download the model again."
             ) from error

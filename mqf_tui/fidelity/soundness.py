@@ -35,9 +35,10 @@ LIMITS = {
     ),
 }  # fmt: skip
 TEMPLATES = "additional_chat_templates"
+LEAST_COUNT = 1024
 # mlx-lm makes as many objects as these say; the largest models have 130 layers and some hundred experts.
 COUNTS = (
-    (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?(?:layer|loop|block)s?$"), 1024),
+    (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?(?:layer|loop|block)s?$"), LEAST_COUNT),
     (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?(?:expert|group)s?(?:_per_tok|_per_token)?$"), 4096),
     (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?heads?$"), 65_536),
 )
@@ -81,7 +82,7 @@ def check_counts(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("_config"):
             check_counts(value)
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, (int, float)) and value > LEAST_COUNT:
             limit = next((limit for form, limit in COUNTS if form.search(key)), None)
             if limit is not None and value > limit:
                 raise ValueError(f"{key[:80]} is {value}")
