@@ -62,12 +62,13 @@ GROUPS: Mapping[str, Group] = {
     "some": Group(
         "The full-attention layers",
         "They are quantized, with every kernel. The other layers keep a bounded context and stay in full\n"
-        "precision; `--layers all --kernel emulated` quantizes windows and chunks too, never recurrent states.",
+        "precision; `--layers all --kernel emulated` quantizes windows and chunks too, never recurrent\n"
+        "states.",
     ),
     "dequantized": Group(
         "Not with mlx-lm's quantized attention",
-        "`--kernel dequantized` and `--kernel emulated` work, and on a CPU the first is what runs unless you\n"
-        "say otherwise. mlx-lm itself fails on these with `--kv-bits`.",
+        "`--kernel dequantized` and `--kernel emulated` work, and on a CPU the first is what runs unless\n"
+        "you say otherwise. mlx-lm itself fails on these with `--kv-bits`.",
         why=True,
     ),
     "emulated": Group(
