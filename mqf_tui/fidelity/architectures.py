@@ -79,7 +79,7 @@ def keeps_plain_caches(config: dict[str, Any]) -> bool:
 
 def recurrent_only(config: dict[str, Any]) -> bool:
     """Whether no layer keeps keys and values, as far as the source tells."""
-    return _cache_kinds(module_of(config)) == {"ArraysCache"}
+    return _cache_kinds(module_of(config)) == frozenset({"ArraysCache"})
 
 
 def special_caches(config: dict[str, Any]) -> frozenset[str]:
