@@ -45,7 +45,10 @@ COUNTS = (
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim", "hidden_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "word_embeddings.weight")
+EMBEDDINGS = (
+    *("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "word_embeddings.weight"),
+    *("token_embeddings.weight", "backbone.embeddings.weight", "model.embeddings.weight", "embed_in.weight"),
+)
 OTHER_EMBEDDINGS = re.compile(r"vision|visual|audio|per_layer|mtp")
 NUMBERED = re.compile(r"^(.*?)\.(\d+)\.")
 WIDTHS = (1, 2, 3, 4, 5, 6, 8)  # bits of a packed weight
