@@ -158,6 +158,16 @@ def data_file(p: Place) -> list[str]:
     return ["runs", "list"]
 
 
+def empty_folder(p: Place) -> list[str]:
+    (p.home / "empty").mkdir()
+    return p.kv(corpus=p.home / "empty")
+
+
+def pipe(p: Place) -> list[str]:
+    os.mkfifo(p.home / "pipe")
+    return p.kv(corpus=p.home / "pipe")
+
+
 LIMITS = (
     r"settings.toml cannot be used: {} is .*; use two .*, good first and no more than marginal, such as \["
 )
@@ -359,11 +369,23 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
     "no such text": (
         lambda p: p.kv(corpus="/no/such.txt"),
         2,
-        "no corpus or file '/no/such.txt'; use --corpus",
+        "no corpus, file or folder '/no/such.txt'; use --corpus",
     ),
     "text name too long": (lambda p: p.kv(corpus="t" * 5000), 2, "File name too long"),
-    "text of an unknown user": (lambda p: p.kv(corpus="~no-such-user/t"), 2, "no corpus or file"),
-    "text is a folder": (lambda p: p.kv(corpus=p.home), 2, "is not a file; name one UTF-8 text file"),
+    "text of an unknown user": (lambda p: p.kv(corpus="~no-such-user/t"), 2, "no corpus, file or folder"),
+    "text is an empty folder": (empty_folder, 2, "empty has no text file in it"),
+    "text is a pipe that nobody writes to": (pipe, 2, "pipe is a named pipe, not a file"),
+    "text is no data set": (lambda p: p.kv(corpus="hf:data"), 2, "write hf:owner/name"),
+    "broken line of JSON": (
+        lambda p: p.kv(corpus=p.file("a.jsonl", b'{"text": "a"}\n{"text": "b"')),
+        2,
+        "line 2 of a.jsonl is not valid JSON",
+    ),
+    "mixture of nothing": (
+        lambda p: p.kv(corpus=p.file("m.toml", b"[m]")),
+        2,
+        "m.toml, line 1 cannot be used: m has 0 parts; use 1 to 64",
+    ),
     "empty text": (lambda p: p.kv(corpus=p.file("a.txt", b"")), 2, "a.txt has no text in it"),
     "blank text": (
         lambda p: p.kv(corpus=p.file("a.txt", b"\xef\xbb\xbf \n\t")),
@@ -380,8 +402,12 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
         2,
         "binary file, not text",
     ),
-    "UTF-16 text": (lambda p: p.kv(corpus=p.file("a.txt", "text".encode("utf-16"))), 2, "save it as UTF-8"),
-    "Latin-1 text": (lambda p: p.kv(corpus=p.file("a.txt", b"caf\xe9")), 2, r"not UTF-8 text \(byte 3\)"),
+    "cut UTF-16 text": (lambda p: p.kv(corpus=p.file("a.txt", b"\xff\xfeG")), 2, "is not UTF-16 text"),
+    "Latin-1 text": (
+        lambda p: p.kv(corpus=p.file("a.txt", b"caf\xe9")),
+        2,
+        r"not UTF-8 text \(byte 3, line 1\)",
+    ),
     "output in no folder": (lambda p: p.kv("--output", "/no/such/r.md"), 2, "folder /no/such does not exist"),
     "output is a folder": (lambda p: p.kv("--output", str(p.home)), 2, "is a folder; name a file"),
     "output name too long": (lambda p: p.kv("--output", "o" * 5000), 2, "choose another --output"),

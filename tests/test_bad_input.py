@@ -94,7 +94,7 @@ def test_wikitext_without_a_network(place: Place, tmp_path: Path) -> None:
     done = process(place.kv(corpus="wikitext-2"), environment=offline)
     assert (done.returncode, done.stdout) == (2, "")
     assert one_sentence(done.stderr), done.stderr
-    assert "wikitext-2 could not be had" in done.stderr
+    assert "wikitext-2 cannot be read: it is not on this machine" in done.stderr
     assert "use --corpus builtin or a text file of your own" in done.stderr
 
 

@@ -277,7 +277,8 @@ async def test_profile_slider_text_and_what_comes_back(demo: LocalModel, tmp_pat
         screen.query_one("#corpus", Choice).pick("a file")
         screen.query_one("#file", Input).value = str(notes)
         await until(
-            pilot, lambda: "is not UTF-8 text (byte 15)" in text_of(app, "#preview").replace("\n", " ")
+            pilot,
+            lambda: "is not UTF-8 text (byte 15, line 2)" in text_of(app, "#preview").replace("\n", " "),
         )
         notes.write_text("first line, which is shown\n")
         screen.query_one("#file", Input).value = str(tmp_path / "." / "notes.txt") + " "

@@ -128,7 +128,8 @@ class _File:
         self._check_keys(table, OF_PART, *where)
         if not inert(name).strip():
             raise self.bad("a part has no name that can be shown", "name it", *where)
-        corpus, weight = table.get("corpus"), table.get("weight")
+        corpus: Any = table.get("corpus")
+        weight: Any = table.get("weight")
         if not isinstance(corpus, str) or not corpus.strip() or corpus == "-":
             raise self.bad(
                 f"corpus is {quoted(corpus)}",
@@ -207,7 +208,7 @@ def _read(path: Path) -> _File:
         raise empty.bad(f"it is not valid TOML ({brief(error)})", "mend it") from error
 
 
-def _fits(weight: float) -> bool:
+def _fits(weight: Any) -> bool:
     return math.isfinite(weight) and WEIGHTS[0] <= weight <= WEIGHTS[1]
 
 

@@ -373,6 +373,4 @@ class SetupScreen(BaseScreen):
 
 
 def _check_file(path: str) -> None:
-    from mqf_tui.fidelity.corpora import read_corpus
-
-    read_corpus(path)
+    corpus_preview(path, 1)

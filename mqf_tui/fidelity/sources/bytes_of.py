@@ -45,9 +45,13 @@ class FileBytes:
     path: Path
     shown: str
 
-    @cached_property
+    @property
     def large(self) -> bool:
         """By its size when it was first asked for."""
+        return self._large
+
+    @cached_property
+    def _large(self) -> bool:
         try:
             return self.path.stat().st_size > LARGE
         except OSError as error:
@@ -75,9 +79,13 @@ class GzipBytes:
     path: Path
     shown: str
 
-    @cached_property
+    @property
     def large(self) -> bool:
         """How much is in it is known only by unpacking it."""
+        return self._large
+
+    @cached_property
+    def _large(self) -> bool:
         n_bytes = 0
         for block in self.blocks():
             n_bytes += len(block)
