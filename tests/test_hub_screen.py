@@ -82,9 +82,8 @@ async def asked_for(app: MqfTuiApp, pilot: Pilot[None]) -> None:
     await until(pilot, lambda: isinstance(app.screen, HubScreen))
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
-async def test_from_a_search_to_the_set_up(filled: LocalHub, size: tuple[int, int]) -> None:
-    async with running(size) as (app, pilot):
+async def test_from_a_search_to_the_set_up(filled: LocalHub) -> None:
+    async with running() as (app, pilot):
         await at_hub(app, pilot)
         everything = ["mlx-community/other-8bit", TINY, "mlx-community/gated-4bit"]
         await found(app, pilot, *everything)
@@ -114,7 +113,7 @@ async def test_from_a_search_to_the_set_up(filled: LocalHub, size: tuple[int, in
 
 
 async def test_a_cancelled_download_goes_on_from_where_it_was(filled: LocalHub) -> None:
-    filled.fault("/cdn/*", Fault(hold_after=100_000), times=1)
+    filled.fault("/cdn/*", Fault(hold_after=50_000), times=2)
     async with running((100, 30)) as (app, pilot):
         await at_hub(app, pilot)
         await pilot.press(*"tiny", "enter")
@@ -132,7 +131,19 @@ async def test_a_cancelled_download_goes_on_from_where_it_was(filled: LocalHub) 
         await pilot.press("x")
         await until(pilot, lambda: state_of(app, TINY) == "cancelled")
         await until(pilot, lambda: "R goes on with it" in screen_text(app))
+        # What is here of it is listed, and Enter there leads back to it.
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+        await until(pilot, lambda: "2 models" in text_of(app, "#told"))
+        await pilot.press("end")
+        await until(pilot, lambda: "Enter goes on with it" in flat(text_of(app, "#facts-text")))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, HubScreen) and app.screen.query("#hits"))
+        await found(app, pilot, TINY)
+        assert isinstance(app.focused, RowList)
         await pilot.press("R", "m")
+        await until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+        filled.let_go()
         await until(pilot, lambda: state_of(app, TINY) == "finished")
         await until(pilot, lambda: any(n.title == "Downloaded" for n in app._notifications))
         assert [one.part for one in filled.asked("/cdn/*", "GET")][-1] not in (None, "bytes=0-")

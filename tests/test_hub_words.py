@@ -17,6 +17,7 @@ from mqf_tui.app.hub_words import (
     cells_of,
     columns_for,
     download_text,
+    fitting_models,
     memory_bytes,
     nothing_words,
     page_of,
@@ -68,6 +69,12 @@ def progress(**changes: object) -> Progress:
 )
 def test_what_is_searched_for(typed: str, author: str, query: Query) -> None:
     assert query_of(typed, author) == query
+
+
+def test_what_was_found_before_is_narrowed_until_the_answer_is_there() -> None:
+    before = tuple(map(model, ("org/Qwen3-4bit", "org/Qwen3-8bit", "other/qwen-4bit")))
+    assert [one.name for one in fitting_models(Query("4bit QWEN", "org"), before)] == ["org/Qwen3-4bit"]
+    assert len(fitting_models(Query("qwen", None), before)) == 3
 
 
 def test_a_whole_name_stands_before_the_hits_once() -> None:

@@ -70,14 +70,13 @@ class HubWays(Navigation):
         from mqf_tui.app.screens.hub import HubScreen
         from mqf_tui.app.screens.models import ModelsScreen
 
+        for screen in self.screen_stack:
+            if isinstance(screen, ModelsScreen):
+                screen.action_reload()  # a part of a model is listed too
         s = one.standing()
         if s.state == "cancelled":
             return  # who cancelled it knows
         done = s.state == "finished"
-        if done:
-            for screen in self.screen_stack:
-                if isinstance(screen, ModelsScreen):
-                    screen.action_reload()
         words = f"{s.name} is here, in Models." if done else f"{s.name}: {s.problem}"
         if not isinstance(self.screen, HubScreen):
             title, severity = ("Downloaded", "information") if done else ("Download failed", "error")

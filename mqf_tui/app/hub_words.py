@@ -113,6 +113,13 @@ def page_of(name: str) -> str:
     return f"{hub}/{repo}/tree/{revision}" if at else f"{hub}/{repo}"
 
 
+def fitting_models(query: Query, models: Iterable[HubModel]) -> tuple[HubModel, ...]:
+    """Those that the query will surely find, while its own answer is still to come."""
+    words = query.text.lower().split()
+    owner = f"{query.author}/" if query.author else ""
+    return tuple(m for m in models if m.name.startswith(owner) and all(w in m.name.lower() for w in words))
+
+
 def rows_of(typed: str, models: Iterable[HubModel], standings: Sequence[Standing]) -> list[HubRow]:
     """The hits, with how their downloads stand; before them the name that was typed, where it is no hit."""
     known = {one.name: one for one in standings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from mqf_tui.library.models import LocalModel
 
 ON_COMMAND_LINE = "pass --trust-remote-code if you trust it"
+FETCHING = re.compile(r"`mqf-tui models download [^`]+` goes on")
 HERE = "press Enter to be asked whether you trust it"
 
 
@@ -31,7 +33,7 @@ def code_of(model: LocalModel) -> tuple[str, ...]:
 
 def in_app(problem: str) -> str:
     """What is wrong with a model, with what would work here in place of the command line's options."""
-    return problem.replace(ON_COMMAND_LINE, HERE)
+    return FETCHING.sub("Enter goes on with it", problem.replace(ON_COMMAND_LINE, HERE))
 
 
 def trusted(model: LocalModel) -> LocalModel:

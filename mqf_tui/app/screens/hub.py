@@ -13,13 +13,14 @@ from textual.widgets import Input, Label, OptionList, Static
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.hub_downloads import Standing
-from mqf_tui.app.hub_searches import MOST, Answer, Searches
+from mqf_tui.app.hub_searches import MOST, Answer, Query, Searches
 from mqf_tui.app.hub_words import (
     HubRow,
     about_download,
     about_words,
     cells_of,
     columns_for,
+    fitting_models,
     found_words,
     nothing_words,
     page_of,
@@ -115,10 +116,15 @@ class HubScreen(BaseScreen):
         """Search at once: without words for what is downloaded most."""
         self._standings = self._standing()
         self._show()
-        # Who comes back while something is downloaded wants to see to that.
-        self.query_one("#downloads" if self.mqf.downloads.busy and not self._text else "#text").focus()
+        # Who comes back while something is downloaded wants to see to that; who has typed already, the hits.
+        first = "#hits" if self._text else "#downloads" if self.mqf.downloads.busy else "#text"
+        self.query_one(first).focus()
         self.call_after_refresh(self._ask)
         self.set_interval(SECONDS, self._look)
+
+    def on_screen_resume(self) -> None:
+        """What has happened meanwhile."""
+        self._look()
 
     def on_unmount(self) -> None:
         """Ask no more; downloads go on."""
@@ -148,14 +154,21 @@ class HubScreen(BaseScreen):
         self._show(top=True)
 
     def _ask(self) -> None:
-        self._searches.ask(query_of(self._value("#text"), self._value("#author")))
+        self._searches.ask(self._query)
         self._show()
+
+    @property
+    def _query(self) -> Query:
+        """What is typed now, whether it was asked or not."""
+        return query_of(self._value("#text"), self._value("#author"))
 
     def _value(self, line: str) -> str:
         return self.query_one(line, Input).value
 
     def _look(self) -> None:
         """Draw anew where there is an answer, or a download is further."""
+        if not self.is_current:
+            return  # it is done when the screen is seen again
         answer, standings = self._searches.answer, self._standing()
         if answer is not self._answer:
             self._answer, self._standings = answer, standings
@@ -182,7 +195,10 @@ class HubScreen(BaseScreen):
             return
         listing, answer = self.query_one(RowList), self._answer
         under = None if top else self._under_cursor
-        self._rows = rows_of(self._value("#text"), answer.models if answer else (), self._standings)
+        models = answer.models if answer else ()
+        if answer is not None and answer.query != self._query:
+            models = fitting_models(self._query, models)
+        self._rows = rows_of(self._value("#text"), models, self._standings)
         columns = columns_for(listing.size.width) if self._rows else []
         unicode = self.mqf.capabilities.unicode
         names = [row.name for row in self._rows]
@@ -195,10 +211,11 @@ class HubScreen(BaseScreen):
 
     def _show_told(self) -> None:
         answer, searches = self._answer, self._searches
-        found = (
-            "" if answer is None or answer.problem else found_words(answer.query, len(answer.models), MOST)
-        )
-        doing = searches.waiting or ("searching …" if searches.busy or answer is None else "")
+        coming = searches.busy or answer is None or answer.query != self._query
+        found = ""
+        if answer is not None and not answer.problem and answer.query == self._query:
+            found = found_words(answer.query, len(answer.models), MOST)
+        doing = searches.waiting or ("searching …" if coming else "")
         told = ", ".join(part for part in (found, doing) if part)
         line = self.query_one("#told", Static)
         if str(line.content) != told:
@@ -209,7 +226,7 @@ class HubScreen(BaseScreen):
         answer, words = self._answer, ""
         if answer is not None and answer.problem:
             words = f"{sentence(answer.problem)} F5 tries again."
-        elif answer is not None and not answer.models and not self._searches.busy:
+        elif answer is not None and not answer.models and answer.query == self._query:
             words = nothing_words(answer.query, self._value("#text"))
         said = self.query_one("#said", Static)
         said.set_class(bool(answer is not None and answer.problem), "-wrong")

@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
 ASKING = "asking the hub for its files …"
 LATER = "x cancels it at any time; what has come is kept, and R goes on from there."
+MOST_FILES = 8  # named in the question; those that run first come first
+LOW = [(0, "-low"), (24, "-usual")]  # lines of a window, and what its dialogs are called
 BOX = """
 {name} { align: center middle; }
 {name} #asked {
-    width: 76; max-width: 100%; height: auto; padding: 1 2; background: $surface; border: round {edge};
+    width: 76; max-width: 100%; height: auto; max-height: 100%; overflow-y: auto;
+    padding: 1 2; background: $surface; border: round {edge};
 }
+{name}.-low #asked { padding: 0 1; }
+{name}.-low #question { margin: 0; }
 {name} #question { height: auto; margin: 1 0; }
 {name} Horizontal { height: auto; }
 {name} Button { margin-right: 2; }
@@ -41,6 +46,7 @@ class YesNoScreen(ModalScreen[bool]):
     """A question of one screen; No has the focus, so that Enter alone does nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("yes_no")
+    VERTICAL_BREAKPOINTS = LOW
     TITLE_WORDS = ""
     YES, NO = "[u]Y[/u]es", "[u]N[/u]o"
 
@@ -56,7 +62,7 @@ class YesNoScreen(ModalScreen[bool]):
     def on_mount(self) -> None:
         """Put the question; No is the default."""
         self.query_one("#question", Static).update(self.question())
-        self.query_one("#no", Button).focus()
+        self.query_one("#no", Button).focus(scroll_visible=False)  # the question is to be read first
 
     def question(self) -> Text:
         """What is asked."""
@@ -90,12 +96,14 @@ class TrustScreen(YesNoScreen):
     def question(self) -> Text:
         """The files, where they lie, and what they could do."""
         text = Text(f"{inert(self._name)} can only be loaded by running ")
-        text.append(", ".join(map(inert, self._files)) or "code that its configuration names", style="bold")
+        more = len(self._files) - MOST_FILES
+        named = ", ".join(map(inert, self._files[:MOST_FILES])) + (f" and {more} more" if more > 0 else "")
+        text.append(named, style="bold")
         text.append("\nin ").append(inert(str(self._folder)), style="bold")
         text.append(
             "\n\nIt would run with your rights: it could read, change and delete your files, and send them "
-            "elsewhere. Nothing here has looked at it or holds it back. Read it first, and say yes only if "
-            "you trust who wrote it.\n\nYes holds for what is set up now; the next time it is asked again."
+            "elsewhere. Nothing here holds it back. Say yes only if you have read it, or trust who wrote it."
+            "\n\nYes holds for this time; the next time it is asked again."
         )
         return text
 
@@ -104,6 +112,7 @@ class DownloadScreen(ModalScreen[bool]):
     """Whether to download a model: its size against what is free."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("hub_download")
+    VERTICAL_BREAKPOINTS = LOW
     DEFAULT_CSS = BOX.replace("{name}", "DownloadScreen").replace("{edge}", "$accent")
 
     def __init__(self, row: HubRow, page: str) -> None:
