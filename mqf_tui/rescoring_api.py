@@ -27,7 +27,9 @@ def noting_places(running: Iterator[Event], facts: ModelFacts) -> Iterator[Event
             given = event.plan.settings
             if given.model != "demo" and os.path.exists(os.path.expanduser(given.model)):
                 places.note("models", facts.content_hash, facts.folder)
-            if given.mixture is None and not is_public(given.corpus):
+            # The name of a mixture is no place; the path of its file is one.
+            named = given.mixture is not None and not os.path.exists(os.path.expanduser(given.corpus))
+            if not named and not is_public(given.corpus):
                 places.note("texts", event.plan.corpus.content_hash, given.corpus)
         yield event
 
