@@ -125,7 +125,13 @@ def make_chunks(
     encoder, content = Encoder(tokenizer, store, options), ContentHash()
     own = {part.options: Encoder(tokenizer, store, part.options) for part in corpus.parts if part.options}
     cuts = [
-        _cut(part, own.get(part.options, encoder), content, chunk_length, _pool(part, max_chunks))
+        _cut(
+            part,
+            own[part.options] if part.options else encoder,
+            content,
+            chunk_length,
+            _pool(part, max_chunks),
+        )
         for part in corpus.parts
     ]
     order = _order(corpus, cuts, options, max_chunks)
