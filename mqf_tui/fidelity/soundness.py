@@ -47,7 +47,8 @@ HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim", "hidden_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
 EMBEDDINGS = (
     *("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "word_embeddings.weight"),
-    *("token_embeddings.weight", "backbone.embeddings.weight", "model.embeddings.weight", "embed_in.weight"),
+    *("token_embeddings.weight", "backbone.embeddings.weight", "embed_in.weight"),
+    *("model.embeddings.weight", "model.embedding.weight"),
 )
 OTHER_EMBEDDINGS = re.compile(r"vision|visual|audio|per_layer|mtp")
 NUMBERED = re.compile(r"^(.*?)\.(\d+)\.")
