@@ -290,6 +290,14 @@ def test_names_that_mean_something_else(name: str, tmp_path: Path) -> None:
         mixture_named(str(path))
 
 
+def test_a_broken_file_hinders_no_other_text() -> None:
+    written("[m")
+    for word in ("builtin", "wikitext-2", "hf:a/b", "builtin + wikitext-2", "-", "/some/file.txt"):
+        assert mixture_named(word) is None
+    with pytest.raises(BadCorpusError, match="it is not valid TOML"):
+        mixture_named("m")
+
+
 def test_a_file_that_is_no_text() -> None:
     written("").write_bytes(b"[m]\n\xff")
     with pytest.raises(BadCorpusError, match=r"it is not UTF-8 text \(byte 4\)"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +230,25 @@ def test_what_is_not_there(wiki: LocalHub) -> None:
     assert "it has no files of rows" in refused("hf:org/empty")
     wiki.add_dataset("org/script", {"script.py": b"raise SystemExit(3)"})
     assert "made by a script, which is never run" in refused("hf:org/script")
+
+
+def test_files_that_may_run_code_are_not_opened(datasets_hub: LocalHub) -> None:
+    class Told:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(told),))
+
+    told = Path(os.environ["HF_HOME"]) / "told"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in {"0.txt": b"words", "0.pickle": pickle.dumps(Told())}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    datasets_hub.add_dataset("org/tar", {"train.tar": archive.getvalue()})
+    assert "hf:org/tar is made of webdataset files, and only parquet, json, csv" in refused("hf:org/tar")
+    datasets_hub.add_dataset("org/pickle", {"train.pkl": pickle.dumps(Told())})
+    assert refused("hf:org/pickle")
+    assert not told.exists()
 
 
 def test_what_is_gated(datasets_hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,12 +166,23 @@ def _as_part(given: MixturePart, corpus: Corpus) -> Part:
         found = corpus.parts[0]
     elif all(part.separator == "\n\n" for part in corpus.parts):
         documents = _Chained(tuple(part.documents for part in corpus.parts))
-        found = Part(given.name, documents, complete=all(part.complete for part in corpus.parts))
+        whole = all(part.complete for part in corpus.parts)
+        found = Part(given.name, documents, complete=whole, notices=_Notices(corpus.parts))
     else:
         raise BadCorpusError(
             f"the part {given.name} names several texts of which one is large; make each a part of its own."
         )
     return replace(found, name=given.name, weight=given.weight, options=given.options)
+
+
+@dataclass(frozen=True)
+class _Notices:
+    """The warnings of several parts."""
+
+    parts: tuple[Part, ...]
+
+    def __call__(self) -> tuple[str, ...]:
+        return tuple(words for part in self.parts if part.notices is not None for words in part.notices())
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,10 @@ def mixture_named(word: str, common: TextOptions | None = None) -> Mixture | Non
             return None
         file = _read(whole)
         return file.mixture(name or file.only(), readable(whole.name), common or TextOptions())
-    if not word or os.sep in word:
-        return None
+    from mqf_tui.fidelity.corpora import STANDARD_INPUT, is_public
+
+    if not word or os.sep in word or word == STANDARD_INPUT or is_public(word):
+        return None  # no fault of the file's stands in their way
     file = _read(corpora_file())
     return file.mixture(word, "", common or TextOptions()) if word in file.data else None
 

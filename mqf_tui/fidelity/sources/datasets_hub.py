@@ -23,6 +23,7 @@ from mqf_tui.reports.text import inert
 
 SMALL = 50_000_000  # bytes of a configuration; what is larger is not fetched whole
 SPLITS = ("test", "validation", "train")  # the first of these that there is
+KINDS = ("parquet", "json", "csv", "text", "arrow", "cache")  # modules of datasets; the last: kept before
 RETRIES, PAUSE = 3, 2  # of a connection that breaks, and seconds between
 
 
@@ -60,6 +61,7 @@ class _Opened:
         library = _library()
         with contextlib.nullcontext() if _reachable() else _unreached():
             builder = library.load_dataset_builder(word.repo, word.config)
+            _check_kind(builder, shown)
             splits = _splits(builder)
             split = word.split or next((one for one in SPLITS if one in splits), None)
             split = split or (splits[0] if len(splits) == 1 else None)
@@ -187,6 +189,17 @@ def _library() -> Any:
 def _at_most(config: Any, name: str, most: int) -> None:
     if getattr(config, name, 0) > most:
         setattr(config, name, most)
+
+
+def _check_kind(builder: Any, shown: str) -> None:
+    """Raise BadCorpusError for files of other kinds than rows; some of those are pickled, and so run code."""
+    modules = [one.__module__ for one in type(builder).__mro__]
+    kinds = [module.split(".")[2] for module in modules if module.startswith("datasets.packaged_modules.")]
+    if not kinds or kinds[0] not in KINDS:
+        found = f"{kinds[0]} files" if kinds else "files of another kind"
+        raise BadCorpusError(
+            f"{shown} is made of {found}, and only {', '.join(KINDS[:-1])} are read; choose another data set."
+        )
 
 
 def _splits(builder: Any) -> list[str]:
