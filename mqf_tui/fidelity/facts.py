@@ -283,7 +283,9 @@ def _refusals(config: dict[str, Any], heads: Heads) -> Iterator[str]:
 
 
 def _dtype(weights: Weights) -> str:
-    kinds = Counter(t.dtype for t in weights.tensors)
+    kinds = Counter[str]()
+    for (dtype, _), n in weights.kinds.items():
+        kinds[dtype] += n
     return next((FLOATS[kind] for kind, _ in kinds.most_common() if kind in FLOATS), "unknown")
 
 

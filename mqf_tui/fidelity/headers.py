@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import hashlib
 import math
+import operator
 import os
 import re
 from collections import Counter
@@ -59,6 +60,11 @@ class Weights:
     def by_name(self) -> dict[str, Tensor]:
         """The tensors by their names."""
         return {tensor[0]: tensor for tensor in self.tensors}
+
+    @cached_property
+    def kinds(self) -> Counter[tuple[str, tuple[int, ...]]]:
+        """How many tensors have a number format and a shape."""
+        return Counter(map(operator.itemgetter(1, 2), self.tensors))
 
     @cached_property
     def packed(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -164,13 +170,17 @@ def parameters(weights: Weights, group_size: int | None = None, own: Mapping[str
 
     ``group_size`` is the configuration's, ``own`` the group sizes of layers that it names apart.
     """
-    total = sum(math.prod(shape) * n for shape, n in Counter(t.shape for t in weights.tensors).items())
+    total = sum(math.prod(shape) * n for (_, shape), n in weights.kinds.items())
+    more: dict[object, int] = {}  # most matrices have the shapes of another one
     for stem, (packed, scales) in weights.packed.items():
         biases = weights.by_name.get(f"{stem}.biases")
-        total -= math.prod(scales.shape) + (math.prod(biases.shape) if biases else 0)
-        if packed.dtype == "U32":
-            group = (own or {}).get(stem) or group_size or 64
-            total += _unpacked(packed, scales, group) - math.prod(packed.shape)
+        group = (own or {}).get(stem) or group_size or 64
+        key = packed[1:], scales.shape, biases and biases.shape, group
+        if key not in more:
+            more[key] = -math.prod(scales.shape) - (math.prod(biases.shape) if biases else 0)
+            if packed.dtype == "U32":
+                more[key] += _unpacked(packed, scales, group) - math.prod(packed.shape)
+        total += more[key]
     return total
 
 

@@ -130,7 +130,8 @@ def _all_sound(header: dict[str, Any], n_bytes: int) -> list[Tensor] | None:
         takes = {kind: _n_bytes(*kind) for kind in set(kinds)}
         begins, ends = zip(*places, strict=True)
         fits = all(map(operator.eq, map(takes.__getitem__, kinds), map(operator.sub, ends, begins)))
-        begins, ends = zip(*sorted(places), strict=True)
+        if begins != (0, *ends[:-1]):  # they need not lie in the order of their names
+            begins, ends = zip(*sorted(places), strict=True)
     except (ValueError, LookupError, TypeError):
         return None
     if not fits or begins != (0, *ends[:-1]) or ends[-1] != n_bytes:

@@ -9,11 +9,12 @@ library that looks at each value would take longer to import than the list may t
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,8 @@ class FactsCache:
         if kept is not None and kept[0] == stamp:
             with contextlib.suppress(TypeError, ValueError, LookupError):
                 return _facts(folder, name or kept[1]["name"], kept[1])
-        facts = read_facts(folder, name, hashed=False)
+        with _uncollected():
+            facts = read_facts(folder, name, hashed=False)
         # The files may have changed in between; then they are read again the next time.
         self._keep(key, stamp, facts)
         return facts
@@ -78,6 +80,19 @@ class FactsCache:
             return _read(self._file.read_bytes())
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return {}
+
+
+@contextlib.contextmanager
+def _uncollected() -> Generator[None]:
+    """A header is thousands of objects that are gone a moment later, all at once; the collector would look
+    through everything else again and again for them, which takes a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _written(kept: Kept) -> bytes:

@@ -99,11 +99,16 @@ def folder_places(folders: Sequence[Path] | None = None) -> Iterator[Place]:
 def model_folders() -> tuple[Path, ...]:
     """The folders that ``MQF_TUI_MODELS`` names (several with the system's separator of paths), then those
     of settings.toml."""
-    from mqf_tui.library.settings import user_settings
+    from mqf_tui.library.settings_file import settings_file
 
     named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     ours = (Path(os.path.abspath(os.path.expanduser(part))) for part in named)
-    return tuple(dict.fromkeys((*ours, *user_settings().model_folders)))
+    theirs: tuple[Path, ...] = ()
+    if settings_file().is_file():  # most have none, and reading one imports a lot
+        from mqf_tui.library.settings import user_settings
+
+        theirs = user_settings().model_folders
+    return tuple(dict.fromkeys((*ours, *theirs)))
 
 
 def missing_folders() -> tuple[Path, ...]:
