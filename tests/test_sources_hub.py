@@ -266,7 +266,19 @@ def test_what_is_gated(datasets_hub: LocalHub, monkeypatch: pytest.MonkeyPatch) 
     assert "the hub does not take this machine's token" in refused("hf:org/gated")
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     datasets_hub.add_token("hf_good", accepted=["org/gated"])
-    assert texts(read_corpus("hf:org/gated")) == ["secret"]
+    gated = read_corpus("hf:org/gated")
+    assert texts(gated) == ["secret"]
+    assert not gated.public
+
+
+def test_what_is_private_is_not_public(datasets_hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets_hub.add_dataset("org/own", {"train.jsonl": jsonl({"text": "ours"})}, private=True)
+    assert "there is no such data set on the hub, or it is private" in refused("hf:org/own")
+    datasets_hub.add_token("hf_good")
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    own = read_corpus("hf:org/own")
+    assert texts(own) == ["ours"]
+    assert not own.public
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def hub_corpus(name: str, word: HubWord, options: TextOptions) -> Corpus:
     notices = Notices()
     documents = Rows(_Numbered(rows), shown, options, column, notices, keeps_empty=True)
     part = Part(shown, _Told(documents, shown, word.repo), complete=opened.complete, notices=notices)
-    return Corpus(shown, opened.version, (part,), opened.split, public=True)
+    public = name in NAMED or opened.public
+    return Corpus(shown, opened.version, (part,), opened.split, public=public)
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,21 @@ class _Opened:
     """A builder of ``datasets``, and the split that is taken.
 
     ``kept``: it is on this machine, or small enough to be put there; else rows come as they are needed.
-    ``complete``: reading all of it is cheap.
+    ``complete``: reading all of it is cheap. ``public``: the hub says that anyone can read it.
     """
 
     builder: Any
     split: str
     kept: bool
     complete: bool
+    public: bool
 
     @classmethod
     def of(cls, word: HubWord, shown: str) -> _Opened:
         """Asks the hub, or the cache; raises what ``datasets`` raises, and BadCorpusError."""
         library = _library()
-        with contextlib.nullcontext() if _reachable() else _unreached():
+        reachable = _reachable()
+        with contextlib.nullcontext() if reachable else _unreached():
             builder = library.load_dataset_builder(word.repo, word.config)
             _check_kind(builder, shown)
             splits = _splits(builder)
@@ -76,7 +79,7 @@ class _Opened:
             kept = small or os.path.isdir(str(builder.cache_dir))
             if kept:
                 builder.download_and_prepare()
-        return cls(builder, split, kept, small)
+        return cls(builder, split, kept, small, reachable and _is_public(word.repo))
 
     @property
     def version(self) -> str:
@@ -189,6 +192,17 @@ def _library() -> Any:
 def _at_most(config: Any, name: str, most: int) -> None:
     if getattr(config, name, 0) > most:
         setattr(config, name, most)
+
+
+def _is_public(repo: str) -> bool:
+    """Whether a data set can be read by who is not logged in and has accepted nothing."""
+    from huggingface_hub import HfApi, constants
+
+    try:
+        found = HfApi(endpoint=constants.ENDPOINT).dataset_info(repo, timeout=10)
+    except Exception:  # not knowing is no reason to fail: then its words are not repeated
+        return False
+    return not found.private and not found.gated
 
 
 def _check_kind(builder: Any, shown: str) -> None:
