@@ -348,3 +348,13 @@ async def test_what_cannot_be_walked_in_is_told() -> None:
         assert "different reference models" in said(pilot)[0]
         assert screen.query_one(TokenText).cursor == 5
         assert legend(screen).startswith("KL ")
+
+
+async def test_a_text_of_which_no_words_were_kept_says_so_and_shows_numbers() -> None:
+    found = replace(made(), texts={})
+    async with opened(save(found, text_kept=False)) as (pilot, screen):
+        said = [toast.message for toast in pilot.app._notifications]
+        assert any("no words were kept" in words and "--keep-text" in words for words in said)
+        first = int(found.token[np.lexsort((found.depth, found.chunk))[0]])
+        assert f"#{first}" in "".join(rows(screen))
+        assert f"#{first}" in details(screen)

@@ -96,7 +96,7 @@ def settings_of(report: Report, model: str, corpus: str, *, trust_remote_code: b
     """
     text = report.corpus
     n_chunks = text.n_chunks or (text.n_tokens // text.chunk_length if text.chunk_length > 0 else 0)
-    if report.kind != "kv" or text.chunk_length < 1 or n_chunks < 1:
+    if report.kind != "kv" or min(text.chunk_length, text.n_tokens, n_chunks) < 1:
         raise BadSettingError(
             "the report of this run does not say what was scored and how, so it cannot be scored again; "
             "measure it here."
@@ -200,7 +200,9 @@ class Rescorer:
             self._text = key, made
         chunks = self._text[1]
         same = bool(then.token_hash) and chunks.provenance.token_hash == then.token_hash
-        if then.content_hash and chunks.provenance.content_hash != then.content_hash and not same:
+        # Of a part that is not read whole the hash depends on how much of it was needed.
+        enough = same and not all(part.complete for part in corpus.parts)
+        if then.content_hash and chunks.provenance.content_hash != then.content_hash and not enough:
             raise BadCorpusError(
                 f"{corpus.name} is not the text that this run was measured on (it changed, or has another "
                 "name); put that text back, or measure again."

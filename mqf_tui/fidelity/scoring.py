@@ -337,14 +337,14 @@ class ChunkScorer:
 
     def _positions(self, measured: Mapping[str, NDArray[Any]], depths: NDArray[np.intp]) -> Positions:
         n, text = len(depths), self.text
-        here = {
+        here: dict[str, NDArray[Any]] = {
             "chunk": np.full(n, text.chunk),
             "depth": depths,
             "part": np.full(n, text.part),
             "token": text.tokens[depths + 1],
             "token_class": self._classes[depths + 1],
         }
-        columns = {name: array.astype(DTYPES[name]) for name, array in (here | measured).items()}
+        columns = {name: array.astype(DTYPES[name]) for name, array in {**here, **measured}.items()}
         return Positions.of(columns, text.part_names)
 
     def _check(self, measured: Mapping[str, NDArray[Any]], depths: NDArray[np.intp]) -> None:

@@ -17,6 +17,7 @@ from mqf_tui.reports.token_text import shown
 LONGEST = 20  # cells of a piece; a longer token may be broken, and no line is narrower than this
 MOST_IDS = 1 << 22  # beyond that the table of ids would be larger than the sorting of them takes
 NOTHING = "·"  # the token only begins a character
+GAP = " … "  # in place of tokens that were not scored
 TAB = "   "
 # Terminals disagree on how they join characters; the grid needs each to keep its own cells.
 _JOINING = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
@@ -80,7 +81,23 @@ def _texts(positions: Positions) -> tuple[list[str], NDArray[np.int32]]:
                     number = numbers[text] = len(texts)
                     texts.append(text)
                 index[place] = number
-    return texts, index
+    return texts, _with_gaps(positions, texts, index)
+
+
+def _with_gaps(positions: Positions, texts: list[str], index: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Which of the texts each position has, those behind tokens that were not scored begun with GAP."""
+    same, step = np.diff(positions.chunk) == 0, np.diff(positions.depth)
+    behind = np.flatnonzero(same & (step != 1)) + 1
+    if not len(behind):
+        return index
+    index, numbers = index.copy(), dict[int, int]()
+    for place in behind.tolist():
+        text = int(index[place])
+        if text not in numbers:
+            numbers[text] = len(texts)
+            texts.append(GAP + texts[text])
+        index[place] = numbers[text]
+    return index
 
 
 def _distinct(token: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:

@@ -53,6 +53,10 @@ and the confident flips; **t** scores what is seen of the chunk again. **z** giv
 **c** puts another run of the same text beside this one: where it moves less has the colour of a minus, and
 **d** goes where the two differ most; **x** swaps them."""
 OWN = frozenset(one.action for one in table()["explore"].values())
+UNKEPT = (
+    "Of this text no words were kept, since it is your own, so tokens are shown by their numbers; measure it "
+    "with --keep-text to read it here."
+)
 
 
 class ExploreScreen(BaseScreen):
@@ -135,6 +139,8 @@ class ExploreScreen(BaseScreen):
             return
         if problem:
             self.notify(problem, severity="error", markup=False, timeout=10)
+        elif walk.answer.run.report.text_kept is False:
+            self.notify(UNKEPT, timeout=10)
         cursor = None
         if self._walk is None:
             cursor = walk.answer.place_of_index(self._wanted) if self._wanted is not None else 0
