@@ -89,7 +89,7 @@ def test_a_script_that_a_real_tokenizer_does_not_know(smollm2: Path, tmp_path: P
     (told,) = warned("ภาษาไทยเป็นภาษาที่มีความงดงาม " * 60, tokenizer, tmp_path)
     assert "hardly knows the script" in told
     assert warned(words(2000), tokenizer, tmp_path) == ()
-    builtin = make_chunks(read_corpus("builtin"), tokenizer, 64, None, tokenizer_id="x")
+    builtin = make_chunks(read_corpus("builtin"), tokenizer, 512, 20, tokenizer_id="x")
     assert builtin.warnings == ()
 
 

@@ -14,15 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mqf_tui.api import events, rescore
 from mqf_tui.fidelity import mixtures
 from mqf_tui.fidelity.chunking import Chunks, make_chunks
 from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.errors import BadCorpusError
+from mqf_tui.fidelity.events import Failed, Finished
 from mqf_tui.fidelity.measured import round_ends
 from mqf_tui.fidelity.mixtures import Mixture, MixturePart, mixed_order, pool, round_length, weighted_turns
+from mqf_tui.fidelity.rescoring import Rescored
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.text_options import TextOptions
 from mqf_tui.library.corpora_file import corpora_file, corpora_names, mixture_named, with_mixture
+from mqf_tui.library.runs import save_run
+from tests.makers import text_file
 
 weights = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 
@@ -302,3 +307,30 @@ def test_a_file_that_is_no_text() -> None:
     written("").write_bytes(b"[m]\n\xff")
     with pytest.raises(BadCorpusError, match=r"it is not UTF-8 text \(byte 4\)"):
         mixture_named("m")
+
+
+# Measured
+
+
+def test_the_parts_of_a_mixture_stand_in_the_report_and_the_run_can_be_looked_into(tmp_path: Path) -> None:
+    text_file(tmp_path / "own.txt", 3000)
+    mixture = tmp_path / "mix.toml"
+    mixture.write_text(
+        '[m]\nseed = 5\n[m.parts.own]\ncorpus = "own.txt"\nweight = 2\n'
+        '[m.parts.all]\ncorpus = "builtin"\nweight = 1\n'
+    )
+    settings = KVSettings("demo", kv_bits=4, chunk_length=64, max_chunks=6, corpus=str(mixture))
+    *_, last = events(settings)
+    assert isinstance(last, Finished)
+    report = last.report
+    assert [(part.name, part.n_positions) for part in report.by_part] == [("own", 4 * 63), ("all", 2 * 63)]
+    assert (report.corpus.name, report.corpus.public) == ("mix.toml#m", False)
+    assert report.corpus.version == "own 66.7 %, all 33.3 %, seed 5"
+
+    run = save_run(report, last.positions)
+    *_, again = rescore(run, 3, [10])
+    assert isinstance(again, Rescored), again
+    text_file(tmp_path / "own.txt", 3000, seed=1)
+    *_, again = rescore(run, 3, [10])
+    assert isinstance(again, Failed)
+    assert "is not the text that this run was measured on" in str(again.error)
