@@ -112,7 +112,9 @@ def run_document(report: Report, positions: Positions | Read | None = None, run_
             form("badge-json", "Badge JSON", "badge.json", "json"),
         ),
         issue=issue,
-        text_name=inert(report.corpus.name) if positions is not None else "",
+        text_name=inert(report.corpus.name)
+        if positions is not None and report.text_kept is not False
+        else "",
         text_open=_open(report.corpus),
     )
 
@@ -226,6 +228,8 @@ def issue_document(document: Document, tracker: Tracker, *, quoted: bool) -> Doc
 
 def _open(corpus: CorpusProvenance) -> bool:
     """Whether the text is one that comes with the program or from the hub, and no file of the user's."""
+    if corpus.public is not None:
+        return corpus.public
     return corpus.version != "file" and corpus.name in OPEN_TEXTS
 
 

@@ -25,7 +25,8 @@ SURELY = 0.8  # of the corpus' likely length: so many chunks it will have
 class Preflight:
     """``n_positions`` and ``time`` are None where the number of chunks is not known before the text is read,
     ``time`` and ``memory`` while the device is not known. ``kv_bytes``: of one token in a 16-bit model, in
-    full and for each setting. ``sure``: the text surely has so many chunks.
+    full and for each setting. ``sure``: the text surely has so many chunks. ``counted``: the positions are
+    just as many.
     """
 
     sweep: SweepSettings
@@ -35,13 +36,14 @@ class Preflight:
     kv_bytes: tuple[float, tuple[float, ...]]
     layers: str | None
     sure: bool
+    counted: bool = False
 
     @property
     def positions(self) -> str:
         """How many positions, as far as that is known."""
         if self.n_positions is None:
             return "as many positions as the text has"
-        early = self.sweep.first.stops_early or self.sweep.first.corpus != "builtin"
+        early = self.sweep.first.stops_early or (self.sweep.first.corpus != "builtin" and not self.counted)
         about = "up to " if early else "" if self.sure else "about "
         each = " each" if len(self.sweep.variants) > 1 else ""
         return f"{about}{counted(self.n_positions, 'position')}{each}"
@@ -83,8 +85,10 @@ def preflight(
     reports: Sequence[Report],
     device: Device | None,
     flops: float | None = None,
+    there: tuple[int, int] | None = None,
 ) -> Preflight:
-    """Time, memory and bytes of a sweep of valid settings; ``reports``: earlier ones, newest first.
+    """Time, memory and bytes of a sweep of valid settings; ``reports``: earlier ones, newest first;
+    ``there``: chunks and scored positions that the text has, where that is known.
 
     Raises FidelityError where no layer can be had.
     """
@@ -92,6 +96,13 @@ def preflight(
     recipes = [recipe_of(one, kinds) for one in sweep.variants]
     chunks = likely_chunks(facts, first)
     room = likely_chunks(facts, replace(first, max_chunks=None))
+    each, counted = first.chunk_length - 1 - first.first_scored, False
+    n_positions = None if chunks is None else chunks * each
+    if there is not None:
+        room = there[0]
+        chunks = min(first.max_chunks or room, room)
+        n_positions = round(there[1] * chunks / room)
+        counted = chunks == room or there[1] == room * each
     memory = time = None
     if device is not None:
         if device.is_cpu:
@@ -107,7 +118,7 @@ def preflight(
     full = Recipe(tuple(replace(layer, keys=None, values=None) for layer in recipes[0].layers))
     return Preflight(
         sweep,
-        None if chunks is None else chunks * (first.chunk_length - 1 - first.first_scored),
+        n_positions,
         time,
         memory,
         (
@@ -115,7 +126,8 @@ def preflight(
             tuple(recipe_bytes_per_token(facts, recipe, kinds, 2) for recipe in recipes),
         ),
         layers_words(recipes[0], kinds),
-        sure=chunks is not None and (room is None or chunks < SURELY * room),
+        sure=counted or (chunks is not None and (room is None or chunks < SURELY * room)),
+        counted=counted,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from mqf_tui.app.setup_options import ALIKE, FILE, NAMED_CORPORA, WHEN_SURE
+from mqf_tui.app.setup_texts import KEEP, TEXT_DEFAULTS, Lines, check_word, corpus_of, options_of_lines
 from mqf_tui.fidelity.errors import FidelityError, UnsupportedModelError
 from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting
 from mqf_tui.fidelity.recipes import ALL
@@ -17,8 +17,6 @@ from mqf_tui.library.last_used import Choices, Value
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.profiles import ALL as EVERY_CHUNK
 from mqf_tui.library.profiles import Profile
-
-Lines = Mapping[str, tuple[Value, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,29 +73,32 @@ def variants_of(subject: Subject, lines: Lines) -> tuple[KVSettings, ...]:
     )
 
 
+def text_settings(subject: Subject, lines: Lines) -> KVSettings:
+    """What is scored of which text, and nothing else that may be wrong; raises BadCorpusError."""
+    corpus = corpus_of(lines)
+    check_word(corpus)
+    return KVSettings(
+        model=subject.model.word,
+        quantize_start=_number(_first(lines, "start")),
+        chunk_length=_number(_first(lines, "length")),
+        corpus=corpus,
+        trust_remote_code=subject.model.trusted,
+        text=options_of_lines(lines),
+    )
+
+
 def _base(subject: Subject, lines: Lines) -> KVSettings:
     """All but what is done to keys and values."""
     chunks, stop = _first(lines, "chunks"), _first(lines, "stop")
     layers = _first(lines, "layers") if subject.special else None
-    return KVSettings(
-        model=subject.model.word,
+    return replace(
+        text_settings(subject, lines),
         layers=str(layers) if layers is not None else None,
         kernel="emulated" if layers == ALL else "auto",
-        quantize_start=_number(_first(lines, "start")),
-        chunk_length=_number(_first(lines, "length")),
         max_chunks=chunks if isinstance(chunks, int) else None,
-        corpus=corpus_of(lines),
         until_sure=stop == WHEN_SURE,
         precision=stop / 100 if isinstance(stop, int) else None,
-        trust_remote_code=subject.model.trusted,
     )
-
-
-def corpus_of(lines: Lines) -> str:
-    """The corpus by its name, or the file's path."""
-    corpus = str(_first(lines, "corpus"))
-    path = str(_first(lines, "file") or "").strip()
-    return os.path.abspath(os.path.expanduser(path)) if corpus == FILE else corpus
 
 
 def profile_lines(profile: Profile) -> Choices:
@@ -122,13 +123,21 @@ def profile_lines(profile: Profile) -> Choices:
         found["corpus"] = (profile.corpus if named else FILE,)
         if not named:
             found["file"] = (profile.corpus,)
+    for name in ("documents", "bos", "stride", "rest", "field", "glob", "seed"):
+        if (value := getattr(profile, name)) is not None:
+            found[name] = (value,)
+    if profile.assistant_only is not None:
+        found["scored"] = (int(profile.assistant_only),)
+    if profile.keep_text is not None:
+        found["keep"] = (next(word for word, kept in KEEP.items() if kept is profile.keep_text),)
     return found
 
 
 def fits(profile: Profile, lines: Lines) -> bool:
     """Whether the lines still hold what the profile sets."""
+    held = TEXT_DEFAULTS | dict(lines)
     wanted = profile_lines(profile)
-    return all(name in lines and set(lines[name]) == set(values) for name, values in wanted.items())
+    return all(name in held and set(held[name]) == set(values) for name, values in wanted.items())
 
 
 def _first(lines: Lines, name: str) -> Value:

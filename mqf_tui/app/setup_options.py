@@ -15,7 +15,7 @@ from mqf_tui.library.profiles import ALIKE, Profile
 from mqf_tui.reports.text import inert
 
 FILE = "a file"
-NAMED_CORPORA = ("builtin", "wikitext-2")
+NAMED_CORPORA = ("builtin", "wikitext-2", "wikitext-103")
 APART = ("k8v6", "k8v4", "k6v4", "k4v8")
 FORMATS = ("mxfp8", "mxfp4", "nvfp4")
 CHUNK_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 16384, 32768)
@@ -185,10 +185,68 @@ def modes() -> list[Option]:
     return [Option(0, "stress", "quantized from the first token on; hardest"), *late]
 
 
-def corpora() -> list[Option]:
-    """What text."""
+def corpora(mixtures: Sequence[str] = (), problem: str = "") -> list[Option]:
+    """What text; ``mixtures``: the names of the user's, ``problem``: why they cannot be read."""
     return [
         Option("builtin", "builtin", "prose, dialogue, code, tables, languages; results by part"),
         Option("wikitext-2", "wikitext-2", "the usual test text; needs a network the first time"),
-        Option(FILE, FILE, "your own text, the best judge; name it below"),
+        Option("wikitext-103", "wikitext-103", "its longer kin; needs a network the first time"),
+        *(Option(name, inert(name), "a mixture of corpora.toml") for name in mixtures),
+        *([Option("corpora.toml", "corpora.toml", "", problem)] if problem else []),
+        Option(FILE, "own", "your own text, the best judge: file, folder, hf:owner/name; name it below"),
+    ]
+
+
+def documents() -> list[Option]:
+    """Where documents of a text meet."""
+    return [
+        Option("auto", "as usual", "texts are joined, conversations kept apart"),
+        Option("join", "joined", "one behind the other, then cut; no text is lost between them"),
+        Option("apart", "apart", "each begins in a chunk of its own"),
+    ]
+
+
+def bos() -> list[Option]:
+    """Where the token stands that begins a text."""
+    return [
+        Option("auto", "as usual", "at the start of each chunk, where the tokenizer itself puts one"),
+        Option("chunk", "each chunk", "at the start of each chunk"),
+        Option("part", "each part", "once at the start of each part"),
+        Option("none", "none", "nowhere; some models then do badly at a chunk's start"),
+    ]
+
+
+def strides(length: int) -> list[Option]:
+    """From one chunk's start to the next one's."""
+    words = "chunks overlap; what was seen before is context and scored once"
+    shares = sorted({length // 4, length // 2, 3 * length // 4} - {0})
+    return [
+        Option(None, "none", "chunks do not overlap"),
+        *(Option(n, f"{n:,}", words) for n in shares),
+    ]
+
+
+def rests() -> list[Option]:
+    """What becomes of what is left at an end."""
+    return [
+        Option("auto", "as usual", "dropped where texts are joined, padded where they are apart"),
+        Option("drop", "dropped", "only whole chunks are scored"),
+        Option("pad", "padded", "scored too, in a chunk that is not full"),
+    ]
+
+
+def scored(refusal: str | None) -> list[Option]:
+    """Which tokens; ``refusal``: why there is no assistant."""
+    return [
+        Option(0, "all", "every token that has one before it"),
+        Option(1, "assistant", "of conversations what the assistant says; the rest is context", refusal),
+    ]
+
+
+def keeps() -> list[Option]:
+    """Whether reports carry words of the text."""
+    return [
+        Option(None, "as usual", "reports quote built-in and public texts, never your own files"),
+        Option("yes", "yes", "runs keep the words, reports quote them; Explore can show the text"),
+        Option("no", "no", "neither runs nor reports hold words of it; Explore shows tokens by number"),
     ]

@@ -8,11 +8,12 @@ from rich.text import Text
 
 from mqf_tui.app.preflight import Preflight, choice_words
 from mqf_tui.app.setup_choices import Lines, Subject
+from mqf_tui.app.text_sight import Sight
 from mqf_tui.app.words import without_flags
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.fidelity.timing import BASIS_WORDS
-from mqf_tui.library.corpus_preview import CorpusPreview
 from mqf_tui.library.expected_interval import ExpectedInterval
+from mqf_tui.library.last_used import Value
 from mqf_tui.reports.setting_words import KERNELS
 from mqf_tui.reports.text import counted, duration, inert, size
 
@@ -91,11 +92,41 @@ def interval_words(
     return f"mean KL to about {most}±{share:,g} %{some}{early} ({told})"
 
 
-def preview_text(found: CorpusPreview | str, n_lines: int) -> str:
-    """The first lines of a text and how long it is, or a sentence where there is none."""
-    if isinstance(found, str):
-        return found
-    if found.n_characters is None:
-        return ""
-    *before, last = found.lines[:n_lines] or ("",)
-    return "\n".join((*before, f"{last}")) + (f"\n{found.n_characters:,} characters" if n_lines > 2 else "")
+def sight_text(sight: Sight | None, word: str, length: Value, n_lines: int, warning: str) -> Text:
+    """What is known of a text in ``n_lines``: how much there is of it, what is wrong, how it begins.
+
+    ``warning``: the colour of what should be known.
+    """
+    if not word:
+        return Text("name a text above: a path, hf:owner/name, or a mixture of corpora.toml")
+    if sight is None:
+        return Text("looking at the text …")
+    text = Text(sight.problem or (sight_words(sight, word, length) if isinstance(length, int) else ""))
+    more = [] if sight.problem or sight.chunks is None else list(map(inert, sight.chunks.warnings))
+    if more:
+        text.append(f"\n{more[0]}{f' (and {len(more) - 1} more)' if len(more) > 1 else ''}", style=warning)
+    lines = sight.beginning.lines if sight.beginning is not None else ()
+    for line in lines[: max(1, n_lines - 1 - bool(more))]:
+        text.append(f"\n{line}", style="italic")
+    return text
+
+
+def sight_words(sight: Sight, word: str, length: int) -> str:
+    """``notes.txt: 18,204 tokens, 35 chunks of 512; text not kept in reports``."""
+    kept = "" if sight.kept else "; text not kept in reports"
+    found = sight.chunks
+    if found is None:
+        return f"{last_parts(word)} is fetched from the hub where it is not on this machine yet{kept}"
+    least = "" if found.whole else "at least "
+    chunks = counted(found.n_chunks, "chunk")
+    some = "" if found.n_scored >= found.n_tokens - found.n_chunks else f", {found.n_scored:,} scored"
+    name = inert(found.provenance.name)
+    return f"{name}: {least}{found.n_tokens:,} tokens{some}, {chunks} of {length:,}{kept}"
+
+
+def last_parts(word: str) -> str:
+    """A word with the last parts of its paths."""
+    parts = (
+        one if one.startswith("hf:") else one.rstrip("/").rpartition("/")[2] for one in word.split(" + ")
+    )
+    return inert(" + ".join(parts))

@@ -17,6 +17,10 @@ FLAGS = {
     "--kv-group-size": "a group size of",
     "--corpus": "the corpus",
     "--max-chunks": "more chunks",
+    "--assistant-only": "the choice of the assistant alone",
+    "--keep-text": "the text kept",
+    **{f"--{name}": f"the {name}" for name in ("field", "glob", "stride", "documents", "rest", "seed")},
+    "--bos": "BOS",
 }
 FEW = 5  # chunks: fewer make the resampled share rough
 

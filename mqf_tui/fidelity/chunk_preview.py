@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ from mqf_tui.fidelity.tokenizer_fit import Fit
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.chunking import Chunks, TokenStore
+    from mqf_tui.fidelity.corpus import Document
     from mqf_tui.fidelity.facts import ModelFacts
     from mqf_tui.fidelity.settings import KVSettings
     from mqf_tui.reports.schema import CorpusProvenance
@@ -24,6 +27,8 @@ class ChunkPreview:
 
     ``n_scored``: of them those whose prediction is scored. ``first_text``: the first chunk as its tokens
     spell it. ``parts``: names with their numbers of chunks. ``fit``: how well the tokenizer handles it.
+    ``first``: the same text in stretches, and whether what they spell is scored. ``conversations``: some of
+    what was read are.
     """
 
     n_tokens: int
@@ -35,6 +40,8 @@ class ChunkPreview:
     provenance: CorpusProvenance
     warnings: tuple[str, ...] = ()
     whole: bool = True
+    first: tuple[tuple[str, bool], ...] = ()
+    conversations: bool = False
 
 
 def chunk_preview(
@@ -51,6 +58,9 @@ def chunk_preview(
 
     settings.check()
     corpus = read_corpus(settings.corpus, settings.text, settings.mixture)
+    seen = [_Seen(part.documents) for part in corpus.parts]
+    parts = zip(corpus.parts, seen, strict=True)
+    corpus = replace(corpus, parts=tuple(replace(part, documents=one) for part, one in parts))
     tokenizer = load_tokenizer(facts, trust_remote_code=settings.trust_remote_code)
     chunks = make_chunks(
         *(corpus, tokenizer, settings.chunk_length, most + 1),
@@ -59,6 +69,7 @@ def chunk_preview(
         vocab_size=facts.vocab_size,
         store=store,
     )
+    first = _stretches(chunks, settings.first_scored)
     lengths = np.full(len(chunks.tokens), settings.chunk_length) if chunks.lengths is None else chunks.lengths
     n_chunks = min(most, len(chunks.tokens))
     counts = [int((chunks.part[:n_chunks] == part).sum()) for part in range(len(chunks.part_names))]
@@ -66,18 +77,44 @@ def chunk_preview(
         n_tokens=int(lengths[:n_chunks].sum()),
         n_chunks=n_chunks,
         n_scored=int(chunks.positions(settings.first_scored)[:n_chunks].sum()),
-        first_text=_spelled(chunks, int(lengths[0])),
+        first_text=_readable("".join(text for text, _ in first)),
         parts=tuple(zip(chunks.part_names, counts, strict=True)),
         fit=fit_of(chunks.tokens, lengths.astype(np.int32), tokenizer, chunks.vocabulary),
         provenance=chunks.provenance,
         warnings=chunks.warnings,
         whole=len(chunks.tokens) <= most,
+        first=tuple((_readable(text), scored) for text, scored in first),
+        conversations=any(one.messages for one in seen),
     )
 
 
-def _spelled(chunks: Chunks, length: int) -> str:
-    """The first chunk's text; bytes that are no whole character as the replacement character."""
+@dataclass
+class _Seen:
+    """Documents as they are, and whether any of those that were read is a conversation."""
+
+    documents: Iterable[Document]
+    messages: bool = False
+
+    def __iter__(self) -> Iterator[Document]:
+        for document in self.documents:
+            self.messages = self.messages or bool(document.messages)
+            yield document
+
+
+def _stretches(chunks: Chunks, first_scored: int) -> list[tuple[str, bool]]:
+    """The first chunk's text, cut where it begins or ceases to be scored."""
+    length = chunks.tokens.shape[1] if chunks.lengths is None else int(chunks.lengths[0])
     tokens = chunks.tokens[0, :length]
+    scored = np.ones(length, bool) if chunks.scored is None else chunks.scored[0, :length].copy()
+    scored[: first_scored + 1] = False
     texts = chunks.vocabulary.texts(tokens)
-    joined = "".join(texts.get(token, "") for token in tokens.tolist())
-    return joined.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    edges = [0, *(np.flatnonzero(np.diff(scored)) + 1).tolist(), length]
+    return [
+        ("".join(texts.get(token, "") for token in tokens[start:end].tolist()), bool(scored[start]))
+        for start, end in pairwise(edges)
+    ]
+
+
+def _readable(text: str) -> str:
+    """Text whose bytes that are no whole character are the replacement character."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from typing import Any
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, MIN_CHUNK_LENGTH
+from mqf_tui.fidelity.text_options import BOS, DOCUMENTS, REST
 from mqf_tui.library.settings_app import table_or_none
 from mqf_tui.library.settings_file import SettingsFile, quoted
 from mqf_tui.reports.text import inert
@@ -27,7 +28,8 @@ class Profile:
     """Values of the set-up's lines; None: the line stays as it is. ``words`` say what it is for.
 
     ``formats`` are words such as ``alike``, ``k8v4``, ``mxfp4``; ``chunks`` a number or ``all``; ``stop`` one
-    of ``STOPS``; ``corpus`` ``builtin``, ``wikitext-2`` or a path. Lengths are in tokens.
+    of ``STOPS``; ``corpus`` any word of one. Lengths are in tokens. The last lines are those of
+    ``fidelity.text_options.TextOptions``.
     """
 
     name: str
@@ -41,6 +43,15 @@ class Profile:
     race: bool | None = None
     quantize_start: int | None = None
     corpus: str | None = None
+    field: str | None = None
+    glob: str | None = None
+    documents: str | None = None
+    bos: str | None = None
+    stride: int | None = None
+    rest: str | None = None
+    assistant_only: bool | None = None
+    keep_text: bool | None = None
+    seed: int | None = None
 
 
 def shipped_profiles() -> tuple[Profile, ...]:
@@ -107,6 +118,10 @@ def _is_format(word: Any) -> bool:
         return False
 
 
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+
+
 def _each(values: tuple[object, ...]) -> str:
     return ", ".join(str(value) for value in values)
 
@@ -133,7 +148,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "quantize_start": (lambda v: _whole(v, 0), "0 (stress) or a whole number of tokens (deployment)"),
     "corpus": (
         lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v,
-        '"builtin", "wikitext-2" or the path of a text file in quotes',
+        '"builtin", "wikitext-2", "hf:owner/name" or a path in quotes',
     ),
+    "field": (_is_word, "the name of a field in quotes"),
+    "glob": (_is_word, 'a pattern of files such as "**/*.md"'),
+    "documents": (lambda v: v in DOCUMENTS, f"one of {_each(tuple(map(quoted, DOCUMENTS)))}"),
+    "bos": (lambda v: v in BOS, f"one of {_each(tuple(map(quoted, BOS)))}"),
+    "stride": (lambda v: _whole(v, 1), "a whole number of tokens from 1 to the chunk length"),
+    "rest": (lambda v: v in REST, f"one of {_each(tuple(map(quoted, REST)))}"),
+    "assistant_only": (lambda v: isinstance(v, bool), "true or false"),
+    "keep_text": (lambda v: isinstance(v, bool), "true or false"),
+    "seed": (lambda v: _whole(v, 0), "a whole number from 0"),
 }
 assert set(_RULES) == {field.name for field in fields(Profile)} - {"name"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -12,7 +11,6 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.timer import Timer
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
@@ -20,31 +18,32 @@ from mqf_tui.app import setup_options as offered
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.preflight import Preflight, preflight
 from mqf_tui.app.screens.base import BaseScreen
-from mqf_tui.app.setup_choices import Subject, corpus_of, fits, profile_lines, subjects_of, sweeps_of
-from mqf_tui.app.setup_options import ALIKE, FILE, OWN
-from mqf_tui.app.setup_words import estimate_text, interval_words, preview_text, subject_words
+from mqf_tui.app.setup_choices import Subject, fits, profile_lines, subjects_of, sweeps_of, text_settings
+from mqf_tui.app.setup_options import ALIKE, OWN
+from mqf_tui.app.setup_texts import corpus_of, remembered_texts, text_lines, with_text
+from mqf_tui.app.setup_words import estimate_text, interval_words, sight_text, subject_words
 from mqf_tui.app.widgets.choice import Choice
+from mqf_tui.app.widgets.corpus_lines import CorpusLines, FileLine
 from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.mode_strip import ModeStrip
 from mqf_tui.app.widgets.multi_choice import MultiChoice
 from mqf_tui.app.widgets.setting_line import SHORT
 from mqf_tui.app.widgets.slider import Slider
+from mqf_tui.app.widgets.text_sight import TextSight
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.app.words import without_flags
-from mqf_tui.fidelity.errors import FidelityError
+from mqf_tui.fidelity.errors import BadCorpusError, FidelityError
 from mqf_tui.fidelity.settings import SweepSettings
 from mqf_tui.fidelity.timing import likely_chunks
-from mqf_tui.library.corpus_preview import FETCHED, CorpusPreview, corpus_preview
 from mqf_tui.library.expected_interval import expected_intervals, prepare
 from mqf_tui.library.index import RunRow, run_rows
-from mqf_tui.library.last_used import Choices, Value, keep_used, last_used
+from mqf_tui.library.last_used import ALL, Choices, Value, keep_used, last_used
 from mqf_tui.library.models import LocalModel
 from mqf_tui.library.runs import check_writable
 from mqf_tui.library.settings import user_settings
 from mqf_tui.reports.schema import Report
 
 SECONDS_TO_LOOK = 0.5
-SECONDS_TO_TYPE = 0.3  # before a path that is typed is read
 REPORTS = 24  # of these models, from which their speed is told
 PREVIEW = (2, 4, 12)  # lines of the text in a low, a usual and a roomy window
 ROOMY = 46  # lines of a window in which the settings stand apart
@@ -53,12 +52,6 @@ UNKNOWN_MOST = 100  # chunks on the slider where the text alone tells how many t
 
 class Settings(VerticalScroll, can_focus=False, inherit_bindings=False):
     """A scroller that leaves the arrow keys to the settings in it."""
-
-
-class FileLine(Input):
-    """A path; arrows go to the settings around it."""
-
-    BINDINGS: ClassVar[list[BindingType]] = bindings("file_line")
 
 
 class SetupScreen(BaseScreen):
@@ -79,6 +72,10 @@ class SetupScreen(BaseScreen):
         "full precision, then converts the whole cache, as `--quantized-kv-start` of mlx-lm does.\n\n"
         "**Stop**: when sure, or within some per cent, ends the measurement before its last chunk where the "
         "numbers allow it. The rule bears being asked after every chunk. Choose many chunks, or all, with it."
+        "\n\n"
+        "**Corpus**: t (ctrl+t while you type) shows the text as it is cut into chunks, and how it is read. "
+        "*Own* takes what `--corpus` takes: a file, a folder, a pattern, `hf:owner/name`, a mixture of "
+        "`corpora.toml`, several with ` + `. Tab completes it."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("setup")
     DEFAULT_CSS = """
@@ -86,7 +83,6 @@ class SetupScreen(BaseScreen):
     SetupScreen.-tall #settings { padding: 1 1 0 1; }
     SetupScreen #about { padding: 0 1; height: 1; text-style: bold; }
     SetupScreen.-tall #about { margin-bottom: 1; }
-    SetupScreen #file { border: none; height: 1; margin: 0 1 0 15; background: $panel; }
     SetupScreen #preview {
         height: auto; padding: 0 1 0 15; color: $text-muted; text-style: italic;
         text-wrap: nowrap; text-overflow: ellipsis;
@@ -95,6 +91,7 @@ class SetupScreen(BaseScreen):
     SetupScreen #estimate { height: auto; padding: 0 2; background: $surface; }
     SetupScreen.-roomy Choice, SetupScreen.-roomy ModeStrip, SetupScreen.-roomy Slider { margin-bottom: 1; }
     SetupScreen.-roomy #start, SetupScreen.-roomy #corpus { margin-bottom: 0; }
+    SetupScreen.-roomy CorpusLines { margin-bottom: 1; }
     """
 
     def __init__(self, models: Sequence[LocalModel], choices: Choices | None = None) -> None:
@@ -112,8 +109,8 @@ class SetupScreen(BaseScreen):
         self._own: Choices = {}  # what the lines held when no profile was chosen
         self._applying = True
         self._choices: tuple[Choice, ...] = ()
-        self._wait: Timer | None = None
-        self._read: tuple[str, CorpusPreview | str] = ("", "")  # the corpus that was read last
+        self._text: Choices = {}  # how the text is read, where not as usual
+        self._used = remembered_texts(self._before, last_used(ALL))
 
     def compose(self) -> ComposeResult:
         """The settings, the text that is scored, what will run."""
@@ -136,15 +133,14 @@ class SetupScreen(BaseScreen):
             yield Choice("race", offered.races(), 0, id="race")
             yield Choice("mode", offered.modes(), 0, own="a start", id="start")
             yield ModeStrip()
-            yield Choice("corpus", offered.corpora(), "builtin", id="corpus")
-            yield FileLine(placeholder="path of a UTF-8 text file", id="file")
-            yield Static(id="preview", markup=False)
+            yield CorpusLines()
         yield Static(id="estimate")
         yield KeyFooter()
 
     def on_mount(self) -> None:
         """Choose what was chosen before, focus the first setting; read past speeds in the background."""
         self._choices = tuple(self.query(Choice))
+        self.query_one(FileLine).used = self._used
         self._apply(self._before | {"profile": (self._still_fitting(),)})
         self.query_one("#bits").focus()
         self._read_runs()
@@ -154,7 +150,7 @@ class SetupScreen(BaseScreen):
         """There may be room for more of the text."""
         super().on_resize()
         self.set_class(self.size.height >= ROOMY, "-roomy")
-        self._show_preview()
+        self._show_sight()
 
     @property
     def lines(self) -> Choices:
@@ -165,7 +161,7 @@ class SetupScreen(BaseScreen):
             found[choice.id or ""] = choice.values if several else (choice.value,)
         found["chunks"] = (self.query_one(Slider).value,)
         found["file"] = (self.query_one("#file", Input).value,)
-        return found
+        return found | self._text
 
     def _apply(self, lines: Choices) -> None:
         """What does not work for these models is left out."""
@@ -181,6 +177,7 @@ class SetupScreen(BaseScreen):
             self.query_one(Slider).pick(chunks[0])
         if file := lines.get("file"):
             self.query_one("#file", Input).value = str(file[0])
+        self._text = text_lines(lines)
         self.call_after_refresh(self._applied)
 
     def _still_fitting(self) -> Value:
@@ -252,12 +249,12 @@ class SetupScreen(BaseScreen):
             return
         lines = self.lines
         self._name_profile(lines)
-        self.query_one("#file").display = lines["corpus"] == (FILE,)
+        self.query_one(CorpusLines).show_own()
         self.query_one("#bits").set_class(ALIKE not in lines["formats"], "-idle")
         strip, start, length = self.query_one(ModeStrip), lines["start"][0], lines["length"][0]
         if isinstance(start, int) and isinstance(length, int):
             strip.start, strip.length = start, length
-        self._see_text()
+        self._see_text(lines)
         try:
             sweeps = self.sweeps()
             found = self._preflights(sweeps)
@@ -275,7 +272,9 @@ class SetupScreen(BaseScreen):
         line = self.query_one("#profile", Choice)
         chosen = next((one for one in self._profiles if one.name == line.value), None)
         # Not against the profile: what it has that does not work for a model was left out.
-        if chosen is not None and any(lines[name] != self._set.get(name) for name in profile_lines(chosen)):
+        if chosen is not None and any(
+            lines.get(name) != self._set.get(name) for name in profile_lines(chosen)
+        ):
             with self.prevent(Choice.Changed):
                 line.pick(OWN)
         if line.value == OWN:
@@ -288,72 +287,77 @@ class SetupScreen(BaseScreen):
     def _preflights(self, sweeps: Sequence[SweepSettings]) -> list[Preflight]:
         bridge = self.mqf.bridge
         return [
-            preflight(one.facts, one.shape, sweep, self._reports, bridge.device, bridge.flops)
+            preflight(one.facts, one.shape, sweep, self._reports, bridge.device, bridge.flops, self._there)
             for one, sweep in zip(self._subjects, sweeps, strict=True)
         ]
 
     def _show_chunks(self, sweep: SweepSettings) -> None:
         """How many there are, and what they buy."""
         slider, facts, first = self.query_one(Slider), self._subjects[0].facts, sweep.first
-        # Without reading it that is only known of the corpus that comes with the package.
-        known = likely_chunks(facts, replace(first, max_chunks=None))
+        # Before it is looked up that is only known of the corpus that comes with the package.
+        there = self._there[0] if self._there else None
+        known = there or likely_chunks(facts, replace(first, max_chunks=None))
         slider.most = known or UNKNOWN_MOST
-        slider.all_words = f"all, about {known:,}" if known else "all of the text"
+        about = "" if there else "about "
+        slider.all_words = f"all, {about}{known:,}" if known else "all of the text"
         n = first.max_chunks if known is None else min(known, first.max_chunks or known)
         told = expected_intervals(self._rows, facts.content_hash, sweep.variants, n or 1)
         slider.hint = interval_words(told, sweep, n)
 
-    def _see_text(self) -> None:
-        """Read the corpus again where another one is named."""
-        name = corpus_of(self.lines)
-        if name == self._read[0]:
-            return
-        typed = str(self.lines["file"][0]).strip()
-        self._read = (name, "")
-        if self._wait is not None:
-            self._wait.stop()
-        if name in FETCHED:
-            self._read = (name, "fetched from the Hugging Face hub where it is not on this machine yet")
-        elif self.lines["corpus"] == (FILE,) and not typed:
-            self._read = (name, "name a text file above, or its path with ~")
-        else:
-            self._wait = self.set_timer(SECONDS_TO_TYPE, lambda: self._read_text(name))
-        self._show_preview()
+    @property
+    def _there(self) -> tuple[int, int] | None:
+        """Chunks and positions of the text; None while that is not known, or models cut it differently."""
+        sight = self.query_one(TextSight).sight
+        found = sight.chunks if sight is not None and len(self._subjects) == 1 else None
+        return (found.n_chunks, found.n_scored) if found is not None and found.whole else None
 
-    @work(thread=True, exclusive=True, group="corpus")
-    def _read_text(self, name: str) -> None:
-        worker = get_current_worker()
+    def _see_text(self, lines: Choices, *, again: bool = False) -> None:
+        """Look the text up where it is another one, or is read in another way."""
+        sight = self.query_one(TextSight)
         try:
-            found: CorpusPreview | str = corpus_preview(name, PREVIEW[-1])
+            if corpus_of(lines):
+                sight.look(text_settings(self._subjects[0], lines), self._subjects[0].facts, again=again)
+            else:
+                sight.say("")
         except FidelityError as error:
-            found = without_flags(str(error))
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._have_text, name, found)
+            sight.say(without_flags(str(error)))
+        self._show_sight()
 
-    def _have_text(self, name: str, found: CorpusPreview | str) -> None:
-        if name == self._read[0] and self._here:
-            self._read = (name, found)
-            self._show_preview()
+    @on(TextSight.Seen)
+    def _seen(self) -> None:
+        if self._here:
+            self._show()
 
     @property
     def _here(self) -> bool:
         """Whether the screen was not left meanwhile: what threads and timers bring may come too late."""
         return self.is_attached and bool(self.query("#preview"))
 
-    def _show_preview(self) -> None:
-        shown, (name, found) = self.query_one("#preview", Static), self._read
-        wrong = isinstance(found, str) and os.path.isabs(name) and bool(self.lines["file"][0])
-        shown.set_class(wrong, "-wrong")
+    def _show_sight(self) -> None:
+        shown, length = self.query_one(TextSight), self.query_one("#length", Choice).value
         n_lines = PREVIEW[(self.size.height >= SHORT) + (self.size.height >= ROOMY)]
-        shown.update(preview_text(found, n_lines))
+        named = corpus_of(self.lines)
+        shown.set_class(shown.sight is not None and bool(shown.sight.problem), "-wrong")
+        shown.update(sight_text(shown.sight, named, length, n_lines, self.app.theme_variables["warning"]))
+
+    def action_text(self) -> None:
+        """The text as it is cut, and how it is read."""
+        from mqf_tui.app.screens.text import TextScreen
+
+        subject, lines = self._subjects[0], self.lines
+
+        def taken(text: Choices) -> None:
+            self._text = text_lines(text)
+            self._show()
+
+        self.app.push_screen(TextScreen(subject, lines, taken))
 
     @on(Input.Submitted)
     def action_start(self) -> None:
         """Check what can be checked now, then start; several models one after the other."""
         try:
             sweeps = self.sweeps()
-            if self.lines["corpus"] == (FILE,):
-                _check_file(sweeps[0].first.corpus)
+            self._check_text()
             check_writable()
         except FidelityError as error:
             self.notify(without_flags(str(error)), title="Cannot start", severity="error", markup=False)
@@ -367,10 +371,20 @@ class SetupScreen(BaseScreen):
         self._remember()
         super().leave()
 
+    def _check_text(self) -> None:
+        """Raise BadCorpusError where it is known that it cannot be measured; it is looked up again then."""
+        sight = self.query_one(TextSight).sight
+        if sight is not None and sight.problem:
+            self._see_text(self.lines, again=True)
+            raise BadCorpusError(sight.problem)
+        if sight is None and self.query_one(CorpusLines).own:
+            from mqf_tui.library.corpus_preview import corpus_preview
+
+            asked = text_settings(self._subjects[0], self.lines)
+            corpus_preview(asked.corpus, 1, asked.text)
+
     def _remember(self) -> None:
+        lines = self.lines
+        word = lines["file"][0] if self.query_one(CorpusLines).own else None
         for one in self._subjects:
-            keep_used(one.facts.content_hash, self.lines)
-
-
-def _check_file(path: str) -> None:
-    corpus_preview(path, 1)
+            keep_used(one.facts.content_hash, lines | {"texts": with_text(word, self._used)})
