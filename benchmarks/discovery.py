@@ -51,10 +51,10 @@ LISTING = """
 import json, sys, time
 began = time.perf_counter()
 from mqf_tui.library import models
-imported = time.perf_counter()
+imported, used = time.perf_counter(), time.process_time()
 found = models.local_models()
-done = time.perf_counter()
-print(json.dumps([imported - began, done - imported, sum(m.facts is not None for m in found),
+done, used = time.perf_counter(), time.process_time() - used
+print(json.dumps([imported - began, done - imported, used, sum(m.facts is not None for m in found),
                   sorted({"mlx", "mlx.core", "numpy", "pydantic", "huggingface_hub"} & set(sys.modules))]))
 """
 
@@ -154,23 +154,24 @@ def hub(home: Path) -> None:
             (snapshot / name).symlink_to(Path("../../blobs") / blob.name)
 
 
-def listed(environment: dict[str, str]) -> tuple[float, float]:
-    """Milliseconds of the import and of the list, in a process of its own."""
+def listed(environment: dict[str, str]) -> tuple[float, float, float]:
+    """Milliseconds of the import, of the list, and of the processor for the list, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", LISTING], env=environment, capture_output=True, text=True, check=True
     )
-    imported, took, n_facts, heavy = json.loads(done.stdout)
+    imported, took, used, n_facts, heavy = json.loads(done.stdout)
     assert n_facts == N_MODELS + 1, f"{n_facts} models have facts"
     assert not [name for name in heavy if name.startswith("mlx")], heavy
-    return imported * 1000, took * 1000
+    return imported * 1000, took * 1000, used * 1000
 
 
-def told(words: str, times: list[tuple[float, float]]) -> None:
+def told(words: str, times: list[tuple[float, float, float]]) -> None:
     """Medians and extremes."""
-    imports, lists = (sorted(t[k] for t in times) for k in (0, 1))
-    median, whole = statistics.median(lists), statistics.median(map(sum, times))
+    imports, lists, used = (sorted(t[k] for t in times) for k in (0, 1, 2))
+    median, whole = statistics.median(lists), statistics.median(t[0] + t[1] for t in times)
     print(
-        f"{words}: {median:.0f} ms ({lists[0]:.0f} to {lists[-1]:.0f}, {len(times)} processes), "
+        f"{words}: {median:.0f} ms ({lists[0]:.0f} to {lists[-1]:.0f}, {len(times)} processes; "
+        f"{statistics.median(used):.0f} ms of the processor), "
         f"{whole:.0f} ms with the import of {statistics.median(imports):.0f} ms",
         flush=True,
     )
@@ -194,7 +195,7 @@ def main() -> None:
         environment.pop("MQF_TUI_MODELS", None)
         kept = home / "cache" / "models.json"
         listed(environment)
-        cold: list[tuple[float, float]] = []
+        cold: list[tuple[float, float, float]] = []
         for _ in range(processes):
             kept.unlink()
             cold.append(listed(environment))
