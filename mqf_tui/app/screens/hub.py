@@ -95,6 +95,7 @@ class HubScreen(BaseScreen):
         self._standings: tuple[Standing, ...] = ()
         self._rows: list[HubRow] = []
         self._wait: Timer | None = None
+        self._drawn = 0  # columns for which the list was drawn
 
     def compose(self) -> ComposeResult:
         """Two lines to type into, the list, the downloads."""
@@ -115,6 +116,8 @@ class HubScreen(BaseScreen):
     def on_mount(self) -> None:
         """Search at once: without words for what is downloaded most."""
         self._standings = self._standing()
+        # Shades of a background are not to be seen in few colours.
+        self.query_one(DownloadList).set_class(self.mqf.capabilities.colour in ("none", "16"), "-plain")
         self._show()
         # Who comes back while something is downloaded wants to see to that; who has typed already, the hits.
         first = "#hits" if self._text else "#downloads" if self.mqf.downloads.busy else "#text"
@@ -173,7 +176,7 @@ class HubScreen(BaseScreen):
         if answer is not self._answer:
             self._answer, self._standings = answer, standings
             self._show(top=True)
-        elif standings != self._standings:
+        elif standings != self._standings or self._drawn != self._room:
             self._standings = standings
             self._show()
         else:
@@ -205,9 +208,15 @@ class HubScreen(BaseScreen):
         cursor = names.index(under.name) if under is not None and under.name in names else 0
         listing.show(columns, len(self._rows), lambda n: cells_of(self._rows[n], columns, unicode), cursor)
         self.query_one(DownloadList).show(self._standings)
+        self._drawn = self._room
         self._show_told()
         self._show_said()
         self._show_about()
+
+    @property
+    def _room(self) -> int:
+        """Columns of the list; the help takes some of them."""
+        return self.query_one(RowList).size.width
 
     def _show_told(self) -> None:
         answer, searches = self._answer, self._searches

@@ -22,6 +22,14 @@ class DownloadList(ModelList):
 
     DEFAULT_CSS = """
     DownloadList { height: auto; max-height: 45%; padding: 0 1; background: $surface; }
+    DownloadList > .option-list--option-highlighted,
+    DownloadList.-plain > .option-list--option-highlighted {
+        background: $surface; color: $foreground; text-style: none;
+    }
+    DownloadList:focus > .option-list--option-highlighted { background: $panel; }
+    DownloadList.-plain:focus > .option-list--option-highlighted {
+        background: $primary; color: $background; text-style: bold;
+    }
     """
 
     def __init__(self, id: str | None = None) -> None:
