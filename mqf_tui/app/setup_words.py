@@ -92,8 +92,11 @@ def interval_words(
     return f"mean KL to about {most}±{share:,g} %{some}{early} ({told})"
 
 
-def sight_text(sight: Sight | None, word: str, length: Value, n_lines: int, warning: str) -> Text:
-    """What is known of a text in ``n_lines``: how much there is of it, what is wrong, how it begins.
+def sight_text(
+    sight: Sight | None, word: str, length: Value, n_lines: int, width: int, warning: str
+) -> Text:
+    """What is known of a text in ``n_lines`` or some more: how much there is of it, what is wrong, and how it
+    begins, in lines of at most ``width`` columns.
 
     ``warning``: the colour of what should be known.
     """
@@ -107,7 +110,9 @@ def sight_text(sight: Sight | None, word: str, length: Value, n_lines: int, warn
         text.append(f"\n{more[0]}{f' (and {len(more) - 1} more)' if len(more) > 1 else ''}", style=warning)
     lines = sight.beginning.lines if sight.beginning is not None else ()
     for line in lines[: max(1, n_lines - 1 - bool(more))]:
-        text.append(f"\n{line}", style="italic")
+        begun = Text(line, style="italic")
+        begun.truncate(max(1, width), overflow="ellipsis")
+        text.append("\n").append_text(begun)
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mqf_tui.app.words import without_flags
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mqf_tui.library.corpus_preview import CorpusPreview
 
 LINES = 12  # of the text's beginning
-NOT_HERE = "is fetched from the Hugging Face hub where it is not on this machine yet"
+MOST_FETCHED = 32
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Sight:
     problem: str = ""
     unread: bool = False
     kept: bool = True
+
+
+# What was fetched is not fetched again while the app runs.
+_FETCHED: dict[tuple[KVSettings, Path], Sight] = {}
 
 
 def see(settings: KVSettings, facts: ModelFacts, *, fetch: bool = False) -> Sight:
@@ -51,14 +56,18 @@ def see(settings: KVSettings, facts: ModelFacts, *, fetch: bool = False) -> Sigh
 
         beginning = corpus_preview(settings.corpus, LINES, settings.text, settings.mixture)
         unread = any(map(_is_on_hub, words_of(settings)))
+        key = (settings, facts.folder)
         if unread and not fetch:
-            return Sight(beginning, unread=True, kept=kept)
+            return _FETCHED.get(key) or Sight(beginning, unread=True, kept=kept)
         from mqf_tui.fidelity.chunk_preview import chunk_preview
         from mqf_tui.library.tokens import FileTokens
 
         chunks = chunk_preview(settings, facts, FileTokens(facts.folder))
         if unread:  # its first lines are here now
             beginning = corpus_preview(settings.corpus, LINES, settings.text, settings.mixture)
+            if len(_FETCHED) >= MOST_FETCHED:
+                _FETCHED.clear()
+            _FETCHED[key] = Sight(beginning, chunks, kept=kept)
         return Sight(beginning, chunks, kept=kept)
     except FidelityError as error:
         return Sight(beginning, problem=without_flags(str(error)), unread=unread and not fetch, kept=kept)

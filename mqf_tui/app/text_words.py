@@ -12,8 +12,9 @@ from mqf_tui.app.setup_texts import mixtures
 from mqf_tui.app.setup_words import sight_words
 from mqf_tui.app.text_sight import Sight
 from mqf_tui.library.last_used import Value
-from mqf_tui.reports.text import counted, inert, percent
+from mqf_tui.reports.text import counted, inert
 
+VERSIONS = {"file": "a file", "folder": "a folder", "1": "comes with the program"}
 MOST_SHOWN = 20_000  # characters of the first chunk
 
 
@@ -48,16 +49,17 @@ def _facts(sight: Sight) -> Iterator[str]:
     split = f", split {inert(text.split)}" if text.split else ""
     least = "" if found.whole else "at least "
     words = [
-        f"{inert(text.version)}{split}",
+        f"{VERSIONS.get(text.version) or inert(text.version)}{split}",
         f"{least}{counted(found.n_scored, 'position')} scored",
         *([f"{1 / per:.2f} characters a token"] if per else []),
     ]
     yield "; ".join(words)
-    yield f"{inert(text.join)}; BOS {inert(text.bos_policy)}; rest {inert(text.final_chunk_policy)}"
+    joined = "" if text.join == "none" else f"{inert(text.join)}; "
+    yield f"{joined}BOS {inert(text.bos_policy)}; rest {inert(text.final_chunk_policy)}"
     if len(found.parts) > 1:
         total = sum(n for _, n in found.parts)
         yield "chunks of each part: " + ", ".join(
-            f"{inert(name)} {n:,} ({percent(n / total)})" for name, n in found.parts
+            f"{inert(name)} {n:,} ({n / total:.0%})" for name, n in found.parts
         )
 
 

@@ -83,11 +83,8 @@ class SetupScreen(BaseScreen):
     SetupScreen.-tall #settings { padding: 1 1 0 1; }
     SetupScreen #about { padding: 0 1; height: 1; text-style: bold; }
     SetupScreen.-tall #about { margin-bottom: 1; }
-    SetupScreen #preview {
-        height: auto; padding: 0 1 0 15; color: $text-muted; text-style: italic;
-        text-wrap: nowrap; text-overflow: ellipsis;
-    }
-    SetupScreen #preview.-wrong { color: $error; text-style: none; text-wrap: wrap; }
+    SetupScreen #preview { height: auto; padding: 0 1 0 15; color: $text-muted; }
+    SetupScreen #preview.-wrong { color: $error; }
     SetupScreen #estimate { height: auto; padding: 0 2; background: $surface; }
     SetupScreen.-roomy Choice, SetupScreen.-roomy ModeStrip, SetupScreen.-roomy Slider { margin-bottom: 1; }
     SetupScreen.-roomy #start, SetupScreen.-roomy #corpus { margin-bottom: 0; }
@@ -259,7 +256,8 @@ class SetupScreen(BaseScreen):
             sweeps = self.sweeps()
             found = self._preflights(sweeps)
         except FidelityError as error:
-            words = Text(without_flags(str(error)), style=self.app.theme_variables["error"])
+            said = without_flags(str(error)) if corpus_of(lines) else ""
+            words = Text(said, style=self.app.theme_variables["error"])
             self.query_one(Slider).hint = ""
         else:
             words = estimate_text(found, lines, self.app.theme_variables.__getitem__)
@@ -338,7 +336,8 @@ class SetupScreen(BaseScreen):
         n_lines = PREVIEW[(self.size.height >= SHORT) + (self.size.height >= ROOMY)]
         named = corpus_of(self.lines)
         shown.set_class(shown.sight is not None and bool(shown.sight.problem), "-wrong")
-        shown.update(sight_text(shown.sight, named, length, n_lines, self.app.theme_variables["warning"]))
+        width, warning = shown.content_size.width or 60, self.app.theme_variables["warning"]
+        shown.update(sight_text(shown.sight, named, length, n_lines, width, warning))
 
     def action_text(self) -> None:
         """The text as it is cut, and how it is read."""
@@ -348,6 +347,9 @@ class SetupScreen(BaseScreen):
 
         def taken(text: Choices) -> None:
             self._text = text_lines(text)
+            sight = self.query_one(TextSight).sight
+            if sight is not None and sight.unread:  # it may have been fetched there
+                self._see_text(self.lines, again=True)
             self._show()
 
         self.app.push_screen(TextScreen(subject, lines, taken))

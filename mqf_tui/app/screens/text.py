@@ -40,8 +40,8 @@ class OptionLine(Input):
     BINDINGS: ClassVar[list[BindingType]] = bindings("option_line")
 
 
-class Passage(VerticalScroll, can_focus=False, inherit_bindings=False):
-    """What is known of the text and its first chunk; it leaves the arrow keys to the options."""
+class Part(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """The options, or the text; it leaves the arrow keys to the options."""
 
 
 class TextScreen(BaseScreen):
@@ -92,7 +92,7 @@ the end of a text, or of a document.
         assert isinstance(length, int)
         yield TitleBar(str(self.TITLE))
         yield Static(source_words(word, self._subject.model.name), id="text-name", markup=False)
-        with VerticalScroll(id="options", can_focus=False):
+        with Part(id="options"):
             yield Choice("documents", offered.documents(), held["documents"][0], id="documents")
             yield Choice("BOS", offered.bos(), held["bos"][0], id="bos")
             yield Choice("stride", offered.strides(length), held["stride"][0], own="a stride", id="stride")
@@ -107,7 +107,7 @@ the end of a text, or of a document.
                 yield from self._typed("files", held["glob"][0], "a pattern as **/*.md; all that hold text")
             if is_mixture(word) or held["seed"][0]:
                 yield from self._typed("seed", held["seed"][0], "0")
-        with Passage(id="passage"):
+        with Part(id="passage"):
             yield TextSight(id="sight")
             yield Static(id="first", markup=False)
         yield KeyFooter()
@@ -190,11 +190,11 @@ the end of a text, or of a document.
 
     def action_scroll_down(self) -> None:
         """On in the text."""
-        self.query_one(Passage).scroll_page_down(animate=False)
+        self.query_one("#passage", Part).scroll_page_down(animate=False)
 
     def action_scroll_up(self) -> None:
         """Back in the text."""
-        self.query_one(Passage).scroll_page_up(animate=False)
+        self.query_one("#passage", Part).scroll_page_up(animate=False)
 
     def leave(self) -> None:
         """Back to the set-up with what was chosen."""
