@@ -45,17 +45,19 @@ def search(options: argparse.Namespace) -> int:
 def download(options: argparse.Namespace) -> int:
     """Fetch a model; its folder goes to standard output, everything else to standard error."""
     from mqf_tui.library.hub_download import download_model
+    from mqf_tui.library.hub_names import parse_repo
     from mqf_tui.reports.text import inert
 
+    name = str(parse_repo(options.name))  # the address of a page names it too
     with DownloadLine() as line:
         try:
-            folder = download_model(options.name, on_progress=line.show)
+            folder = download_model(name, on_progress=line.show)
         except KeyboardInterrupt:
             raise CancelledError(
-                f"cancelled; what has been fetched is kept, and `mqf-tui models download {options.name}` "
-                "goes on from there."
+                f"cancelled; what has been fetched is kept, and `mqf-tui models download {name}` goes on "
+                "from there."
             ) from None
-        line.say(line.ending(options.name))
+        line.say(line.ending(name))
     say(f"{inert(str(folder))}\n")
     return 0
 

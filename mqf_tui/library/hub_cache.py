@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mqf_tui.library.hub_names import is_repo
+
 CONFIG = "config.json"
 PREFIX = "models--"
 MAIN = "main"
@@ -107,10 +109,14 @@ def hub_cache() -> Path:
 
 
 def repositories(cache: Path) -> Iterator[Repository]:
-    """The model repositories in a cache, by name; none where there is no such folder."""
+    """The model repositories in a cache, by name; none where there is no such folder.
+
+    Folders of names that no repository has are left out: nobody could ask for one.
+    """
     for entry in _folders(str(cache)):
-        if len(entry.name) > len(PREFIX) and entry.name.startswith(PREFIX):
-            yield Repository(entry.name.removeprefix(PREFIX).replace("--", "/"), entry.path)
+        name = entry.name.removeprefix(PREFIX).replace("--", "/")
+        if entry.name.startswith(PREFIX) and is_repo(name):
+            yield Repository(name, entry.path)
 
 
 def repository(cache: Path, name: str) -> Repository | None:

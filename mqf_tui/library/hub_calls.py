@@ -6,10 +6,12 @@ lookup of a name nor a read can be interrupted.
 
 from __future__ import annotations
 
+import json
 import math
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -24,7 +26,9 @@ TRIES = 5
 FIRST_PAUSE = 1.0  # seconds, doubled each time
 LONGEST_PAUSE = 600.0  # seconds; who is asked to wait longer is told so instead
 TICK = 0.1  # seconds between looks at whether it was cancelled
-READ_AHEAD = 64  # pieces of at most 64 kB
+READ_AHEAD = 64  # pieces
+PIECE = 1 << 16  # bytes that are unpacked at once
+MAX_ANSWER = 64_000_000  # bytes of JSON; a list of 100,000 files has about 30 MB
 
 T = TypeVar("T")
 
@@ -89,16 +93,15 @@ def get_json(path: str, params: Mapping[str, Any], patience: Patience, name: Rep
     def ask() -> Any:
         from huggingface_hub.utils import get_session
 
-        headers = _headers()
-        response = get_session().get(
-            endpoint() + path, params=params, headers=headers, timeout=_timeout(), follow_redirects=True
-        )
-        _check(response, headers)
-        try:
-            return response.json()
-        except ValueError:
-            kind = str(response.headers.get("content-type", "")).partition(";")[0]
-            raise NotTheHubError(f"it sent {kind or 'something'} that is no JSON") from None
+        headers = {**_headers(), "accept-encoding": "gzip"}
+        url, timeout = endpoint() + path, _timeout()
+        with get_session().stream(
+            "GET", url, params=params, headers=headers, timeout=timeout, follow_redirects=True
+        ) as response:
+            _check(response, headers)
+            if response.url.scheme != "https" and url.startswith("https:"):
+                raise NotTheHubError("it leads from https to plain http")
+            return _json(response)
 
     check_online()
     attempt = 1
@@ -185,7 +188,7 @@ class Body:
             ) as response:
                 _check(response, headers)
                 self._put(Opened(response.status_code, dict(response.headers.items())))
-                for piece in response.iter_bytes():
+                for piece in unpacked(response):
                     if not self._put(piece):
                         return
             self._put(None)
@@ -234,6 +237,38 @@ def _check(response: Any, headers: Mapping[str, str]) -> None:
         )
 
 
+def _json(response: Any) -> Any:
+    raw = bytearray()
+    for piece in unpacked(response):
+        raw += piece
+        if len(raw) > MAX_ANSWER:
+            raise NotTheHubError("its answer has no end")
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        kind = str(response.headers.get("content-type", "")).partition(";")[0]
+        raise NotTheHubError(f"it sent {kind or 'something'} that is no JSON") from None
+
+
+def unpacked(response: Any) -> Iterator[bytes]:
+    """A body as it comes, unpacked little by little: a few bytes may stand for gigabytes."""
+    packing = response.headers.get("content-encoding", "").strip().lower()
+    if packing in ("", "identity"):
+        yield from response.iter_raw()
+        return
+    if packing != "gzip":
+        raise NotTheHubError(f"it sent an answer packed by {packing[:20]}, which nobody asked for")
+    stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        for raw in response.iter_raw():
+            while raw and not stream.eof:
+                yield stream.decompress(raw, PIECE)
+                raw = stream.unconsumed_tail
+        yield stream.flush()
+    except zlib.error:
+        raise NotTheHubError("it sent an answer that cannot be unpacked") from None
+
+
 def _headers() -> dict[str, str]:
     """Who asks, and with which token: the one that huggingface_hub keeps."""
     from huggingface_hub import __version__ as hub_version
@@ -242,10 +277,11 @@ def _headers() -> dict[str, str]:
     headers = {"user-agent": f"mqf-tui/{__version__}; hf_hub/{hub_version}"}
     try:
         token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        why = "it is no text" if isinstance(error, ValueError) else error.strerror or "it is not there"
         raise HubError(
-            f"the token in {constants.HF_TOKEN_PATH} cannot be read ({error.strerror or 'it is not there'}); "
-            "check its permissions, or renew it with `hf auth login`."
+            f"the token in {constants.HF_TOKEN_PATH} cannot be read ({why}); check its permissions, or renew "
+            "it with `hf auth login`."
         ) from None
     if token:
         headers["authorization"] = f"Bearer {token}"

@@ -10,11 +10,12 @@ from mqf_tui.fidelity.errors import HubError
 from mqf_tui.library.hub_calls import Patience, get_json
 from mqf_tui.library.hub_faults import NoSuchRevisionError, NotOnHubError
 from mqf_tui.library.hub_fetching import fetch
-from mqf_tui.library.hub_files import Listing, listing, wanted
+from mqf_tui.library.hub_files import Listing, elsewhere, listing, wanted
 from mqf_tui.library.hub_meter import Meter, Progress
 from mqf_tui.library.hub_names import RepoName, parse_repo
 from mqf_tui.library.hub_search import near_names
 from mqf_tui.library.hub_store import Store
+from mqf_tui.library.incomplete import missing
 
 __all__ = ["Progress", "download_model"]
 
@@ -49,6 +50,8 @@ def download_model(
         meter.finish(file)
     with store.writing():
         store.point(repo.revision or "main")
+    if (lacks := missing(store.snapshot)) is not None:
+        raise HubError(f"{repo} is incomplete on the hub itself, with {lacks.words}; {elsewhere(repo)}.")
     return store.snapshot
 
 

@@ -312,7 +312,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that the hub asks to wait: a number or a date in Retry-After, or what RateLimit says."""
     value = headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if value.isdecimal():
         return float(value[:9])
     if value:
         with contextlib.suppress(ValueError, OverflowError):

@@ -25,7 +25,7 @@ def fetch(name: RepoName, file: HubFile, store: Store, meter: Meter, patience: P
         if store.has_content(file):
             store.link(file)
             return
-        with store.partial(file).open("a+b") as partial:
+        with store.growing(file) as partial:
             growing = _Growing(name, file, store.commit, partial, meter, patience)
             growing.run()
             right = growing.right

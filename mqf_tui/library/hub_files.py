@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from mqf_tui.fidelity.errors import HubError
+from mqf_tui.fidelity.facts import TOKENIZER_FILES
 from mqf_tui.library.hub_calls import Patience, endpoint, get_json
 from mqf_tui.library.hub_faults import NotTheHubError, told
 from mqf_tui.library.hub_names import RepoName
@@ -24,6 +25,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_FILES = 100_000
+MAX_SIZE = 1 << 60  # bytes, beyond which a file is a lie
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ def wanted(name: RepoName, files: Sequence[HubFile]) -> tuple[HubFile, ...]:
     weights = [file for file in files if _fits(file.path, (WEIGHTS,))]
     if CONFIG not in names or not weights:
         raise HubError(_no_model(name, names))
+    if names.isdisjoint(TOKENIZER_FILES):
+        raise HubError(
+            f"{name} has no tokenizer ({', '.join(TOKENIZER_FILES)}), so no text can be measured with it; "
+            f"nothing was fetched, {elsewhere(name)}."
+        )
     small = [f for f in files if _fits(f.path, SMALL) and not _fits(f.path, NEVER)]
     # The configuration first: who may not read it, for want of the conditions accepted, fetches nothing else.
     small.sort(key=lambda f: (f.path != CONFIG, f.path))
@@ -85,7 +92,7 @@ def _file(said: Any) -> HubFile:
     path, large = facts["rfilename"], facts.get("lfs")
     size, blob = (large["size"], large["sha256"]) if large else (facts["size"], facts["blobId"])
     named = (SHA256 if large else COMMIT).fullmatch(blob)
-    if not isinstance(path, str) or not isinstance(size, int) or size < 0 or not named:
+    if not isinstance(path, str) or type(size) is not int or not 0 <= size <= MAX_SIZE or not named:
         raise ValueError
     return HubFile(path, size, blob)
 
@@ -99,7 +106,7 @@ def _fits(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _no_model(name: RepoName, names: set[str]) -> str:
-    found = f"look for a conversion with `mqf-tui models search {name.repo.rpartition('/')[2]}`"
+    found = elsewhere(name)
     if any(path.endswith(".safetensors") for path in names) and CONFIG in names:
         return (
             f"{name} has safetensors but none named {WEIGHTS} beside its {CONFIG}, which MLX loads; nothing "
@@ -114,3 +121,8 @@ def _no_model(name: RepoName, names: set[str]) -> str:
         )
     lacking = "weights in safetensors" if CONFIG in names else CONFIG
     return f"{name} has no {lacking}, so it is no model that MLX loads; nothing was fetched, {found}."
+
+
+def elsewhere(name: RepoName) -> str:
+    """What may help where a repository does not hold what it should."""
+    return f"look for a conversion with `mqf-tui models search {name.repo.rpartition('/')[2]}`"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from mqf_tui.library.hub_cache import hub_cache
 from mqf_tui.library.hub_calls import Patience
 from mqf_tui.library.hub_files import listing, wanted
 from mqf_tui.library.hub_names import parse_repo
-from mqf_tui.library.hub_store import Store
+from mqf_tui.library.hub_store import Store, free_bytes, nearest_folder
 
 WEIGHTS = ".safetensors"
 
@@ -49,10 +47,4 @@ def room_for(
 
 def free_disk() -> int | None:
     """Bytes that are free where models are put; None where that cannot be told."""
-    folder: Path = hub_cache()
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return None
+    return free_bytes(nearest_folder(hub_cache()))

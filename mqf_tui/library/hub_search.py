@@ -17,6 +17,7 @@ from mqf_tui.library.hub_faults import NotTheHubError, told
 from mqf_tui.library.hub_names import AUTHOR, RepoName, is_repo
 from mqf_tui.library.incomplete import missing
 
+MAX_COUNT = 1 << 50  # of anything; the largest models have some 10^12 parameters
 MOST = 100  # models of one search: the hub sends no more at once
 NEAR = 3  # names to suggest
 LOOKED_AT = 20  # models to find them among
@@ -123,7 +124,11 @@ def _model(row: Any, cache: Path) -> HubModel | None:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if _is_count(value) else 0
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def _size(counted: Any) -> int | None:
@@ -132,7 +137,7 @@ def _size(counted: Any) -> int | None:
     if not isinstance(kinds, dict):
         return None
     numbers = cast("dict[str, Any]", kinds)
-    if not numbers or any(kind not in BYTES or not isinstance(n, int) for kind, n in numbers.items()):
+    if not numbers or any(kind not in BYTES or not _is_count(n) for kind, n in numbers.items()):
         return None
     return sum(BYTES[kind] * n for kind, n in numbers.items())
 

@@ -69,14 +69,13 @@ class Store:
 
     def check_room(self, name: str, needed: int) -> None:
         """Raise HubError where the disk has less than ``needed`` bytes free."""
-        folder = next(one for one in (self.cache, *self.cache.parents) if one.exists())
-        with contextlib.suppress(OSError):
-            free = shutil.disk_usage(folder).free
-            if needed > free:
-                raise HubError(
-                    f"{name} needs {size(needed)} more and {folder} has {size(free)} free; make room there, "
-                    "or name a folder on a larger disk in HF_HUB_CACHE."
-                )
+        folder = nearest_folder(self.cache)
+        free = free_bytes(folder)
+        if free is not None and needed > free:
+            raise HubError(
+                f"{name} needs {size(needed)} more and {folder} has {size(free)} free; make room there, "
+                "or name a folder on a larger disk in HF_HUB_CACHE."
+            )
 
     @contextlib.contextmanager
     def locked(self, file: HubFile, patience: Patience) -> Generator[None]:
@@ -107,10 +106,28 @@ class Store:
                     f"the disk with {self.cache} is full; make room there, then fetch it again, which goes "
                     "on where it broke off."
                 ) from error
+            if error.errno == errno.EFBIG:
+                raise HubError(
+                    f"the disk with {self.cache} takes no file as large as this; name a folder on another "
+                    "disk in HF_HUB_CACHE."
+                ) from error
             raise HubError(
                 f"{self.cache} cannot be written ({error.strerror or type(error).__name__}); check its "
                 "permissions, or name another folder in HF_HUB_CACHE."
             ) from error
+
+    @contextlib.contextmanager
+    def growing(self, file: HubFile) -> Generator[BinaryIO]:
+        """The partial file, open; what is there when it breaks off stays, unless that is nothing: a model of
+        which nothing is here would be listed as one that has begun."""
+        partial = self.partial(file)
+        try:
+            with partial.open("a+b") as opened:
+                yield opened
+        except BaseException:
+            if _size(partial) == 0:
+                self.drop(file)
+            raise
 
     def finish(self, file: HubFile) -> None:
         """Make a partial file, whole and checked, the content of ``file``."""
@@ -172,6 +189,19 @@ class Checksum:
     def right(self) -> bool:
         """Whether it is what the hub says."""
         return self._hash.hexdigest() == self._file.blob
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or the nearest above it that is there."""
+    return next((one for one in (path, *path.parents) if os.path.exists(one)), path)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that are free on a folder's disk; None where that cannot be told."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _size(path: Path) -> int | None:

@@ -197,7 +197,8 @@ def _named(name: str) -> Place:
     named = {place.name: place for place in (*folder_places(), *lm_studio_places())}
     if name in named:
         return named[name]
-    hubs = (repo.name for repo in repositories(hub_cache()))
+    # A repository of that very name may be there, with no model in it.
+    hubs = {repo.name for repo in repositories(hub_cache())} - {repo_name}
     raise ModelNotFoundError(_not_found(name, sorted({*named, *hubs})))
 
 
