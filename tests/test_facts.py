@@ -171,6 +171,8 @@ def test_an_auto_map_needs_trust_where_its_code_is_there(tmp_path: Path, auto_ma
     with pytest.raises(UntrustedCodeError) as caught:
         facts_of(tmp_path, config)
     assert "modeling_x.py" in message(caught)
+    other = {"org/repo--modeling_x.py"} if "org" in str(auto_map) else set[str]()
+    assert {*caught.value.files} == {"modeling_x.py"} | other
     assert facts_of(tmp_path, config, trust_remote_code=True).refusal is None
 
 

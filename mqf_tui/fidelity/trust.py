@@ -34,7 +34,8 @@ def check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     """
     own = config.get("model_file")
     named = {str(own)} if own else set[str]()
-    mapped = {*_mapped(config), *_mapped(_tokenizer_config(folder))}
+    classes = {*_classes(config), *_classes(_tokenizer_config(folder))}
+    mapped = {_file_of(name.split("--")[-1]) for name in classes}
     for file in sorted(named | mapped):
         if Path(file).name != file or "\\" in file:
             raise BrokenWeightsError(
@@ -45,7 +46,9 @@ def check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     named |= {file for file in mapped if os.path.exists(folder / file)}
     if not named or trusted:
         return
-    files = tuple(dict.fromkeys((*sorted(named), *_others(folder))))
+    # Once trusted, transformers takes these from other repositories in the hub's cache.
+    elsewhere = {_file_of(name) for name in classes if "--" in name}
+    files = tuple(dict.fromkeys((*sorted(named), *sorted(elsewhere), *_others(folder))))
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
     raise UntrustedCodeError(
         f"{folder_name(folder)} carries its own Python code ({', '.join(files[:NAMED])}{more}), which would "
@@ -54,14 +57,19 @@ def check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     )
 
 
-def _mapped(config: dict[str, Any]) -> Iterator[str]:
-    """The files that an ``auto_map`` names, in any of its forms."""
+def _file_of(name: str) -> str:
+    """The file of ``file.Class``."""
+    return name.rpartition(".")[0].removesuffix(".py") + ".py"
+
+
+def _classes(config: dict[str, Any]) -> Iterator[str]:
+    """What an ``auto_map`` names, in any of its forms: ``file.Class``, ``owner/name--file.Class``."""
     entry = config.get("auto_map")
     values = entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
     for value in values:
         for name in value if isinstance(value, list) else [value]:
             if isinstance(name, str) and name:
-                yield name.split("--")[-1].rpartition(".")[0].removesuffix(".py") + ".py"
+                yield name
 
 
 def _tokenizer_config(folder: Path) -> dict[str, Any]:
