@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from mqf_tui.argument_values import above_zero, path_words, real, several, whole, whole_or_none, words
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
 from mqf_tui.fidelity.text_options import TextOptions, text_choices
-from mqf_tui.model_argument import Model, asked_model, path_words
+from mqf_tui.model_argument import Model, asked_model
 from mqf_tui.reports.schema import Report
 from mqf_tui.rescoring_api import noting_places
 from mqf_tui.rescoring_api import rescore as rescore
@@ -128,6 +128,9 @@ class Sweep:
     report: SweepReport
     runs: tuple[Report, ...]
 
+    def __str__(self) -> str:
+        return str(self.report)
+
     def _repr_html_(self) -> str | None:
         return self.report._repr_html_()  # pyright: ignore[reportPrivateUsage]
 
@@ -181,22 +184,22 @@ def measure_kv_fidelity(
     word, facts = asked_model(model)
     base = KVSettings(
         model=word,
-        kv_bits=_whole(kv_bits),
-        kv_group_size=_whole(kv_group_size),
+        kv_bits=whole(kv_bits),
+        kv_group_size=whole(kv_group_size),
         layers=layers,
         recipe=_recipe(recipe),
         kernel=kernel,
-        quantize_start=_whole(quantize_start),
-        chunk_length=_whole(chunk_length),
-        max_chunks=None if max_chunks is None else _whole(max_chunks),
-        score_last=None if score_last is None else _whole(score_last),
+        quantize_start=whole(quantize_start),
+        chunk_length=whole(chunk_length),
+        max_chunks=whole_or_none(max_chunks),
+        score_last=whole_or_none(score_last),
         corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
         until_sure=until_sure,
-        precision=_real(precision),
-        max_kl=_real(max_kl),
-        max_flips=_real(max_flips),
-        keep_top=_whole(keep_top),
+        precision=real(precision),
+        max_kl=real(max_kl),
+        max_flips=real(max_flips),
+        keep_top=whole(keep_top),
         text=text_choices(text),
     )
     # Closed at once where a listener raises: a traceback would keep the measurement, and all that it holds.
@@ -266,21 +269,23 @@ def measure_kv_sweep(
         model=word,
         layers=layers,
         kernel=kernel,
-        quantize_start=_whole(quantize_start),
-        chunk_length=_whole(chunk_length),
-        max_chunks=None if max_chunks is None else _whole(max_chunks),
-        score_last=None if score_last is None else _whole(score_last),
+        quantize_start=whole(quantize_start),
+        chunk_length=whole(chunk_length),
+        max_chunks=whole_or_none(max_chunks),
+        score_last=whole_or_none(score_last),
         corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
         until_sure=until_sure,
-        precision=_real(precision),
-        max_kl=_real(max_kl),
-        max_flips=_real(max_flips),
-        keep_top=_whole(keep_top),
+        precision=real(precision),
+        max_kl=real(max_kl),
+        max_flips=real(max_flips),
+        keep_top=whole(keep_top),
         text=text_choices(text),
     )
-    bits, groups, k_bits, v_bits = map(_several, (kv_bits, kv_group_size, k_bits, v_bits))
-    formats = (kv,) if isinstance(kv, str) else tuple(kv)
+    bits, groups, k_bits, v_bits = map(several, (kv_bits, kv_group_size, k_bits, v_bits))
+    formats = words("kv", kv)
+    limit = whole_or_none(memory_limit)
+    limits = Limits(above_zero("max_kv_bytes_per_token", max_kv_bytes_per_token))
     if not (bits or formats or k_bits or v_bits or names_all_formats(layers)):
         bits = (8, 6, 4)
     variants = spread(
@@ -293,7 +298,7 @@ def measure_kv_sweep(
     )
     if control:
         variants = with_control(variants)
-    settings = SweepSettings(variants, race=race, memory_limit=memory_limit, sweep_id="unsaved")
+    settings = SweepSettings(variants, race=race, memory_limit=limit, sweep_id="unsaved")
     subjects: list[Subject] = []
     with closing(sweep_events(settings, fleet=fleet, facts=facts)) as running:
         for event in running:
@@ -306,7 +311,7 @@ def measure_kv_sweep(
                     name = f"{report.short_setting} {len(subjects) + 1}"
                     subjects.append(Subject(name, report, lambda found=positions: found))
                 case Swept():
-                    found = sweep_summary(subjects, ended=event, limits=Limits(max_kv_bytes_per_token))
+                    found = sweep_summary(subjects, ended=event, limits=limits)
                     return Sweep(found, tuple(subject.report for subject in subjects))
                 case _:
                     pass
@@ -322,8 +327,8 @@ def one_variant(base: KVSettings, kv: str | None, k_bits: int | None, v_bits: in
     from mqf_tui.fidelity.spreading import with_quantizers
 
     apart = k_bits is not None or v_bits is not None
-    if kv is not None and not isinstance(kv, str):
-        raise BadSettingError(f"kv is {kv!r}; use a word such as 'k8v4', '4g32' or 'mxfp4'.")
+    if kv is not None:
+        words("kv", (kv,))
     if kv is not None and apart:
         raise BadSettingError(
             f"the format {kv!r} says what keys and values get; leave out the bits of keys and values."
@@ -334,31 +339,18 @@ def one_variant(base: KVSettings, kv: str | None, k_bits: int | None, v_bits: in
         return with_quantizers(base, parsed(kv, base.kv_group_size))
     if not apart:
         return base
-    sides = (base.kv_bits if side is None else side for side in (k_bits, v_bits))
+    sides = (base.kv_bits if side is None else whole(side) for side in (k_bits, v_bits))
     return with_quantizers(base, LayerQuantizers(*(quantizer(side, base.kv_group_size) for side in sides)))
 
 
 def _recipe(recipe: Recipe | str | PathLike[str] | None) -> Recipe | None:
-    if recipe is None or not isinstance(recipe, str | PathLike):
+    from mqf_tui.fidelity.recipes import Recipe
+
+    if recipe is None or isinstance(recipe, Recipe):
         return recipe
     from mqf_tui.library.recipes import read_recipe
 
     return read_recipe(path_words("recipe", recipe))
-
-
-def _whole(value: int) -> int:
-    """NumPy's integers as Python's; anything else is left for the settings to refuse."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-
-
-def _several(values: Sequence[int] | int) -> tuple[int, ...]:
-    """One whole number or several, as Python's."""
-    return tuple(map(_whole, values)) if isinstance(values, Iterable) else (_whole(values),)
-
-
-def _real(value: float | None) -> float | None:
-    """NumPy's fractions as Python's; anything else is left for the settings to refuse."""
-    return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value
 
 
 def _is_path(model: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from mqf_tui.fidelity.errors import BadSettingError
+from mqf_tui.argument_values import path_words
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.facts import ModelFacts
@@ -26,10 +26,3 @@ def asked_model(model: Model) -> tuple[str, ModelFacts | None]:
     if not isinstance(model, tuple | list):
         raise not_a_model(model)
     return "", loaded_facts(model)
-
-
-def path_words(name: str, value: str | PathLike[str]) -> str:
-    """A name or path as text; ``name`` is what the argument is called. Raises BadSettingError."""
-    if not isinstance(value, str | PathLike) or not isinstance(words := fspath(value), str):
-        raise BadSettingError(f"{name} is {value!r}; use a name or a path.")
-    return words

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from mqf_tui.argument_values import path_words, real, several, whole, whole_or_none
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.events import Event, Failed
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.text_options import TextOptions, text_choices
-from mqf_tui.model_argument import Model, asked_model, path_words
+from mqf_tui.model_argument import Model, asked_model
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.facts import ModelFacts
@@ -114,7 +114,7 @@ def measure_kv_sensitivity(
     settings = _settings(
         word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus, trust_remote_code, text
     )
-    quantizer = Quantizer(kv_bits, kv_group_size)
+    quantizer = Quantizer(whole(kv_bits), whole(kv_group_size))
     quantizer.check()
     events = sensitivity_events(
         settings,
@@ -180,11 +180,11 @@ def tune_kv(
             *(word, kv_group_size, kernel, quantize_start, chunk_length, max_chunks, corpus),
             *(trust_remote_code, text),
         ),
-        max_kv_bytes=max_kv_bytes_per_token,
-        max_kl=max_kl,
-        bits=tuple(bits),
-        sensed_bits=tuple(sensed_bits),
-        sensed_chunks=sensed_chunks,
+        max_kv_bytes=real(max_kv_bytes_per_token),
+        max_kl=real(max_kl),
+        bits=several(bits),
+        sensed_bits=several(sensed_bits),
+        sensed_chunks=whole(sensed_chunks),
         apart=apart,
     )
     with closing(tune_events(settings, memory_limit=memory_limit, fleet=fleet, facts=facts)) as running:
@@ -225,7 +225,7 @@ def _runner(
     def run(sweep: SweepSettings) -> Iterator[Event]:
         from mqf_tui.api import sweep_events
 
-        limited = replace(sweep, memory_limit=memory_limit)
+        limited = replace(sweep, memory_limit=whole_or_none(memory_limit))
         return sweep_events(limited, control, fleet=fleet, notice=notice, facts=facts)
 
     return run
@@ -244,17 +244,12 @@ def _settings(
 ) -> KVSettings:
     return KVSettings(
         model=model,
-        kv_group_size=_whole(kv_group_size),
+        kv_group_size=whole(kv_group_size),
         kernel=kernel,
-        quantize_start=_whole(quantize_start),
-        chunk_length=_whole(chunk_length),
-        max_chunks=None if max_chunks is None else _whole(max_chunks),
+        quantize_start=whole(quantize_start),
+        chunk_length=whole(chunk_length),
+        max_chunks=whole_or_none(max_chunks),
         corpus=path_words("corpus", corpus),
         trust_remote_code=trust_remote_code,
         text=text_choices(text),
     )
-
-
-def _whole(value: int) -> int:
-    """NumPy's integers as Python's; anything else is left for the settings to refuse."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value

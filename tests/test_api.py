@@ -285,7 +285,10 @@ def test_nan_on_the_way_keeps_the_scored_part(tiny: Path, home: Path, notes: Pat
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"corpus": None}, {"corpus": b"builtin"}, {"kv_bits": 4.0}, {"max_chunks": 2.5}, {"chunk_length": None}],
+    [
+        *({"corpus": None}, {"corpus": b"builtin"}, {"kv_bits": 4.0}, {"max_chunks": 2.5}),
+        *({"chunk_length": None}, {"layers": 3}, {"recipe": 3}, {"trust_remote_code": "no"}, {"kv": 4}),
+    ],
     ids=str,
 )
 def test_values_of_the_wrong_kind_are_named(tiny: Path, wrong: dict[str, Any]) -> None:

@@ -41,6 +41,8 @@ class Quantizer:
             if (self.bits, self.group_size) != FIXED[self.mode]:
                 bits, group = FIXED[self.mode]
                 raise BadSettingError(f"{self.mode} has {bits} bits in groups of {group}, and no others.")
+        elif type(self.bits) is not int:
+            raise BadSettingError(f"the bits of a KV cache are {self.bits!r}; use a whole number.")
         elif self.bits not in AFFINE_BITS:
             raise BadSettingError(
                 f"{self.bits} bits do not exist for a KV cache; choose one of {_listed(AFFINE_BITS)}."

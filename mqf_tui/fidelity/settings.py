@@ -159,6 +159,10 @@ class KVSettings:
             raise BadSettingError(
                 f"kernel {self.kernel!r} does not exist; choose one of {', '.join(KERNELS)}."
             )
+        if self.layers is not None and not isinstance(self.layers, str):
+            raise BadSettingError(
+                f"layers is {self.layers!r}; use full-attention, all, or sets such as 0-3:8,4-:k8v4."
+            )
         if self.recipe is None and self.layers is None and sides == (None, None):
             raise BadSettingError(
                 "16 bits for keys and values quantize nothing, so there is nothing to measure; use fewer."
@@ -170,8 +174,9 @@ class KVSettings:
                 raise BadSettingError("the recipe quantizes no layer, so there is nothing to measure.")
 
     def _check_judging(self) -> None:
-        if type(self.until_sure) is not bool:
-            raise BadSettingError(f"until_sure is {self.until_sure!r}; use True or False.")
+        for name in ("until_sure", "trust_remote_code"):
+            if type(getattr(self, name)) is not bool:
+                raise BadSettingError(f"{name} is {getattr(self, name)!r}; use True or False.")
         if self.precision is not None and not (is_number(self.precision) and 0 < self.precision < 1):
             raise BadSettingError(
                 f"precision is {self.precision!r}; use a share of mean KL between 0 and 100 %, such as 5% "
@@ -241,5 +246,10 @@ class SweepSettings:
                         f"the settings of a sweep differ in {words}; all share one pass of the reference, so "
                         "measure them apart."
                     )
+        if self.memory_limit is not None and not (is_number(self.memory_limit) and self.memory_limit > 0):
+            raise BadSettingError(
+                f"memory limit is {self.memory_limit!r}; use bytes above 0, such as 8_000_000_000, or leave "
+                "it out."
+            )
         if len(set(self.variants)) < len(self.variants):
             raise BadSettingError("a setting is in the sweep twice; name each once.")
