@@ -79,10 +79,18 @@ def test_every_architecture_of_the_package_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["", "no_such_model", "../utils", "models/llama", "llama.py", "/etc/passwd"]
+    "module",
+    ["", "no_such_model", "../utils", "models/llama", "llama.py", "/etc/passwd", "x" * 300, "llama\0"],
 )
 def test_other_names_are_not(module: str) -> None:
     assert not architectures.known(module)
+
+
+@pytest.mark.parametrize("kind", ["../utils", "x" * 5000, "llama\0", 10**400, ["llama"], {"a": 1}, None])
+def test_a_nested_type_of_any_kind_is_no_place_to_read(kind: Any) -> None:
+    config = {"model_type": "mistral3", "text_config": {"model_type": kind, "hidden_size": 7}}
+    assert architectures.family(config)[0] == "mistral3"
+    assert architectures.language_config(config)["hidden_size"] == 7
 
 
 def test_inherited_and_wrapped_makers_are_followed() -> None:

@@ -140,3 +140,10 @@ def test_impossible_values_are_passed_over(tmp_path: Path, entry: Any) -> None:
     found = shape_of(facts, SPECIAL["gemma3_text"] | bad)
     assert len(found.cache) == 4
     assert found.body_parameters >= 1
+
+
+@pytest.mark.parametrize("blocks", [-1, 2.5, True, "many", {"attention": {}}])
+def test_blocks_that_are_no_list_are_passed_over(tmp_path: Path, blocks: Any) -> None:
+    config = SPECIAL["gemma3_text"]
+    facts = read_facts(stub_folder(tmp_path / "model", config))
+    assert len(shape_of(facts, config | {"block_configs": blocks}).cache) == 4

@@ -4,6 +4,7 @@ is named before anything is built."""
 from __future__ import annotations
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,22 @@ def test_counts_beyond_any_model_are_impossible(key: str, inside: bool) -> None:
         check_counts(config)
 
 
+@pytest.mark.parametrize("value", [[10**9], [2, 3, 10**9], [math.nan, 1e9], [10**400], math.inf])
+def test_a_count_for_each_layer_is_held_as_well(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"num_hidden_layers is (1|inf)"):
+        check_counts({"num_hidden_layers": value})
+
+
+@pytest.mark.parametrize("value", [10**400, [10**41]])
+def test_sizes_that_no_float_can_hold_are_impossible(value: Any) -> None:
+    with pytest.raises(ValueError, match="head_dim has more than 40 digits"):
+        check_counts({"text_config": {"head_dim": value}})
+
+
 def test_large_numbers_that_count_nothing_are_let_through() -> None:
     check_counts(
-        {"rope_theta": 1e9, "max_position_embeddings": 2**60, "n_positions": 131_072, "n_ctx": 131_072}
+        {"rope_theta": 1e300, "time_step_limit": [0.0, math.inf], "model_max_length": int(1e30)}
+        | {"max_position_embeddings": 2**60, "n_positions": 131_072, "n_ctx": 131_072}
         | {"vocab_size": 262_144, "expert_hidden_size": 14336, "intermediate_size": 53248, "n_embd": 16384}
         | {"num_attention_heads": 128, "n_routed_experts": 512, "num_hidden_layers": 126, "block_size": 8192}
         | {"layer_norm_epsilon": 1e-5, "quantization": {"num_layers": "x"}}

@@ -17,6 +17,8 @@ CACHES = re.compile(
     r"\b(KVCache|RotatingKVCache|ChunkedKVCache|ArraysCache|MambaCache|CacheList|LayerCache)\("
 )
 PLAIN_CACHE = "KVCache"
+# A configuration may have anything in a module's place: a path, or more than a file can be called.
+_NAME = re.compile(r"[\w-]{1,64}")
 _MODEL = re.compile(r"^class Model\(|^from \.\w+ import Model\b(?! as)", re.MULTILINE)
 # Before each line that begins a statement at the top of a module.
 _BLOCK = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
@@ -54,7 +56,7 @@ def module_of(config: dict[str, Any]) -> str:
 
 def known(module: str) -> bool:
     """Whether the installed mlx-lm has this architecture."""
-    return bool(re.fullmatch(r"[\w-]+", module)) and _has_model(module)
+    return _has_model(module)
 
 
 def family(config: dict[str, Any]) -> tuple[str, ...]:
@@ -216,7 +218,7 @@ def _package() -> Path | None:
 @functools.cache
 def _source(module: str) -> str | None:
     package = _package()
-    path = package / "models" / f"{module}.py" if package and module else None
+    path = package / "models" / f"{module}.py" if package and _NAME.fullmatch(module) else None
     return path.read_text(encoding="utf-8") if path and path.is_file() else None
 
 

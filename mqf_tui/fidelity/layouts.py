@@ -98,7 +98,7 @@ class _Model:
         inner, special = self.inner, architectures.special_caches(self.config)
         kinds = list(layer_kinds(self.config, self.heads.n_layers))
         made = [self._layer(inner, i, kind) for i, kind in enumerate(kinds)]
-        if blocks := inner.get("block_configs"):
+        if blocks := _list(inner, "block_configs"):
             made = [layer for layer in made[: len(blocks)] if layer.keys]
         if "CacheList" in special:
             made = [self._composite(inner, i, layer) for i, layer in enumerate(made)]

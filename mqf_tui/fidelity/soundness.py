@@ -17,7 +17,9 @@ from mqf_tui.fidelity import architectures
 from mqf_tui.fidelity.bounded import no_file, parsed, read_plain
 from mqf_tui.fidelity.errors import BrokenWeightsError
 from mqf_tui.fidelity.headers import MAX_CONFIG, Tensor, Weights, folder_name
+from mqf_tui.fidelity.heads import HIDDEN, LAYERS
 from mqf_tui.fidelity.trust import MAX_TOKENIZER_CONFIG
+from mqf_tui.fidelity.weight_formats import WIDTHS
 from mqf_tui.reports.text import size
 
 # Files that mlx-lm and transformers read whole, and bytes that they may have. Tokenizers have up to 40 MB.
@@ -36,14 +38,13 @@ LIMITS = {
 }  # fmt: skip
 TEMPLATES = "additional_chat_templates"
 LEAST_COUNT = 1024
+LARGEST = 10**40  # products of larger ones are beyond a float
 # mlx-lm makes as many objects as these say; the largest models have 130 layers and some hundred experts.
 COUNTS = (
     (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?(?:layer|loop|block)s?$"), LEAST_COUNT),
     (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?(?:expert|group)s?(?:_per_tok|_per_token)?$"), 4096),
     (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?heads?$"), 65_536),
 )
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
-HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim", "hidden_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
 EMBEDDINGS = (
     *("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "word_embeddings.weight"),
@@ -52,7 +53,6 @@ EMBEDDINGS = (
 )
 OTHER_EMBEDDINGS = re.compile(r"vision|visual|audio|per_layer|mtp")
 NUMBERED = re.compile(r"^(.*?)\.(\d+)\.")
-WIDTHS = (1, 2, 3, 4, 5, 6, 8)  # bits of a packed weight
 ENDS = 256  # bytes
 
 
@@ -86,10 +86,18 @@ def check_counts(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("_config"):
             check_counts(value)
-        elif isinstance(value, (int, float)) and value > LEAST_COUNT:
-            limit = next((limit for form, limit in COUNTS if form.search(key)), None)
-            if limit is not None and value > limit:
-                raise ValueError(f"{key[:80]} is {value}")
+        # Some give one number a layer.
+        for number in value if isinstance(value, list) else (value,):
+            if isinstance(number, (int, float)) and number > LEAST_COUNT:
+                _check_count(key, number)
+
+
+def _check_count(key: str, number: float) -> None:
+    limit = next((limit for form, limit in COUNTS if form.search(key)), None)
+    if limit is not None and number > limit:
+        raise ValueError(f"{key[:80]} is {str(number)[:40]}")
+    if isinstance(number, int) and number > LARGEST:
+        raise ValueError(f"{key[:80]} has more than {len(str(LARGEST)) - 1} digits")
 
 
 def check_fit(name: str, config: dict[str, Any], weights: Weights) -> None:
