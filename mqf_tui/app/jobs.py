@@ -15,6 +15,7 @@ from mqf_tui.fidelity import device as devices
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import SaveError
 from mqf_tui.fidelity.events import Loading, StepScored
+from mqf_tui.fidelity.libraries import imported
 from mqf_tui.fidelity.rescoring import Rescorer
 from mqf_tui.fidelity.timing import measured_flops
 from mqf_tui.fidelity.watchdog import read_memory
@@ -32,6 +33,7 @@ class Worker:
     def do(self, job: Measurement | TopsRequest) -> None:
         """One job. The thread must outlive any mistake of ours: nothing else can end it in order."""
         try:
+            imported()  # a text may be looked at beside this
             if isinstance(job, TopsRequest):
                 wanted = job.run, job.chunk, job.depths, job.k, job.control
                 for event in api.rescore(*wanted, rescorer=self._rescorer):

@@ -53,10 +53,13 @@ def chunk_preview(
     """
     from mqf_tui.fidelity.chunking import make_chunks
     from mqf_tui.fidelity.corpora import read_corpus
+    from mqf_tui.fidelity.libraries import imported
+
+    settings.check()
+    imported()  # the app looks at a text beside the thread that measures
     from mqf_tui.fidelity.loading import load_tokenizer
     from mqf_tui.fidelity.tokenizer_fit import fit_of
 
-    settings.check()
     corpus = read_corpus(settings.corpus, settings.text, settings.mixture)
     seen = [_Seen(part.documents) for part in corpus.parts]
     parts = zip(corpus.parts, seen, strict=True)

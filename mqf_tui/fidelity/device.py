@@ -6,6 +6,7 @@ import ctypes
 import functools
 import re
 import sys
+import threading
 from dataclasses import dataclass, replace
 
 from mqf_tui.fidelity.memory import all_memory, free_memory
@@ -20,6 +21,8 @@ MEMORY_KEYS = ("max_recommended_working_set_size", "free_memory", "total_memory"
 ALL_MEMORY_KEYS = ("memory_size", "total_memory")
 
 LEAST_KEPT = 64 * 2**20  # bytes
+
+_PREPARING = threading.Lock()  # a second thread would find MLX half imported, and call that too late
 
 # "Virtual CPU" names a product; CPU elsewhere in a CPU's name says nothing.
 NOISE = re.compile(
@@ -42,7 +45,8 @@ class Device:
 
 def prepare() -> Device:
     """Load the BLAS, then MLX, and describe the device. The first import of MLX must be this one."""
-    device = _prepared()
+    with _PREPARING:
+        device = _prepared()
     return replace(device, memory_bytes=free_memory()) if device.is_cpu else device
 
 

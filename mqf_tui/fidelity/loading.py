@@ -28,6 +28,7 @@ from mqf_tui.fidelity.errors import (
 )
 from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.headers import MAX_CONFIG
+from mqf_tui.fidelity.libraries import ONE_AT_A_TIME
 from mqf_tui.fidelity.loaded import LoadedFacts
 
 PLAIN = (nn.Linear, nn.Embedding, nn.RMSNorm, nn.LayerNorm)
@@ -229,8 +230,12 @@ def _check_memory(facts: ModelFacts, device: Device, n_parts: int) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[io.StringIO]:
-    """Libraries that print or warn while they load would draw over the app's screen; what they print."""
+    """Libraries that print or warn while they load would draw over the app's screen; what they print.
+
+    One thread at a time: it is the process's streams and filters that are put aside.
+    """
     with (
+        ONE_AT_A_TIME,
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()) as said,
         contextlib.redirect_stderr(io.StringIO()),
