@@ -59,7 +59,7 @@ def _facts(sight: Sight) -> Iterator[str]:
     if len(found.parts) > 1:
         total = sum(n for _, n in found.parts)
         yield "chunks of each part: " + ", ".join(
-            f"{inert(name)} {n:,} ({n / total:.0%})" for name, n in found.parts
+            f"{inert(name)} {n:,} ({100 * n / total:.0f} %)" for name, n in found.parts
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.app.exploring.measures import flip_kinds
+from mqf_tui.app.exploring.respelling import respelled
 from mqf_tui.app.exploring.spelling import Spelling, spelled
 from mqf_tui.fidelity.errors import FidelityError, SaveError
 from mqf_tui.fidelity.pairing import UnpairedError, check_reference, check_streams, keys, shared_places
@@ -78,6 +79,7 @@ def read(run: SavedRun) -> Answer:
     positions = run.positions()
     if not len(positions):
         raise SaveError(f"run {run.id} has no position to show; measure it again.")
+    positions = respelled(run.report, positions)
     order = np.arange(len(positions))
     place = keys(positions)
     if (np.diff(place) < 0).any():

@@ -57,6 +57,10 @@ UNKEPT = (
     "Of this text no words were kept, since it is your own, so tokens are shown by their numbers; measure it "
     "with --keep-text to read it here."
 )
+RESPELLED = (
+    "Of this text no words were kept, since it is your own: the model's tokenizer spells them here, and no "
+    "report has them."
+)
 
 
 class ExploreScreen(BaseScreen):
@@ -140,7 +144,7 @@ class ExploreScreen(BaseScreen):
         if problem:
             self.notify(problem, severity="error", markup=False, timeout=10)
         elif walk.answer.run.report.text_kept is False:
-            self.notify(UNKEPT, timeout=10)
+            self.notify(RESPELLED if walk.answer.positions.texts else UNKEPT, timeout=10)
         cursor = None
         if self._walk is None:
             cursor = walk.answer.place_of_index(self._wanted) if self._wanted is not None else 0

@@ -61,7 +61,7 @@ the end of a text, or of a document.
 
 **Scored** *assistant*: of conversations (JSON lines with `messages`) only what the assistant says.
 
-**Keep the text**: the words of your own files stay out of reports and saved runs unless you say otherwise."""
+**Keep text**: the words of your own files stay out of reports and saved runs unless you say otherwise."""
     BINDINGS: ClassVar[list[BindingType]] = bindings("text")
     DEFAULT_CSS = """
     TextScreen #text-name {
@@ -75,7 +75,7 @@ the end of a text, or of a document.
     }
     TextScreen #passage { height: 1fr; padding: 0 2; background: $surface; scrollbar-size-vertical: 1; }
     TextScreen #sight.-wrong { color: $error; }
-    TextScreen #first { height: auto; }
+    TextScreen #first, TextScreen #sight { height: auto; padding-right: 1; }
     TextScreen.-tall #text-name { margin-top: 1; }
     TextScreen.-tall #options { padding: 1 1; }
     """
@@ -98,7 +98,7 @@ the end of a text, or of a document.
             yield Choice("stride", offered.strides(length), held["stride"][0], own="a stride", id="stride")
             yield Choice("rest", offered.rests(), held["rest"][0], id="rest")
             yield Choice("scored", offered.scored(None), held["scored"][0], id="scored")
-            yield Choice("keep the text", offered.keeps(), held["keep"][0], id="keep")
+            yield Choice("keep text", offered.keeps(), held["keep"][0], id="keep")
             if has_fields(word) or held["field"][0]:
                 yield from self._typed(
                     "field", held["field"][0], "text or messages, or the one that there is"
