@@ -191,6 +191,19 @@ def test_a_token_that_is_no_text(filled: LocalHub) -> None:
     assert f"the token in {constants.HF_TOKEN_PATH} cannot be read (it is no text)" in refused()
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_who_keeps_the_files_may_refuse_them(
+    filled: LocalHub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    filled.add_token("hf_good")
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    filled.fault(LARGE, Fault(status))
+    said = refused()
+    assert f"{filled.cdn.removeprefix('http://')}, to which the hub leads for files, refuses {NAME}" in said
+    assert f"({status} " in said
+    assert "token" not in said
+
+
 # Models that are broken on the hub
 
 
@@ -290,6 +303,16 @@ def test_a_disk_that_takes_no_large_files(
     said = refused()
     assert f"the disk with {home} takes no file as large as this" in said
     assert "HF_HUB_CACHE" in said
+
+
+@pytest.mark.parametrize("there", [".locks", "models--mlx-community--tiny-4bit/refs"])
+def test_a_file_in_the_place_of_a_folder_is_named(filled: LocalHub, home: Path, there: str) -> None:
+    (home / there).parent.mkdir(parents=True)
+    (home / there).write_text("in the way")
+    said = refused()
+    assert f"{home} cannot be written (" in said
+    assert str(home / there) in said
+    assert "move that away" in said
 
 
 def test_folders_that_no_repository_has_are_not_listed(filled: LocalHub, home: Path) -> None:

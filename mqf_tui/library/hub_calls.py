@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from mqf_tui import __version__
 from mqf_tui.fidelity.errors import CancelledError, HubError
@@ -229,11 +230,13 @@ def _apart(work: Callable[[], T], patience: Patience) -> T:
 
 def _check(response: Any, headers: Mapping[str, str]) -> None:
     if response.status_code >= 400:
+        there = str(response.url.netloc, "ascii").rpartition("@")[2]
         raise RefusedError(
             response.status_code,
             response.reason_phrase,
             response.headers,
             with_token="authorization" in headers,
+            host="" if there == urlsplit(endpoint()).netloc.rpartition("@")[2] else there,
         )
 
 

@@ -29,6 +29,7 @@ PASSING = {
     *("ReadError", "WriteError", "RemoteProtocolError", "CutError"),
 }
 UNREACHED = {"ConnectError", "ConnectTimeout"}
+REFUSED = {401, 403, 404, 410}
 UNTRIED = re.compile(r"\br=0\b.*?\bt=(\d+)")  # of the header RateLimit: nothing remains, for so many seconds
 SECRET = re.compile(r"\bhf_\w+|\bBearer \S+")
 LONGEST_MESSAGE = 160
@@ -37,9 +38,14 @@ E = TypeVar("E", bound=BaseException)
 
 
 class RefusedError(Exception):
-    """An answer with a status of 400 or more; ``code`` and ``message`` as the hub words them, if at all."""
+    """An answer with a status of 400 or more; ``code`` and ``message`` as the hub words them, if at all.
 
-    def __init__(self, status: int, reason: str, headers: Mapping[str, str], *, with_token: bool) -> None:
+    ``host``: who answered, where that was another one than was asked first.
+    """
+
+    def __init__(
+        self, status: int, reason: str, headers: Mapping[str, str], *, with_token: bool, host: str = ""
+    ) -> None:
         super().__init__(status)
         self.status = status
         self.reason = reason
@@ -47,6 +53,7 @@ class RefusedError(Exception):
         self.message = SECRET.sub("…", " ".join(headers.get("x-error-message", "").split()))[:LONGEST_MESSAGE]
         self.wait = _asked_to_wait(headers)
         self.with_token = with_token
+        self.host = host
 
     @property
     def words(self) -> str:
@@ -113,6 +120,11 @@ def offline() -> HubError:
 
 def _refused(error: RefusedError, endpoint: str, name: RepoName | None) -> HubError:
     named = name.repo if name else "it"
+    if error.host and error.status in REFUSED and not (error.code or error.message):
+        return HubError(
+            f"{error.host}, to which the hub leads for files, refuses {named} ({error.words}); {LATER}, and if "
+            "it stays so, check whether your network lets this host through."
+        )
     match error.status:
         case 401 | 403 if error.code == "GatedRepo" and name is not None:
             return HubError(_gated(endpoint, name, error.with_token))

@@ -110,7 +110,7 @@ def _model(row: Any, cache: Path) -> HubModel | None:
     name = facts.get("id")
     if not isinstance(name, str) or not is_repo(name):
         return None
-    day = re.match(r"\d{4}-\d\d-\d\d", str(facts.get("lastModified") or ""))
+    day = re.match(r"\d{4}-\d\d-\d\d", str(facts.get("lastModified") or ""), re.ASCII)
     return HubModel(
         name,
         _count(facts.get("downloads")),

@@ -26,6 +26,7 @@ from mqf_tui.reports.text import size
 PARTIAL = ".incomplete"
 LOCKS = ".locks"
 FULL = {errno.ENOSPC, errno.EDQUOT}
+IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 BLOCK = 1 << 20  # bytes read at once
 TRY_LOCK = 0.2  # seconds
 
@@ -111,9 +112,11 @@ class Store:
                     f"the disk with {self.cache} takes no file as large as this; name a folder on another "
                     "disk in HF_HUB_CACHE."
                 ) from error
+            why, cure = error.strerror or type(error).__name__, "check its permissions"
+            if error.errno in IN_THE_WAY and error.filename is not None:
+                why, cure = f"{why}: {os.fsdecode(error.filename)}", "move that away"
             raise HubError(
-                f"{self.cache} cannot be written ({error.strerror or type(error).__name__}); check its "
-                "permissions, or name another folder in HF_HUB_CACHE."
+                f"{self.cache} cannot be written ({why}); {cure}, or name another folder in HF_HUB_CACHE."
             ) from error
 
     @contextlib.contextmanager
