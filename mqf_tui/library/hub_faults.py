@@ -122,8 +122,8 @@ def _refused(error: RefusedError, endpoint: str, name: RepoName | None) -> HubEr
     named = name.repo if name else "it"
     if error.host and error.status in REFUSED and not (error.code or error.message):
         return HubError(
-            f"{error.host}, to which the hub leads for files, refuses {named} ({error.words}); {LATER}, and if "
-            "it stays so, check whether your network lets this host through."
+            f"{error.host}, to which the hub leads for files, refuses {named} ({error.words}); {LATER}, and "
+            "if it stays so, check whether your network lets this host through."
         )
     match error.status:
         case 401 | 403 if error.code == "GatedRepo" and name is not None:
