@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mqf_tui.fidelity import cutting
 from mqf_tui.fidelity.chunking import Chunks, make_chunks
 from mqf_tui.fidelity.corpus import Corpus, Document, Part
 from mqf_tui.fidelity.errors import BadCorpusError, BadSettingError
@@ -330,3 +331,53 @@ def test_the_command_line_makes_the_same_options() -> None:
         assert corpus_of(plain) == "builtin"
     assert text_words("builtin", TextOptions()) == ["--corpus", "builtin"]
     assert text_words("./builtin", TextOptions()) == ["--corpus", "./builtin"]
+
+
+def test_joined_conversations_are_read_until_there_are_as_many_chunks_as_asked_for(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer(tmp_path)
+    messages = (turn("user", "many words of the user " * 12), turn("assistant", "yes"))
+    corpus = Corpus("chats", "1", (Part("chats", tuple(Document(messages=messages) for _ in range(30))),))
+    options = TextOptions(documents="join", assistant_only=True)
+
+    def made(most: int | None) -> Chunks:
+        return make_chunks(corpus, tokenizer, 16, most, tokenizer_id="t", options=options)
+
+    every = made(None)
+    assert len(every.tokens) >= 30  # answers lie in one chunk or two each, and questions fill many between
+    for most in (1, 7, 29):
+        assert made(most).tokens.tolist() == every.tokens[:most].tolist()
+    assert every.provenance.join == "conversations one behind the other"
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_no_word_of_an_assistant_is_told_as_that(tmp_path: Path, role: str) -> None:
+    corpus = Corpus("chats", "1", (Part("chats", (Document(messages=(turn(role, "words " * 40),)),) * 3),))
+    with pytest.raises(
+        BadCorpusError, match="no word of an assistant's to score; leave out --assistant-only"
+    ):
+        make_chunks(
+            corpus,
+            chat_tokenizer(tmp_path),
+            16,
+            None,
+            tokenizer_id="t",
+            options=TextOptions(assistant_only=True),
+        )
+
+
+def test_documents_that_are_each_too_short_are_not_counted_together() -> None:
+    with pytest.raises(
+        BadCorpusError, match=r"the longest document of made has 20 tokens, .* --chunk-length 16"
+    ):
+        cut(("a" * 20, "b" * 18, "c" * 19), length=32, documents="apart", rest="drop")
+
+
+def test_more_chunks_than_memory_holds_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "MOST_TOKENS", 16 * 40)
+    assert len(cut(("a" * 55,), stride=1).tokens) == 40
+    for text, options in (("a" * 56, {"stride": 1}), ("a" * 5000, {"stride": 1})):
+        with pytest.raises(BadCorpusError, match=r"more than 40 chunks of 16 tokens, .* longer --stride"):
+            cut((text,), **options)
+        assert len(cut((text,), most=30, **options).tokens) == 30
+    with pytest.raises(BadCorpusError, match="more than 40 chunks"):
+        cut(("ab",) * 41, documents="apart")
