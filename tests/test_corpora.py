@@ -16,9 +16,11 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from mqf_tui.fidelity.chunking import Chunks, make_chunks
-from mqf_tui.fidelity.corpora import BUILTIN_PARTS, corpus_names, read_corpus
+from mqf_tui.fidelity.corpora import BUILTIN_PARTS, corpus_names, corpus_words, read_corpus
 from mqf_tui.fidelity.corpus import Corpus, Part
 from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError
+from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text_words import text_words
 from tests.makers import words, write_tokenizer
 
 
@@ -247,7 +249,11 @@ def test_a_file_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "notes.txt"
     path.write_bytes(text.encode())
     corpus = read_corpus(str(path))
-    assert (corpus.name, corpus.version, tuple(texts_of(corpus))) == ("notes.txt", "file", (("notes.txt", text),))
+    assert (corpus.name, corpus.version, tuple(texts_of(corpus))) == (
+        "notes.txt",
+        "file",
+        (("notes.txt", text),),
+    )
 
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert read_corpus(str(path)) == corpus
@@ -305,3 +311,50 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(BadCorpusError) as caught:
         read_corpus(str(path))
     assert "locked.txt cannot be read (Permission denied)" in message(caught)
+
+
+def test_a_file_whose_name_reads_like_several_is_one_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a + b.txt", "c.txt"):
+        Path(name).write_text(f"of {name}")
+    for word, expected in (
+        ("a + b.txt + c.txt", ("a + b.txt", "c.txt")),
+        ("c.txt + a + b.txt", ("c.txt", "a + b.txt")),
+        ("builtin + c.txt", ("builtin", "c.txt")),
+        ("a + b.txt", ("a + b.txt",)),
+    ):
+        assert corpus_words(word) == expected
+    assert texts_of(read_corpus("a + b.txt + c.txt")) == [
+        ("a + b.txt", "of a + b.txt"),
+        ("c.txt", "of c.txt"),
+    ]
+
+
+@pytest.mark.parametrize("choice", [{"field": "text"}, {"glob": "*.md"}])
+def test_the_built_in_texts_have_neither_fields_nor_files(choice: dict[str, str]) -> None:
+    for word in ("builtin", "builtin + builtin"):
+        with pytest.raises(BadCorpusError) as error:
+            read_corpus(word, TextOptions(**choice))
+        assert f"leave the {next(iter(choice))} out" in message(error)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("/home/me/notes.txt", "notes.txt"),
+        ("docs/**/*.md", "docs/**/*.md"),
+        ("/home/me/project/docs/*.md", "docs/*.md"),
+        ("/*.md", "/*.md"),
+        ("/", "/"),
+        ("/home/me/builtin", "./builtin"),
+        ("/home/me/builtin/*.md", "./builtin/*.md"),
+        ("/home/me/hf:owner", "./hf:owner"),
+        ("/home/me/-v", "./-v"),
+        ("/dev/fd/63", "-"),
+        ("hf:owner/name/train#body", "hf:owner/name/train#body"),
+    ],
+)
+def test_a_report_names_a_text_by_the_end_of_its_path(word: str, said: str) -> None:
+    assert text_words(word, TextOptions()) == ["--corpus", said]

@@ -175,6 +175,19 @@ def test_a_json_file_may_be_a_list_or_one_object(tmp_path: Path) -> None:
     assert "line 3" in refused(path)
 
 
+def test_rows_that_begin_with_empty_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"id": 1, "text": null}\n{"id": 2, "messages": []}\n{"id": 3, "text": "words"}\n')
+    part = read_corpus(str(path)).parts[0]
+    assert [document.text for document in part.documents] == ["words"]
+    assert part.notices is not None
+    assert part.notices() == ("2 lines of x.jsonl without text are left out",)
+    path.write_text('{"messages": []}\n{"messages": null}\n')
+    assert "x.jsonl has no text in it" in refused(path)
+    path.write_text('{"text": 5}\n')
+    assert "x.jsonl has nothing that is a text in text; name one with --field: text." in refused(path)
+
+
 def test_the_field_that_holds_the_text(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"id": 3, "story": "Once."}) + "\n")

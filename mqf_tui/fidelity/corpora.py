@@ -35,10 +35,17 @@ def is_public(word: str) -> bool:
 
 
 def corpus_words(word: str) -> tuple[str, ...]:
-    """The words of several texts, ``a + b``; one where there is a file of the whole name."""
-    if AND not in word or os.path.lexists(os.path.expanduser(word)):
-        return (word,)
-    return tuple(one.strip() for one in word.split(AND))
+    """The words of several texts, ``a + b``; one where there is a file that is called so."""
+    found: list[str] = []
+    pieces = word.split(AND)
+    while pieces:
+        names = ((n, AND.join(pieces[:n])) for n in range(len(pieces), 1, -1))
+        n, one = next(
+            ((n, name) for n, name in names if os.path.lexists(os.path.expanduser(name))), (1, pieces[0])
+        )
+        found.append(one if one == word else one.strip())
+        pieces = pieces[n:]
+    return tuple(found)
 
 
 def read_corpus(name: str, options: TextOptions | None = None, mixture: Mixture | None = None) -> Corpus:
@@ -50,6 +57,8 @@ def read_corpus(name: str, options: TextOptions | None = None, mixture: Mixture 
     if mixture is not None:
         return _mixed(mixture)
     words = corpus_words(name)
+    if all(word == "builtin" for word in words):
+        _check_plain(options)
     if len(words) == 1:
         return _one(words[0], options)
     corpora = [_one(word, options) for word in words]
@@ -79,6 +88,13 @@ def _one(word: str, options: TextOptions) -> Corpus:
     if found := OPEN_STREAM.match(path):
         return _streamed(stream_part(stream(int(found[1] or 0), "the pipe"), options))
     return _at_path(path, options)
+
+
+def _check_plain(options: TextOptions) -> None:
+    """Raise BadCorpusError where something is chosen that the built-in texts do not have."""
+    for name, what in (("field", "fields"), ("glob", "files to choose from")):
+        if getattr(options, name) is not None:
+            raise BadCorpusError(f"the built-in texts have no {what}; leave the {name} out.")
 
 
 def _builtin() -> Corpus:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-from mqf_tui.fidelity.corpora import corpus_names, corpus_words
+from mqf_tui.fidelity.corpora import STANDARD_INPUT, corpus_names, corpus_words
+from mqf_tui.fidelity.sources.files import OPEN_STREAM
+from mqf_tui.fidelity.sources.folders import split_glob
 from mqf_tui.fidelity.sources.hub_words import PREFIX
 from mqf_tui.fidelity.text_options import TextOptions
 from mqf_tui.reports.text import readable
@@ -22,10 +25,16 @@ def as_path(word: str, given: str, names: tuple[str, ...]) -> str:
 
 
 def _short(word: str) -> str:
-    if word.startswith(PREFIX) or word == "-":
+    if word.startswith(PREFIX):
         return readable(word)
-    last = readable(word).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return as_path(last, word, corpus_names())
+    if word == STANDARD_INPUT or OPEN_STREAM.match(word):
+        return STANDARD_INPUT
+    there = os.path.lexists(os.path.expanduser(word))
+    root, pattern = (word, "") if there else split_glob(word)
+    last = readable(root).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or "/"
+    if last.startswith(PREFIX):
+        last = f"./{last}"
+    return as_path(last, word, corpus_names()) + (pattern[1:] if last == "/" else pattern)
 
 
 def choice_words(options: TextOptions) -> Iterator[str]:

@@ -52,6 +52,9 @@ class Rows:
         self.notices.empty, self.notices.shown = 0, self.shown
         name = self.wanted
         for where, row in self.rows:
+            if name is None and _says_nothing(row):
+                self.notices.empty += 1
+                continue
             if name is None:
                 name = chosen_field(row, self.options, self.shown)
             found = document(row, name, f"{where} of {self.shown}")
@@ -75,7 +78,9 @@ def chosen_field(
     strings = [str(name) for name, value in row.items() if isinstance(value, str)]
     if len(strings) == 1:
         return strings[0]
-    raise BadCorpusError(f"{shown} has no field text or messages; {how}: {names_of(row)}.")
+    known = [name for name in (TEXT, *conversations.COLUMNS) if name in row]
+    what = f"nothing that is a text in {inert(known[0])}" if known else "no field text or messages"
+    raise BadCorpusError(f"{shown} has {what}; {how}: {names_of(row)}.")
 
 
 def document(row: Mapping[str, Any], name: str, where: str) -> Document | None:
@@ -102,6 +107,12 @@ def document(row: Mapping[str, Any], name: str, where: str) -> Document | None:
             f"{where} holds half of a character pair (such as \\ud83d), which is no text; mend or remove it."
         )
     return found
+
+
+def _says_nothing(row: Mapping[str, Any]) -> bool:
+    """Whether the fields that usually hold the text are there, and empty."""
+    usual = [row[name] for name in (TEXT, *conversations.COLUMNS) if name in row]
+    return bool(usual) and all(value is None or value == [] for value in usual)
 
 
 def value_at(row: Mapping[str, Any], name: str) -> Any:
