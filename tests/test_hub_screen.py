@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from mqf_tui.app.screens.hub import HubScreen
 from mqf_tui.app.screens.hub_dialogs import DownloadScreen, TrustScreen
 from mqf_tui.app.screens.models import ModelsScreen
 from mqf_tui.app.screens.quit import QuitDownloadsScreen
+from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.download_list import DownloadList
 from mqf_tui.app.widgets.row_list import RowList
 from mqf_tui.fidelity.errors import INTERRUPTED
+from mqf_tui.library import models as local
 from mqf_tui.library.runs import list_runs
 from tests import makers
 from tests.hub_server import WEB_LOGIN, Fault, LocalHub
@@ -312,3 +315,34 @@ async def test_code_runs_only_after_a_yes_that_names_the_file(suspicious: Path) 
     assert suspicious.read_text() == "ran"
     [run] = list_runs()
     assert "--trust-remote-code" in run.report.command
+
+
+async def test_who_went_elsewhere_is_not_asked_about_what_was_chosen(
+    suspicious: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may be slow; the app is not, and its user may have something else in mind by then."""
+    begun, go, ended = threading.Event(), threading.Event(), threading.Event()
+    read = local.read_now
+
+    def slow(model: local.LocalModel) -> local.LocalModel:
+        begun.set()
+        go.wait(10)
+        try:
+            return read(model)
+        finally:
+            ended.set()
+
+    async with running() as (app, pilot):
+        listing = await at_models(app, pilot)
+        await until(pilot, lambda: listing.option_count == 2 and "reading" not in text_of(app, "#told"))
+        monkeypatch.setattr(local, "read_now", slow)
+        await pilot.press("end", "enter")
+        await until(pilot, begun.is_set)
+        assert not ended.is_set()  # keys are answered meanwhile
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        go.set()
+        await until(pilot, ended.is_set)
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert isinstance(app.screen, RunsScreen)

@@ -27,6 +27,7 @@ from mqf_tui.app.model_rows import (
 from mqf_tui.app.screens.models import ModelsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.model_facts import facts_text
+from mqf_tui.app.widgets.model_list import SearchLine
 from mqf_tui.fidelity import facts as facts_module
 from mqf_tui.library import facts_cache
 from mqf_tui.library.index import RunRow, run_rows
@@ -305,3 +306,24 @@ async def test_the_screen_by_keyboard(homes: Path) -> None:
         await pilot.press("enter", "enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         assert text_of(app, "#about").startswith("far:")
+
+
+async def test_keys_are_the_lists_from_the_first_one_on(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    focused: list[SearchLine] = []
+    monkeypatch.setattr(SearchLine, "on_focus", lambda line: focused.append(line), raising=False)
+    async with running() as (app, pilot):
+        await until(pilot, lambda: "4 models" in text_of(app, "#told"))
+        assert not focused
+        await pilot.press("slash")
+        await until(pilot, lambda: len(focused) == 1)
+
+
+async def test_names_can_be_read_in_a_narrow_window(homes: Path) -> None:
+    os.rename(homes / "one" / "plain", homes / "one" / "Llama-3.2-1B-Instruct")
+    async with running((60, 20)) as (app, pilot):
+        await until(pilot, lambda: "4 models, by name" in screen_text(app))
+        await until(pilot, lambda: "Llama-3.2-1B-Instruct" in screen_text(app))
+        await until(pilot, lambda: "✕" in screen_text(app))
+        listing, facts = app.screen.query_one("#models"), app.screen.query_one("#facts")
+        assert facts.region.y >= listing.region.bottom
+        assert min(listing.region.height, facts.region.height) >= 6

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
+from textual.worker import get_current_worker
+
 from mqf_tui.app.hub_downloads import Download, Downloads
 from mqf_tui.app.navigation import Navigation
-from mqf_tui.app.trusting import code_of, trusted
+from mqf_tui.app.trusting import Chosen, chosen, chosen_of_hub, is_read, trusted
 from mqf_tui.library.model_places import HUB
 
 if TYPE_CHECKING:
@@ -85,45 +88,55 @@ class HubWays(Navigation):
 
     def set_up_downloaded(self, name: str, folder: Path | None) -> None:
         """Set up a model that is in the hub's cache; ``folder``: where, if that is known."""
-        self.run_worker(partial(self._read_downloaded, name, folder), thread=True, group="downloaded")
+        self._choose(lambda: [chosen_of_hub(name, folder)])
 
-    def _read_downloaded(self, name: str, folder: Path | None) -> None:
-        from mqf_tui.fidelity.errors import FidelityError
-        from mqf_tui.library.model_places import Place
-        from mqf_tui.library.models import find_model, listed, read_now
-
-        try:
-            model = read_now(listed(Place(name, HUB, folder or find_model(name))))
-        except FidelityError as error:
-            self.call_from_thread(self._refuse_model, str(error))
+    def choose_models(self, models: Sequence[LocalModel]) -> None:
+        """Set up models; where one would run code of its own, ask first. Where one cannot be, say why."""
+        if all(map(is_read, models)):
+            self.set_up(models)  # at once: the keys that are typed ahead are for it
         else:
-            self.call_from_thread(self.choose_model, model)
+            self._choose(lambda: list(map(chosen, models)))
 
-    def choose_model(self, model: LocalModel) -> None:
-        """Set up a model; ask first where that would run code of its own. Where it cannot be, say why."""
-        if model.facts is not None and not model.problem:
-            self.set_up([model])
-        elif model.incomplete and model.source == HUB:
-            self.find_on_hub(model.name)
-        elif model.folder is not None and (files := code_of(model)):
-            self._ask_to_trust(model, model.folder, files)
+    def _choose(self, read: Callable[[], list[Chosen]]) -> None:
+        """Read models beside the app, and go on with them if the user is where they were chosen still."""
+        screen = self.screen
+
+        def work() -> None:
+            from mqf_tui.fidelity.errors import FidelityError
+
+            worker, found, problem = get_current_worker(), list[Chosen](), ""
+            try:
+                found = read()
+            except FidelityError as error:
+                problem = str(error)
+            if not worker.is_cancelled:
+                self.call_from_thread(go_on, found, problem)
+
+        def go_on(found: list[Chosen], problem: str) -> None:
+            if self.screen is screen:
+                self._set_up_chosen(found, problem)
+
+        self.run_worker(work, thread=True, exclusive=True, group="chosen")
+
+    def _set_up_chosen(self, found: Sequence[Chosen], problem: str = "") -> None:
+        one = next((one for one in found if one.problem), None)
+        if problem or one is None:
+            self._refuse_model(problem) if problem else self.set_up([each.model for each in found])
+        elif one.model.incomplete and one.model.source == HUB:
+            self.find_on_hub(one.model.name)
+        elif one.files and one.model.folder is not None and len(found) == 1:
+            self._ask_to_trust(one.model, one.model.folder, one.files)
         else:
-            self._refuse_model(model.problem or "its headers are still being read; try again in a moment.")
+            self._refuse_model(one.problem)
 
     def _ask_to_trust(self, model: LocalModel, folder: Path, files: tuple[str, ...]) -> None:
         from mqf_tui.app.screens.hub_dialogs import TrustScreen
 
         def answered(yes: bool | None) -> None:
-            if not yes:
-                return
-            found = trusted(model)
-            if found.problem or found.facts is None:
-                self._refuse_model(found.problem or "its headers cannot be read.")
-            else:
-                self.set_up([found])
+            if yes:
+                self._choose(lambda: [Chosen(trusted(model))])
 
-        if not isinstance(self.screen, TrustScreen):  # Enter, pressed twice
-            self.push_screen(TrustScreen(model.name, folder, files), answered)
+        self.push_screen(TrustScreen(model.name, folder, files), answered)
 
     def _refuse_model(self, why: str) -> None:
         from mqf_tui.app.hub_words import sentence

@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mqf_tui.library.models import LocalModel
 
 ON_COMMAND_LINE = "pass --trust-remote-code if you trust it"
 FETCHING = re.compile(r"`mqf-tui models download [^`]+` goes on")
 HERE = "press Enter to be asked whether you trust it"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model that was chosen, with all there is to know of it; ``files`` as ``code_of`` has them."""
+
+    model: LocalModel
+    files: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be set up as it is; "" where it can."""
+        why = "its headers cannot be read." if self.model.facts is None else ""
+        return self.model.problem or why
+
+
+def is_read(model: LocalModel) -> bool:
+    """Whether it can be set up without a look at the disk."""
+    return model.facts is not None and bool(model.facts.content_hash) and not model.problem
+
+
+def chosen(model: LocalModel) -> Chosen:
+    """Read what is not known of a model yet."""
+    from mqf_tui.library.models import read_now
+
+    found = read_now(model)
+    return Chosen(found, code_of(found) if found.problem and not found.incomplete else ())
+
+
+def chosen_of_hub(name: str, folder: Path | None) -> Chosen:
+    """Read a model of the hub's cache, in ``folder`` if that is known; raises FidelityError where it is not
+    there."""
+    from mqf_tui.library.model_places import HUB, Place
+    from mqf_tui.library.models import find_model, listed
+
+    return chosen(listed(Place(name, HUB, folder or find_model(name))))
 
 
 def code_of(model: LocalModel) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from mqf_tui.app.widgets.model_facts import ModelFactsPane
 from mqf_tui.app.widgets.model_list import ModelList, SearchLine
 from mqf_tui.app.widgets.title_bar import TitleBar
 from mqf_tui.library.index import RunRow
-from mqf_tui.library.models import LocalModel, read_now
+from mqf_tui.library.models import LocalModel
 from mqf_tui.reports.text import counted, inert
 
 SECONDS_OF_A_BATCH = 0.15  # facts come one by one, and the list is drawn anew for each batch of them
@@ -63,12 +63,16 @@ class ModelsScreen(BaseScreen):
         "model cannot be measured; the facts say why."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("models")
+    AUTO_FOCUS = "ModelList"  # from the first frame on: keys may be typed ahead
     DEFAULT_CSS = """
     ModelsScreen #left { width: 3fr; }
     ModelsScreen #told, ModelsScreen #columns { height: 1; padding: 0 2; }
     ModelsScreen #told { color: $text-muted; }
     ModelsScreen #columns { text-style: bold; padding: 0 1; }
     ModelsScreen #facts { width: 2fr; min-width: 34; max-width: 64; }
+    ModelsScreen.-narrow #both { layout: vertical; }
+    ModelsScreen.-narrow #left { width: 1fr; height: 3fr; }
+    ModelsScreen.-narrow #facts { width: 1fr; min-width: 0; max-width: 100%; height: 2fr; }
     ModelsScreen.-tall #left { padding-top: 1; }
     ModelsScreen.-tall #facts { padding: 1 1 0 2; }
     ModelsScreen.-tall #columns { margin-top: 1; }
@@ -86,9 +90,9 @@ class ModelsScreen(BaseScreen):
         self._wait: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Search line and list on the left, facts on the right."""
+        """Search line and list on the left, facts on the right; below each other in a narrow window."""
         yield TitleBar(str(self.TITLE))
-        with Horizontal():
+        with Horizontal(id="both"):
             with Vertical(id="left"):
                 yield SearchLine(
                     placeholder="/ search, or a folder's path", id="filter", select_on_focus=False
@@ -105,7 +109,6 @@ class ModelsScreen(BaseScreen):
         listing = self.query_one(ModelList)
         # Shades of a background are not to be seen in few colours.
         listing.set_class(self.mqf.capabilities.colour in ("none", "16"), "-plain")
-        listing.focus()
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -325,10 +328,8 @@ class ModelsScreen(BaseScreen):
     def action_choose(self) -> None:
         """Set up a measurement of the marked models, or of the one under the cursor."""
         row = self._under_cursor
-        if chosen := self._chosen():
-            self.mqf.set_up([read_now(one.model) for one in chosen])
-        elif row is not None:
-            self.mqf.choose_model(read_now(row.model))
+        if chosen := self._chosen() or ([row] if row is not None else []):
+            self.mqf.choose_models([one.model for one in chosen])
         elif self._line:
             self.action_hub()
 
