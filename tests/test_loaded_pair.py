@@ -232,6 +232,28 @@ def test_most_of_the_quantized_weights_decide_and_the_others_count_right(tiny: P
     assert facts.n_parameters == read_facts(tiny).n_parameters
 
 
+@pytest.mark.parametrize(("mode", "bits", "group"), [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)])
+def test_the_mode_of_quantized_weights_is_told(mode: str, bits: int, group: int, tiny: Path) -> None:
+    model, tokenizer = loaded(tiny)
+    nn.quantize(model, group_size=group, bits=bits, mode=mode)
+    facts = loaded_facts((model, tokenizer))
+    assert facts.weights == f"{bits}-bit {mode}, group {group}"
+    assert (facts.weight_mode, facts.weight_bits, facts.weight_group_size) == (mode, bits, group)
+    assert facts.n_parameters == read_facts(tiny).n_parameters
+
+
+def test_a_matrix_of_another_mode_is_told_apart(tiny: Path) -> None:
+    model, tokenizer = loaded(tiny)
+
+    def predicate(path: str, part: Any) -> Any:
+        own = {"bits": 4, "group_size": 32, "mode": "mxfp4"}
+        return own if "lm_head" in path else "proj" in path
+
+    nn.quantize(model, group_size=32, bits=4, class_predicate=predicate)
+    quantized = [one for one in loaded_facts((model, tokenizer)).formats if one.bits is not None]
+    assert [(one.mode, one.where) for one in quantized] == [("affine", ""), ("mxfp4", "lm_head")]
+
+
 def _cache_limit() -> int:
     limit = mx.set_cache_limit(0)
     mx.set_cache_limit(limit)
@@ -490,13 +512,20 @@ TorchLike.__module__ = "torch.nn.modules.module"
 
 
 class BadTokenizer:
-    def encode(self, text: str) -> object:
+    def encode(self, text: str, add_special_tokens: bool = True) -> object:
         raise RuntimeError("no\nfile")
 
 
 class WordTokenizer:
-    def encode(self, text: str) -> list[str]:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[str]:
         return text.split()
+
+
+class OwnTokenizer:
+    """Of a library that has its own words for special tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
 
 
 def _wrong(tiny: Path) -> dict[str, tuple[object, str]]:
@@ -523,6 +552,7 @@ def _wrong(tiny: Path) -> dict[str, tuple[object, str]]:
         "PyTorch's": ((TorchLike(), tokenizer), r"PyTorch's \(module.TorchLike\)"),
         "PyTorch's alone": (TorchLike(), "PyTorch's|without its tokenizer"),
         "a broken tokenizer": ((model, BadTokenizer()), r"cannot encode text \(no file\)"),
+        "other options": ((model, OwnTokenizer()), "cannot encode text .*'add_special_tokens'"),
         "words": ((model, WordTokenizer()), "does not encode text as token ids"),
     }
 
@@ -536,7 +566,7 @@ WRONG = (
         "turned round",
     ),
     *("three", "one", "a name in a pair", "a number", "bytes", "no layers", "an empty list of layers"),
-    *("no arguments", "PyTorch's", "PyTorch's alone", "a broken tokenizer", "words"),
+    *("no arguments", "PyTorch's", "PyTorch's alone", "a broken tokenizer", "other options", "words"),
 )
 
 

@@ -16,6 +16,7 @@ from mqf_tui.fidelity import headers
 from mqf_tui.fidelity.errors import BrokenWeightsError
 from mqf_tui.fidelity.facts import read_facts
 from mqf_tui.fidelity.headers import Tensor, Weights
+from mqf_tui.fidelity.heads import heads_of
 from mqf_tui.fidelity.soundness import check_counts, check_fit
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, flat, quantized_folder, stub_folder
 
@@ -105,6 +106,12 @@ def test_a_count_for_each_layer_is_held_as_well(value: Any) -> None:
 def test_sizes_that_no_float_can_hold_are_impossible(value: Any) -> None:
     with pytest.raises(ValueError, match="head_dim has more than 40 digits"):
         check_counts({"text_config": {"head_dim": value}})
+
+
+@pytest.mark.parametrize("value", [1e308, 10**400])
+def test_no_size_of_a_head_is_beyond_a_float(value: float) -> None:
+    with pytest.raises(ValueError, match="hidden_size is 1"):
+        heads_of(PLAIN["llama"] | {"hidden_size": value})
 
 
 def test_large_numbers_that_count_nothing_are_let_through() -> None:

@@ -13,6 +13,7 @@ KV_HEADS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads", "num_attention_
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim", "hidden_dim")
 HEAD_DIM = ("head_dim", "hidden_size_per_head")
+LARGEST = 10**40  # products of larger ones are beyond a float
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ def heads_of(config: dict[str, Any]) -> Heads:
 def count(config: dict[str, Any], *keys: str, default: int = 0) -> int:
     """The first of ``keys`` that is there; a list (one value a layer) counts by its largest.
 
-    Raises ValueError where it is no whole number, or less than none.
+    Raises ValueError where it is no whole number, less than none or more than ``LARGEST``.
     """
     for key in keys:
         entry = config.get(key)
         value: Any = max(entry) if isinstance(entry, list) and entry else entry
         if value is not None:
-            if isinstance(value, bool) or int(value) != value or value < 0:
+            if isinstance(value, bool) or int(value) != value or not 0 <= value <= LARGEST:
                 raise ValueError(f"{key} is {value!r}")
             return int(value)
     return default

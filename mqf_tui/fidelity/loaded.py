@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mqf_tui.fidelity.errors import BadSettingError, ModelNotFoundError, UnsupportedModelError, brief
 from mqf_tui.fidelity.facts import ModelFacts, facts_from
 from mqf_tui.fidelity.headers import Tensor, Weights, folder_name, read_config
+from mqf_tui.fidelity.weight_formats import AFFINE
 from mqf_tui.reports.text import inert, readable
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _checked(pair: object) -> tuple[Any, Any]:
     inner = vars(tokenizer).get("_tokenizer") if _named(tokenizer, "mlx_lm", "TokenizerWrapper") else None
     tokenizer = tokenizer if inner is None else inner
     try:
-        ids = list(tokenizer.encode("a"))
+        ids = list(tokenizer.encode("a", add_special_tokens=False))  # as text will be
         whole = all(isinstance(token, int) for token in ids)
     except Exception as error:  # whatever it is, it may raise anything
         raise BadSettingError(
@@ -210,19 +211,25 @@ def _plain(value: Any) -> Any:
 
 
 def _quantization(model: Any) -> dict[str, Any]:
-    """Bits and group of most quantized weights, and those of each module that has others; {} for none."""
-    each: dict[str, tuple[int, int]] = {}
-    sizes: Counter[tuple[int, int]] = Counter()
+    """Bits, group and mode of most quantized weights, and of each module that has others; {} for none."""
+    each: dict[str, tuple[int, int, str]] = {}
+    sizes: Counter[tuple[int, int, str]] = Counter()
     for name, module in model.named_modules():
         bits, group = getattr(module, "bits", None), getattr(module, "group_size", None)
         if "scales" in module and isinstance(bits, int) and isinstance(group, int):
-            each[name] = bits, group
-            sizes[bits, group] += int(module["weight"].nbytes)
+            each[name] = bits, group, str(getattr(module, "mode", AFFINE))
+            sizes[each[name]] += int(module["weight"].nbytes)
     if not sizes:
         return {}
     most = sizes.most_common(1)[0][0]
-    others = {name: {"bits": b, "group_size": g} for name, (b, g) in each.items() if (b, g) != most}
-    return {"bits": most[0], "group_size": most[1], **others}
+    others = {name: _format(*one) for name, one in each.items() if one != most}
+    return {**_format(*most), **others}
+
+
+def _format(bits: int, group_size: int, mode: str) -> dict[str, int | str]:
+    """As a config.json says it."""
+    found: dict[str, int | str] = {"bits": bits, "group_size": group_size}
+    return found if mode == AFFINE else {**found, "mode": mode}
 
 
 def _flat(model: Any) -> Iterable[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from mqf_tui.fidelity import architectures
 from mqf_tui.fidelity.bounded import no_file, parsed, read_plain
 from mqf_tui.fidelity.errors import BrokenWeightsError
 from mqf_tui.fidelity.headers import MAX_CONFIG, Tensor, Weights, folder_name
-from mqf_tui.fidelity.heads import HIDDEN, LAYERS
+from mqf_tui.fidelity.heads import HIDDEN, LARGEST, LAYERS
 from mqf_tui.fidelity.trust import MAX_TOKENIZER_CONFIG
 from mqf_tui.fidelity.weight_formats import WIDTHS
 from mqf_tui.reports.text import size
@@ -38,7 +38,6 @@ LIMITS = {
 }  # fmt: skip
 TEMPLATES = "additional_chat_templates"
 LEAST_COUNT = 1024
-LARGEST = 10**40  # products of larger ones are beyond a float
 # mlx-lm makes as many objects as these say; the largest models have 130 layers and some hundred experts.
 COUNTS = (
     (re.compile(r"(?:^|_)(?:num|n)_(?:\w*_)?(?:layer|loop|block)s?$"), LEAST_COUNT),
