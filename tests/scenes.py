@@ -225,6 +225,23 @@ async def setup(pilot: Pilot[None]) -> None:
     await models(pilot)
     await pilot.press("enter")
     await shown(pilot, "Set-up")
+    await _looked(pilot, "#preview")
+
+
+async def text(pilot: Pilot[None]) -> None:
+    await setup(pilot)
+    await pilot.press("t")
+    await shown(pilot, "Text")
+    await _looked(pilot, "#sight")
+
+
+async def _looked(pilot: Pilot[None], line: str) -> None:
+    """Wait until a thread has counted the chunks of a text."""
+    for _ in range(600):
+        if "chunks of" in str(pilot.app.screen.query_one(line, Static).render()):
+            break
+        await pilot.pause(0.05)
+    await pilot.pause()
 
 
 async def _live(pilot: Pilot[None], bits: tuple[int, ...]) -> None:
@@ -294,7 +311,7 @@ async def report(pilot: Pilot[None]) -> None:
 
 SCENES: dict[str, Prepare] = {
     scene.__name__: scene
-    for scene in (models, hub, setup, live, race, runs, result, sweep, compare, explore, report)
+    for scene in (models, hub, setup, text, live, race, runs, result, sweep, compare, explore, report)
 }
 
 
