@@ -180,6 +180,19 @@ async def test_faults_are_said_in_place(filled: LocalHub) -> None:
         await until(pilot, lambda: page in flat(text_of_download(app)))
 
 
+async def test_what_is_said_would_work_in_the_app(hub: LocalHub) -> None:
+    hub.add_model("mlx-community/nothing-4bit", {"README.md": b"# Nothing yet"})
+    async with running((100, 30)) as (app, pilot):
+        await at_hub(app, pilot)
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: isinstance(app.screen, DownloadScreen))
+        await until(pilot, lambda: "look for a conversion on the hub (H)" in flat(text_of(app, "#question")))
+        await pilot.press("y")
+        await until(pilot, lambda: state_of(app, "mlx-community/nothing-4bit") == "failed")
+        await until(pilot, lambda: "on the hub (H)" in flat(text_of_download(app)))
+        assert "mqf-tui models" not in screen_text(app)
+
+
 def flat(text: str) -> str:
     return " ".join(text.split())
 

@@ -122,6 +122,8 @@ def test_progress_in_words() -> None:
     assert "file 7 of 7" in progress_words(Standing("a/b", "running", progress(files_done=7)))
     unsized = Standing("a/b", "running", progress(bytes_total=0, bytes_per_second=0.0))
     assert progress_words(unsized) == "file 2 of 7, 150 MB"
+    held_at_once = Progress("", 0, 0, 0, 0, 0.0, waiting="the hub asks to wait 8 s")
+    assert progress_words(Standing("a/b", "running", held_at_once)) == ""
     assert unsized.share is None
     nearly = Standing("a/b", "running", progress(bytes_done=349_999_999))
     assert " 99 %" in download_text(nearly, 78, True, COLOURS).plain

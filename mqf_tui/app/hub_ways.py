@@ -11,7 +11,7 @@ from textual.worker import get_current_worker
 
 from mqf_tui.app.hub_downloads import Download, Downloads
 from mqf_tui.app.navigation import Navigation
-from mqf_tui.app.trusting import Chosen, chosen, chosen_of_hub, is_read, trusted
+from mqf_tui.app.trusting import Chosen, chosen, chosen_of_hub, in_app, is_read, trusted
 from mqf_tui.library.model_places import HUB
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class HubWays(Navigation):
         if s.state == "cancelled":
             return  # who cancelled it knows
         done = s.state == "finished"
-        words = f"{s.name} is here, in Models." if done else f"{s.name}: {s.problem}"
+        words = f"{s.name} is here, in Models." if done else f"{s.name}: {in_app(s.problem)}"
         if not isinstance(self.screen, HubScreen):
             title, severity = ("Downloaded", "information") if done else ("Download failed", "error")
             self.notify(words, title=title, severity=severity, timeout=TIMEOUT, markup=False)
@@ -141,9 +141,8 @@ class HubWays(Navigation):
     def _refuse_model(self, why: str) -> None:
         from mqf_tui.app.hub_words import sentence
 
-        self.notify(
-            sentence(why), title="Cannot be measured", severity="warning", timeout=TIMEOUT, markup=False
-        )
+        title, words = "Cannot be measured", sentence(in_app(why))
+        self.notify(words, title=title, severity="warning", timeout=TIMEOUT, markup=False)
 
     def browse(self, address: str) -> None:
         """Open a page of the web in the user's browser; where there is none, say its address."""

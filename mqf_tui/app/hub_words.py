@@ -16,6 +16,7 @@ from mqf_tui.app.columns import fitting
 from mqf_tui.app.hub_downloads import Standing
 from mqf_tui.app.hub_searches import Query
 from mqf_tui.app.model_rows import count_words, shortened
+from mqf_tui.app.trusting import in_app
 from mqf_tui.app.widgets.row_list import Cell, Column
 from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.reports.text import counted, duration, inert, size
@@ -220,7 +221,7 @@ def _said(s: Standing) -> str:
         case "finished":
             return "is here, and in Models"
         case "failed":
-            return f"{sentence(s.problem)} R tries again."
+            return f"{sentence(in_app(s.problem))} R tries again."
         case "cancelled":
             at = f" at {percent(s.share)}" if s.share else ""
             kept = "; R goes on with it" if s.share else "; R begins again"
@@ -235,7 +236,9 @@ def progress_words(s: Standing) -> str:
     if p is None:
         return "asking the hub for its files …"
     file = f"file {min(p.files_done + 1, p.n_files)} of {p.n_files}" if p.n_files else ""
-    come = f"{size(p.bytes_done)} of {size(p.bytes_total)}" if p.bytes_total else size(p.bytes_done)
+    come = size(p.bytes_done) if p.bytes_done else ""
+    if p.bytes_total:
+        come = f"{size(p.bytes_done)} of {size(p.bytes_total)}"
     speed = left = ""
     if p.bytes_per_second >= LEAST_RATE and not p.waiting:
         speed = f"{size(p.bytes_per_second)}/s"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ON_COMMAND_LINE = "pass --trust-remote-code if you trust it"
 FETCHING = re.compile(r"`mqf-tui models download [^`]+` goes on")
+SEARCHING = re.compile(r"with `mqf-tui models search[^`]*`")
 HERE = "press Enter to be asked whether you trust it"
 
 
@@ -71,7 +72,8 @@ def code_of(model: LocalModel) -> tuple[str, ...]:
 
 def in_app(problem: str) -> str:
     """What is wrong with a model, with what would work here in place of the command line's options."""
-    return FETCHING.sub("Enter goes on with it", problem.replace(ON_COMMAND_LINE, HERE))
+    here = FETCHING.sub("Enter goes on with it", problem.replace(ON_COMMAND_LINE, HERE))
+    return SEARCHING.sub("on the hub (H)", here).replace("`mqf-tui models` lists", "Models (m) lists")
 
 
 def trusted(model: LocalModel) -> LocalModel:

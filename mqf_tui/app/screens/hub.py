@@ -30,6 +30,7 @@ from mqf_tui.app.hub_words import (
 )
 from mqf_tui.app.screens.base import BaseScreen
 from mqf_tui.app.screens.hub_dialogs import DownloadScreen
+from mqf_tui.app.trusting import in_app
 from mqf_tui.app.widgets.download_list import DownloadList
 from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.model_list import SearchLine
@@ -234,7 +235,7 @@ class HubScreen(BaseScreen):
         """In place of the list where there is nothing in it."""
         answer, words = self._answer, ""
         if answer is not None and answer.problem:
-            words = f"{sentence(answer.problem)} F5 tries again."
+            words = f"{sentence(in_app(answer.problem))} F5 tries again."
         elif answer is not None and not answer.models and answer.query == self._query:
             words = nothing_words(answer.query, self._value("#text"))
         said = self.query_one("#said", Static)

@@ -18,6 +18,7 @@ from textual.worker import get_current_worker
 
 from mqf_tui.app.actions import bindings
 from mqf_tui.app.hub_words import HubRow, Taken, room_words, sentence
+from mqf_tui.app.trusting import in_app
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.reports.text import inert
 
@@ -168,7 +169,7 @@ class DownloadScreen(ModalScreen[bool]):
         if not self.query("#question"):
             return
         device, error = cast("MqfTuiApp", self.app).bridge.device, self.app.theme_variables["error"]
-        text = Text(sentence(problem), style=error)
+        text = Text(sentence(in_app(problem)), style=error)
         if not problem:
             text = Text(sentence(room_words(taken, device, self._row.name)))
             text.append(f"{chr(10) if text else ''}{doing}" if doing else "", style="dim")

@@ -54,8 +54,8 @@ class ModelsScreen(BaseScreen):
 
     TITLE: ClassVar[str | None] = "Models"
     HELP = (
-        "# Models\n\nThe bundled demo, the models of the local Hugging Face cache, and those in the folders "
-        "that `MQF_TUI_MODELS` or `settings.toml` (`[models] folders`) name.\n\n"
+        "# Models\n\nThe bundled demo, the models of the local Hugging Face cache and of LM Studio, and "
+        "those in the folders that `MQF_TUI_MODELS` or `settings.toml` (`[models] folders`) name.\n\n"
         "**/** searches in names, architectures and weights; the path of a folder may be typed there too. "
         "**Space** marks several models, **Enter** sets up a measurement of them. **s** sorts by name, size, "
         "bits, last use, or best verdict. **H** searches and downloads models on the Hugging Face hub.\n\n"
