@@ -250,7 +250,7 @@ async def test_arrows_move_in_the_list_and_among_the_settings(
         await pilot.press("up", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         assert "org/tiny" in text_of(app, "#about")
-        await pilot.press(*["down"] * 7, "right", "right", "down")
+        await pilot.press(*["down"] * 7, "right", "right", "right", "down")
         assert app.focused is app.screen.query_one("#file")
         await pilot.press("up")
         assert app.focused is app.screen.query_one("#corpus")
@@ -317,7 +317,7 @@ async def test_a_missing_corpus_file_does_not_start() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SetupScreen))
         app.screen.query_one("#corpus", Choice).focus()
-        await pilot.press("right", "right", "down", *"nowhere.txt", "enter")
+        await pilot.press("right", "right", "right", "down", *"nowhere.txt", "enter")
         await pilot.pause(0.3)
         assert isinstance(app.screen, SetupScreen)
         assert app.screen.query_one("#file", Input).value == "nowhere.txt"
