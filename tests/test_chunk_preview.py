@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from mqf_tui.api import facts_of
 from mqf_tui.cli import main
+from mqf_tui.fidelity import cutting
 from mqf_tui.fidelity.chunk_preview import ChunkPreview, chunk_preview
 from mqf_tui.fidelity.chunking import make_chunks
 from mqf_tui.fidelity.corpora import read_corpus
@@ -100,6 +101,16 @@ def previewed(model: Path | str, corpus: str, **more: Any) -> ChunkPreview:
     most = more.pop("most", 2000)
     settings = KVSettings(str(model), corpus=corpus, **more)
     return chunk_preview(settings, facts_of(settings), most=most)
+
+
+def test_of_long_chunks_no_more_are_cut_than_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cutting, "MOST_TOKENS", 16 * 10)
+    path = tmp_path / "x.txt"
+    path.write_text(words(300))
+    found = previewed("demo", str(path), chunk_length=16, text=TextOptions(stride=1))
+    assert (found.n_chunks, found.whole) == (9, False)
 
 
 def test_chunks_are_counted_as_they_would_be_scored(smollm2: Path, tmp_path: Path) -> None:

@@ -252,6 +252,15 @@ def test_a_mixture_by_the_path_of_its_file(tmp_path: Path) -> None:
 PART = '[m.parts.a]\ncorpus = "builtin"\nweight = 1\n'
 
 
+def test_a_file_whose_name_reads_like_several(tmp_path: Path) -> None:
+    (tmp_path / "a + b.txt").write_text("x" * 64)
+    path = tmp_path / "mix.toml"
+    path.write_text('[m.parts.one]\ncorpus = "a + b.txt"\nweight = 1\n')
+    found = mixture_named(str(path))
+    assert found is not None
+    assert len(chunks_of(found, None).tokens) == 4
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

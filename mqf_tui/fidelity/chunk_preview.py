@@ -53,6 +53,7 @@ def chunk_preview(
     """
     from mqf_tui.fidelity.chunking import make_chunks
     from mqf_tui.fidelity.corpora import read_corpus
+    from mqf_tui.fidelity.cutting import most_chunks
     from mqf_tui.fidelity.libraries import imported
 
     settings.check()
@@ -60,6 +61,8 @@ def chunk_preview(
     from mqf_tui.fidelity.loading import load_tokenizer
     from mqf_tui.fidelity.tokenizer_fit import fit_of
 
+    # One more is cut, to know whether there are more; of long chunks memory does not hold so many.
+    most = min(most, max(1, most_chunks(settings.chunk_length) - 1))
     corpus = read_corpus(settings.corpus, settings.text, settings.mixture)
     seen = [_Seen(part.documents) for part in corpus.parts]
     parts = zip(corpus.parts, seen, strict=True)

@@ -167,10 +167,14 @@ class _File:
         """A corpus as a word that holds from any folder."""
         from mqf_tui.fidelity.corpora import AND, is_public
 
-        return AND.join(
-            one if is_public(one) else os.path.join(self.path.parent.resolve(), os.path.expanduser(one))
-            for one in (word.strip() for word in corpus.split(AND))
-        )
+        def placed(one: str) -> str:
+            return (
+                one if is_public(one) else os.path.join(self.path.parent.resolve(), os.path.expanduser(one))
+            )
+
+        if os.path.lexists(whole := placed(corpus)):
+            return whole
+        return AND.join(placed(one.strip()) for one in corpus.split(AND))
 
     def _table(self, value: Any, *path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
