@@ -93,18 +93,27 @@ def interval_words(
 
 
 def sight_text(
-    sight: Sight | None, word: str, length: Value, n_lines: int, width: int, warning: str
+    sight: Sight | None,
+    word: str,
+    length: Value,
+    n_lines: int,
+    width: int,
+    warning: str,
+    *,
+    chosen: bool = False,
 ) -> Text:
     """What is known of a text in ``n_lines`` or some more: how much there is of it, what is wrong, and how it
     begins, in lines of at most ``width`` columns.
 
-    ``warning``: the colour of what should be known.
+    ``warning``: the colour of what should be known. ``chosen``: it is read in a way of the user's own.
     """
     if not word:
         return Text("name a text above: a path, hf:owner/name, or a mixture of corpora.toml")
     if sight is None:
         return Text("looking at the text …")
     text = Text(sight.problem or (sight_words(sight, word, length) if isinstance(length, int) else ""))
+    if sight.problem and chosen:
+        text.append(" See with t how it is read.")
     more = [] if sight.problem or sight.chunks is None else list(map(inert, sight.chunks.warnings))
     if more:
         text.append(f"\n{more[0]}{f' (and {len(more) - 1} more)' if len(more) > 1 else ''}", style=warning)

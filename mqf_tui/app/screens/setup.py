@@ -337,7 +337,7 @@ class SetupScreen(BaseScreen):
         named = corpus_of(self.lines)
         shown.set_class(shown.sight is not None and bool(shown.sight.problem), "-wrong")
         width, warning = shown.content_size.width or 60, self.app.theme_variables["warning"]
-        shown.update(sight_text(shown.sight, named, length, n_lines, width, warning))
+        shown.update(sight_text(shown.sight, named, length, n_lines, width, warning, chosen=bool(self._text)))
 
     def action_text(self) -> None:
         """The text as it is cut, and how it is read."""
