@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -327,3 +328,32 @@ async def test_names_can_be_read_in_a_narrow_window(homes: Path) -> None:
         listing, facts = app.screen.query_one("#models"), app.screen.query_one("#facts")
         assert facts.region.y >= listing.region.bottom
         assert min(listing.region.height, facts.region.height) >= 6
+
+
+async def test_looking_again_takes_nothing_away(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the headers are read again, which may take long, the list and the facts stay as they are."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(found: Any, **options: Any) -> Any:
+        begun.set()
+        go.wait(10)
+        return fully_described(found, **options)
+
+    async with running((80, 24)) as (app, pilot):
+        await until(pilot, lambda: text_of(app, "#told") == "4 models, by name")
+        await pilot.press("down")
+        before = text_of(app, "#facts-text"), text_of(app, "#columns")
+        assert "KV cache per token" in before[0]
+        await pilot.press("tab", "end")
+        pane = app.screen.query_one("#facts")
+        await until(pilot, lambda: pane.scroll_offset.y > 0)
+        monkeypatch.setattr("mqf_tui.library.models.fully_described", slow)
+        await pilot.press("f5")
+        await until(pilot, lambda: begun.is_set() and "reading" in text_of(app, "#told"))
+        assert (text_of(app, "#facts-text"), text_of(app, "#columns")) == before
+        assert pane.scroll_offset.y > 0
+        go.set()
+        await until(pilot, lambda: "reading" not in text_of(app, "#told"))
+        assert pane.scroll_offset.y > 0
+        await pilot.press("shift+tab", "down")
+        await until(pilot, lambda: pane.scroll_offset.y == 0)

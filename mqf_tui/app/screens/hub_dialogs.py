@@ -43,11 +43,29 @@ BOX = """
 """
 
 
-class YesNoScreen(ModalScreen[bool]):
+class AnsweredScreen(ModalScreen[bool]):
+    """A question with two buttons, ``#yes`` and ``#no``."""
+
+    VERTICAL_BREAKPOINTS = LOW
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Mouse or Enter on a button."""
+        event.stop()
+        self.dismiss(event.button.id == "yes")
+
+    def action_yes(self) -> None:
+        """Yes."""
+        self.dismiss(True)
+
+    def action_no(self) -> None:
+        """No."""
+        self.dismiss(False)
+
+
+class YesNoScreen(AnsweredScreen):
     """A question of one screen; No has the focus, so that Enter alone does nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("yes_no")
-    VERTICAL_BREAKPOINTS = LOW
     TITLE_WORDS = ""
     YES, NO = "[u]Y[/u]es", "[u]N[/u]o"
 
@@ -68,19 +86,6 @@ class YesNoScreen(ModalScreen[bool]):
     def question(self) -> Text:
         """What is asked."""
         raise NotImplementedError
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Mouse or Enter on a button."""
-        event.stop()
-        self.dismiss(event.button.id == "yes")
-
-    def action_yes(self) -> None:
-        """Yes."""
-        self.dismiss(True)
-
-    def action_no(self) -> None:
-        """No."""
-        self.dismiss(False)
 
 
 class TrustScreen(YesNoScreen):
@@ -109,11 +114,10 @@ class TrustScreen(YesNoScreen):
         return text
 
 
-class DownloadScreen(ModalScreen[bool]):
+class DownloadScreen(AnsweredScreen):
     """Whether to download a model: its size against what is free."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("hub_download")
-    VERTICAL_BREAKPOINTS = LOW
     DEFAULT_CSS = BOX.replace("{name}", "DownloadScreen").replace("{edge}", "$accent")
 
     def __init__(self, row: HubRow, page: str) -> None:
@@ -179,19 +183,6 @@ class DownloadScreen(ModalScreen[bool]):
                 text.append(f"\n\nGated: its authors ask to accept their terms at {self._page} (o) first.")
             text.append(f"\n\n{LATER}", style="dim")
         self.query_one("#question", Static).update(text)
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Mouse or Enter on a button."""
-        event.stop()
-        self.dismiss(event.button.id == "yes")
-
-    def action_yes(self) -> None:
-        """Download it."""
-        self.dismiss(True)
-
-    def action_no(self) -> None:
-        """Leave it."""
-        self.dismiss(False)
 
     def action_page(self) -> None:
         """Open the model's page."""

@@ -148,7 +148,9 @@ class ModelsScreen(BaseScreen):
         from mqf_tui.library.models import fully_described, listed
 
         worker, found = get_current_worker(), places()
-        models = {place.folder: listed(place) for place in found}
+        # What was known of a model stands until its headers are read again, so that nothing jumps.
+        known = {(model.name, model.source, model.folder): model for model in self._models}
+        models = {p.folder: known.get((p.name, p.source, p.folder)) or listed(p) for p in found}
         self._tell(worker.is_cancelled, tuple(models.values()), looking=True)
         told = time.monotonic()
         for model in fully_described(found):

@@ -40,23 +40,28 @@ class ModelFactsPane(VerticalScroll):
     ModelFactsPane #facts-text { height: auto; }
     """
 
+    _shown = ""  # the key of the model whose facts these are
+
     def compose(self) -> ComposeResult:
         """One text."""
         yield Static(id="facts-text")
 
     def say(self, words: str) -> None:
         """A sentence in place of facts."""
+        self._shown = ""
         self.query_one("#facts-text", Static).update(Text(words))
 
     def show(self, row: ModelRow) -> None:
-        """The facts of a model."""
+        """The facts of a model; of the same one again where they were scrolled to."""
         colours = {verdict: self.app.theme_variables[name] for verdict, name in COLOURS.items()}
         unicode: bool = self.app.capabilities.unicode  # pyright: ignore[reportAttributeAccessIssue]
         # A column for the bar that scrolls, which may come.
         width = self.content_size.width - 1 if self.content_size.width > 1 else USUAL_WIDTH
         text = facts_text(row, unicode=unicode, colours=colours, width=width)
         self.query_one("#facts-text", Static).update(text)
-        self.scroll_home(animate=False)
+        if row.key != self._shown:
+            self._shown = row.key
+            self.scroll_home(animate=False)
 
 
 def facts_text(row: ModelRow, *, unicode: bool, colours: Mapping[str, str], width: int = USUAL_WIDTH) -> Text:
