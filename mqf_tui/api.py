@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
 from mqf_tui.fidelity.text_options import TextOptions, text_choices
+from mqf_tui.listening import result_of
 from mqf_tui.model_argument import Model, asked_model
 from mqf_tui.reports.schema import Report
 from mqf_tui.rescoring_api import noting_places
@@ -202,19 +202,10 @@ def measure_kv_fidelity(
         keep_top=whole(keep_top),
         text=text_choices(text),
     )
-    # Closed at once where a listener raises: a traceback would keep the measurement, and all that it holds.
-    with closing(events(one_variant(base, kv, k_bits, v_bits), facts=facts)) as running:
-        for event in running:
-            if on_event is not None:
-                on_event(event)
-            match event:
-                case Failed(error=error):
-                    raise error
-                case Finished(report=report):
-                    return report
-                case _:
-                    pass
-    raise FidelityError("the measurement ended without a result; run it again.")
+    running = events(one_variant(base, kv, k_bits, v_bits), facts=facts)
+    return result_of(
+        running, on_event, lambda event: event.report if isinstance(event, Finished) else None, "measurement"
+    )
 
 
 def measure_kv_sweep(
@@ -300,22 +291,17 @@ def measure_kv_sweep(
         variants = with_control(variants)
     settings = SweepSettings(variants, race=race, memory_limit=limit, sweep_id="unsaved")
     subjects: list[Subject] = []
-    with closing(sweep_events(settings, fleet=fleet, facts=facts)) as running:
-        for event in running:
-            if on_event is not None:
-                on_event(event)
-            match event:
-                case Failed(error=error):
-                    raise error
-                case Finished(report=report, positions=positions):
-                    name = f"{report.short_setting} {len(subjects) + 1}"
-                    subjects.append(Subject(name, report, lambda found=positions: found))
-                case Swept():
-                    found = sweep_summary(subjects, ended=event, limits=limits)
-                    return Sweep(found, tuple(subject.report for subject in subjects))
-                case _:
-                    pass
-    raise FidelityError("the sweep ended without a result; run it again.")
+
+    def found(event: Event) -> Sweep | None:
+        if isinstance(event, Finished):
+            name = f"{event.report.short_setting} {len(subjects) + 1}"
+            subjects.append(Subject(name, event.report, lambda kept=event.positions: kept))
+        if not isinstance(event, Swept):
+            return None
+        summary = sweep_summary(subjects, ended=event, limits=limits)
+        return Sweep(summary, tuple(subject.report for subject in subjects))
+
+    return result_of(sweep_events(settings, fleet=fleet, facts=facts), on_event, found, "sweep")
 
 
 def one_variant(base: KVSettings, kv: str | None, k_bits: int | None, v_bits: int | None) -> KVSettings:

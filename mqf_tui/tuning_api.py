@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.events import Event, Failed
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.text_options import TextOptions, text_choices
+from mqf_tui.listening import result_of
 from mqf_tui.model_argument import Model, asked_model
 
 if TYPE_CHECKING:
@@ -125,20 +125,15 @@ def measure_kv_sensitivity(
         sweep_id="unsaved",
         facts=facts,
     )
-    with closing(events) as running:
-        for event in running:
-            if on_event is not None:
-                on_event(event)
-            match event:
-                case Failed(error=error):
-                    raise error
-                case Sensed(ended=ended) if ended.error is not None:
-                    raise ended.error
-                case Sensed():
-                    return sensitivity_report(event)
-                case _:
-                    pass
-    raise FidelityError("the measurement ended without a result; run it again.")
+
+    def found(event: Event | Sensed) -> SweepReport | None:
+        if not isinstance(event, Sensed):
+            return None
+        if event.ended.error is not None:
+            raise event.ended.error
+        return sensitivity_report(event)
+
+    return result_of(events, on_event, found, "measurement")
 
 
 def tune_kv(
@@ -187,18 +182,10 @@ def tune_kv(
         sensed_chunks=whole(sensed_chunks),
         apart=apart,
     )
-    with closing(tune_events(settings, memory_limit=memory_limit, fleet=fleet, facts=facts)) as running:
-        for event in running:
-            if on_event is not None:
-                on_event(event)
-            match event:
-                case Failed(error=error):
-                    raise error
-                case Tuned(tuning=tuning):
-                    return tuning
-                case _:
-                    pass
-    raise FidelityError("the tuning ended without a result; run it again.")
+    events = tune_events(settings, memory_limit=memory_limit, fleet=fleet, facts=facts)
+    return result_of(
+        events, on_event, lambda event: event.tuning if isinstance(event, Tuned) else None, "tuning"
+    )
 
 
 def sensitivity_report(sensed: Sensed, command: str = "") -> SweepReport:
