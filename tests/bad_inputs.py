@@ -40,6 +40,12 @@ class Place:
     def config(self, **changes: Any) -> Path:
         return makers.rewrite_config(self.copy(), **changes)
 
+    def own_code(self, file: str) -> Path:
+        """A copy of the model that names a file of code, and has it."""
+        folder = self.config(model_file=file)
+        (folder / file).touch()
+        return folder
+
     def with_file(self, name: str, content: bytes) -> Path:
         """A copy of the model with one file replaced or added."""
         folder = self.copy()
@@ -343,7 +349,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
         "do not fit its configuration",
     ),
     "custom code": (custom_code, 2, r"own Python code \(modeling_own.py\).*--trust-remote-code"),
-    "custom model file": (lambda p: p.kv(model=p.config(model_file="own.py")), 2, "--trust-remote-code"),
+    "custom model file": (lambda p: p.kv(model=p.own_code("own.py")), 2, "--trust-remote-code"),
     "broken tokenizer": (
         lambda p: p.kv(model=p.with_file("tokenizer.json", b"{")),
         2,

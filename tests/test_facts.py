@@ -149,6 +149,12 @@ def test_no_tokenizer(tmp_path: Path) -> None:
 
 def test_a_model_file_needs_trust(tmp_path: Path) -> None:
     config = LLAMA | {"model_file": "modeling.py", "model_type": "made-here"}
+    # Nothing is asked of the user that would not help.
+    for trust in (False, True):
+        with pytest.raises(BrokenWeightsError) as missing:
+            facts_of(tmp_path, config, trust_remote_code=trust)
+        assert "(modeling.py), which is not in its folder" in message(missing)
+    (tmp_path / "model" / "modeling.py").touch()
     with pytest.raises(UntrustedCodeError) as caught:
         facts_of(tmp_path, config)
     assert "modeling.py" in message(caught)

@@ -13,6 +13,7 @@ from mqf_tui.app.hub_searches import Query, Searches
 from mqf_tui.app.hub_words import (
     HubRow,
     Taken,
+    about_download,
     about_words,
     cells_of,
     columns_for,
@@ -255,3 +256,9 @@ def test_only_what_was_typed_last_is_answered(monkeypatch: pytest.MonkeyPatch) -
     assert [one.name for one in answer.models] == ["a/last"]
     assert asked[-1] == "last"
     searches.close()
+
+
+def test_what_to_do_stands_before_where_it_lies() -> None:
+    """Two lines of a window are shown, and folders of the hub's cache have long names."""
+    here = Standing("mlx-community/tiny-4bit", "finished", folder=Path("/home") / ("deep/" * 60))
+    assert "Enter sets it up" in about_download(here)[:76]

@@ -176,6 +176,9 @@ OF_FILES: dict[str, Animal] = {
         both(configured(model_file="own.py"), code("own.py", MODEL_CODE), code("helper.py")),
         CODE.format("own.py, helper.py"),
     ),
+    "model file that is not there": broken(
+        configured(model_file="own.py"), r"code of its own \(own.py\), which is not in its folder"
+    ),
     "model file elsewhere": broken(configured(model_file="../../own.py"), OUTSIDE),
     "model file at the root": broken(configured(model_file="/tmp/own.py"), OUTSIDE),
     "model file is a pipe": broken(

@@ -301,7 +301,8 @@ def about_download(s: Standing) -> str:
     """What may be done with a download under the cursor."""
     name = inert(s.name)
     if s.state == "finished":
-        return f"{name} is here{f', in {inert(str(s.folder))}' if s.folder else ''}. Enter sets it up."
+        lies = f" It lies in {inert(str(s.folder))}" if s.folder else ""  # long: what is cut is of this
+        return f"{name} is here; Enter sets it up.{lies}"
     return f"{name}: Enter goes on with it." if s.ended else f"{name}: x cancels it."
 
 

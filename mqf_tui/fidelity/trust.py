@@ -29,8 +29,8 @@ def check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     """Refuse code that would run when the model or its tokenizer is loaded.
 
     ``config`` is what config.json holds. Raises UntrustedCodeError where there is such code and it is not
-    ``trusted``; BrokenWeightsError where it lies outside the folder, trusted or not, and where
-    tokenizer_config.json is no file or too large.
+    ``trusted``; BrokenWeightsError where it lies outside the folder or a ``model_file`` is missing, trusted
+    or not, and where tokenizer_config.json is no file or too large.
     """
     own = config.get("model_file")
     named = {str(own)} if own else set[str]()
@@ -42,6 +42,12 @@ def check_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
                 f"{folder_name(folder)} names code outside its folder ({file[:80]!r}); do not use this model."
             )
         _check_file(folder, file)
+    if own and not os.path.lexists(folder / str(own)):
+        raise BrokenWeightsError(
+            f"{folder_name(folder)} is built by Python code of its own ({str(own)[:80]}), which is not in "
+            "its folder, as downloads here fetch no code; choose another model, or put that file there if "
+            "you trust it."
+        )
     # What an auto_map names is often left out of a conversion; nothing of it can run then.
     named |= {file for file in mapped if os.path.exists(folder / file)}
     if not named or trusted:
