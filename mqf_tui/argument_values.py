@@ -25,9 +25,9 @@ def whole_or_none(value: int | None) -> int | None:
 
 def real(value: float | None) -> float | None:
     """NumPy's numbers as Python's; anything else is left for the settings to refuse."""
-    if isinstance(value, Integral):
-        return whole(value)
-    return float(value) if isinstance(value, Real) else value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def above_zero(name: str, value: float | None) -> float | None:
