@@ -332,12 +332,14 @@ def test_a_file_whose_name_reads_like_several_is_one_among_others(
     ]
 
 
-@pytest.mark.parametrize("choice", [{"field": "text"}, {"glob": "*.md"}])
-def test_the_built_in_texts_have_neither_fields_nor_files(choice: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "choice"), [(TextOptions(field="text"), "field"), (TextOptions(glob="*.md"), "glob")]
+)
+def test_the_built_in_texts_have_neither_fields_nor_files(options: TextOptions, choice: str) -> None:
     for word in ("builtin", "builtin + builtin"):
         with pytest.raises(BadCorpusError) as error:
-            read_corpus(word, TextOptions(**choice))
-        assert f"leave the {next(iter(choice))} out" in message(error)
+            read_corpus(word, options)
+        assert f"leave the {choice} out" in message(error)
 
 
 @pytest.mark.parametrize(
