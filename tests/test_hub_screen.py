@@ -18,7 +18,7 @@ from mqf_tui.app.hub_words import (
 from mqf_tui.app.screens.hub import HubScreen
 from mqf_tui.app.screens.hub_dialogs import DownloadScreen, TrustScreen
 from mqf_tui.app.screens.models import ModelsScreen
-from mqf_tui.app.screens.quit import QuitDownloadsScreen
+from mqf_tui.app.screens.quit import QuitDownloadsScreen, QuitScreen
 from mqf_tui.app.screens.runs import RunsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.download_list import DownloadList
@@ -253,6 +253,28 @@ async def test_leaving_asks_and_breaks_off(filled: LocalHub) -> None:
     assert states(app) == ["cancelled", "cancelled"]
     app.downloads.close()
     assert not app.downloads.alive
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_leaving_a_measurement_tells_how_downloads_go_on(
+    filled: LocalHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled.fault("/cdn/*", Fault(hold_after=50_000))
+    async with running((100, 30)) as (app, pilot):
+        await at_models(app, pilot)
+        app.download(TINY)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.query("#length"))
+        await until(pilot, lambda: text_of(app, "#estimate"))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.bridge.busy)
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, QuitScreen) and app.screen.query("#question"))
+        assert "break off the download" in flat(text_of(app, "#question"))
+        await pilot.press("y")
+        await until(pilot, lambda: app.return_code is not None)
+    assert f"`mqf-tui models download {TINY}` goes on with it" in capsys.readouterr().err
+    app.downloads.close()
 
 
 async def test_a_search_here_that_finds_nothing_goes_on_there(filled: LocalHub) -> None:

@@ -121,6 +121,11 @@ class Downloads:
         return next((one for one in going if one.standing().state == "running"), next(iter(going), None))
 
     @property
+    def going(self) -> list[str]:
+        """The names of those that run or wait."""
+        return [one.name for one in self._all if not one.standing().ended]
+
+    @property
     def busy(self) -> bool:
         """Whether one runs or waits."""
         return self.current is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -31,6 +32,7 @@ class QuitScreen(ModalScreen[None]):
         super().__init__()
         self._measurement = measurement
         self._leaving = False
+        self._fetched: list[str] = []  # what is downloaded while the user leaves
 
     def on_mount(self) -> None:
         """Watch the measurement by a timer, so that the screen stays alive."""
@@ -67,6 +69,7 @@ class QuitScreen(ModalScreen[None]):
     def action_stop(self) -> None:
         """Ask the thread to stop; the timer leaves when it has."""
         self._leaving = True
+        self._fetched = cast("MqfTuiApp", self.app).downloads.going
         self._bridge.stop()
         scoring = self._measurement.snapshot().state == "scoring"
         words = "Finishing the current step, then saving …" if scoring else "Stopping …"
@@ -87,8 +90,8 @@ class QuitScreen(ModalScreen[None]):
             # It came to its end by itself: nothing is left to ask, and the result is there to be read.
             self.dismiss()
             return
-        words = kept_words(snapshot) or snapshot.problem
-        self.app.exit(return_code=snapshot.exit_code, message=words)
+        words = [kept_words(snapshot) or snapshot.problem or "", going_on_words(self._fetched)]
+        self.app.exit(return_code=snapshot.exit_code, message="\n".join(filter(None, words)) or None)
 
 
 class QuitDownloadsScreen(ModalScreen[None]):
@@ -101,7 +104,7 @@ class QuitDownloadsScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The question and its two answers."""
-        going = [one.name for one in self._mqf.downloads.all if not one.standing().ended]
+        going = self._mqf.downloads.going
         more = f", and {counted(len(going) - 1, 'more model')}" if len(going) > 1 else ""
         with Vertical(id="dialog"):
             yield Label("A download is running.", classes="strong")
@@ -134,7 +137,7 @@ class QuitDownloadsScreen(ModalScreen[None]):
     def action_stop(self) -> None:
         """Break it off; the timer leaves when that is done."""
         self._leaving = True
-        self._names = [one.name for one in self._mqf.downloads.all if not one.standing().ended]
+        self._names = self._mqf.downloads.going
         self._mqf.downloads.cancel()
         self.query_one("#question", Static).update("Breaking off …")
         for button in self.query(Button):
@@ -151,8 +154,12 @@ class QuitDownloadsScreen(ModalScreen[None]):
         if not self._leaving:
             self.dismiss()  # it came to its end by itself
             return
-        lines = (f"`mqf-tui models download {inert(name)}` goes on with it" for name in self._names)
-        self.app.exit(return_code=INTERRUPTED, message="\n".join(lines))
+        self.app.exit(return_code=INTERRUPTED, message=going_on_words(self._names))
+
+
+def going_on_words(names: Sequence[str]) -> str:
+    """How to go on with downloads that were broken off, a line each."""
+    return "\n".join(f"`mqf-tui models download {inert(name)}` goes on with it" for name in names)
 
 
 def kept_words(snapshot: Snapshot) -> str:
