@@ -177,8 +177,10 @@ def _library() -> Any:
     """``datasets``, silent, and not patient for minutes with a connection that broke."""
     import datasets
     from datasets import config
+    from huggingface_hub.utils import disable_progress_bars
 
     datasets.disable_progress_bars()
+    disable_progress_bars()  # they would draw over the app's screen
     for name in ("datasets", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for kind in ("STREAMING_READ", "STREAMING_OPEN"):
