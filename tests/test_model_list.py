@@ -357,3 +357,15 @@ async def test_looking_again_takes_nothing_away(homes: Path, monkeypatch: pytest
         assert pane.scroll_offset.y > 0
         await pilot.press("shift+tab", "down")
         await until(pilot, lambda: pane.scroll_offset.y == 0)
+
+
+async def test_a_path_that_is_none_is_not_searched_for_on_the_hub(homes: Path) -> None:
+    async with running() as (app, pilot):
+        await until(pilot, lambda: text_of(app, "#told") == "4 models, by name")
+        await pilot.press("slash")
+        app.screen.query_one("#filter", Input).value = str(homes / "nowhere")
+        await until(pilot, lambda: "There is no folder" in text_of(app, "#facts-text"))
+        assert "hub" not in text_of(app, "#facts-text").replace(str(homes), "")
+        await pilot.press("enter", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, ModelsScreen)

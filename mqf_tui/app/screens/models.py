@@ -212,6 +212,11 @@ class ModelsScreen(BaseScreen):
     def _line(self) -> str:
         return self.query_one("#filter", Input).value.strip()
 
+    @property
+    def _is_path(self) -> bool:
+        """Whether what is typed can only be a path of this machine, and no name."""
+        return self._line.startswith(("/", "~", ".", "\\"))
+
     @work(thread=True, exclusive=True, group="path")
     def _read_path(self, typed: str) -> None:
         """A folder that is typed is a model, or holds models."""
@@ -272,6 +277,8 @@ class ModelsScreen(BaseScreen):
         pane, row = self.query_one(ModelFactsPane), self._under_cursor
         if row is not None:
             pane.show(row)
+        elif self._is_path:
+            pane.say(f"There is no folder {inert(self._line)}; go on typing, or Escape clears the line.")
         elif self._line:
             said = f"No model matches {inert(self._line)!r} here, and there is no such folder."
             pane.say(f"{said} Enter searches for it on the hub (H), Escape clears the line.")
@@ -298,7 +305,7 @@ class ModelsScreen(BaseScreen):
 
     def action_hub(self) -> None:
         """Go to the hub, with what was typed where nothing here matches it."""
-        if self._line and not self._shown:
+        if self._line and not self._shown and not self._is_path:
             self.mqf.find_on_hub(self._line)
         else:
             self.mqf.action_hub()
@@ -332,7 +339,7 @@ class ModelsScreen(BaseScreen):
         row = self._under_cursor
         if chosen := self._chosen() or ([row] if row is not None else []):
             self.mqf.choose_models([one.model for one in chosen])
-        elif self._line:
+        elif self._line and not self._is_path:
             self.action_hub()
 
     def _refuse(self, row: ModelRow) -> None:
