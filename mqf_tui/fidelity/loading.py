@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
+from mqf_tui.fidelity.about import load_bytes
 from mqf_tui.fidelity.bounded import read_plain
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import (
@@ -32,7 +33,6 @@ from mqf_tui.fidelity.libraries import ONE_AT_A_TIME
 from mqf_tui.fidelity.loaded import LoadedFacts
 
 PLAIN = (nn.Linear, nn.Embedding, nn.RMSNorm, nn.LayerNorm)
-MARGIN = 1.1  # weights, and a little for caches and logits
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _check_numbers(piece: Any, checked: set[int]) -> set[int]:
 def _check_memory(facts: ModelFacts, device: Device, n_parts: int) -> None:
     from mqf_tui.reports.text import size
 
-    need = MARGIN * (facts.n_parameters * 4 if device.is_cpu else facts.size_bytes) / n_parts
+    need = load_bytes(facts, device.is_cpu) / n_parts
     if need > device.memory_bytes:
         raise OutOfMemoryError(
             f"{facts.name} needs about {size(need)} of memory here and {size(device.memory_bytes)} are free; "

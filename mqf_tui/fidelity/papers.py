@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from mqf_tui.fidelity.bounded import open_plain
+from mqf_tui.fidelity.trust import MAX_TOKENIZER_CONFIG, TOKENIZER_CONFIG
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
-TOKENIZER_CONFIG, CARD = "tokenizer_config.json", "README.md"
+CARD = "README.md"
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
-MAX_TOKENIZER_CONFIG = 16_000_000  # bytes
 CARD_BYTES, LICENCE_BYTES = 16_384, 4096
 LONGEST = 60  # characters of a licence's name
 _TEMPLATE = re.compile(rb'"chat_template"\s*:\s*(?:"[^"]|\[\s*\{)')
