@@ -22,7 +22,8 @@ NAMES = [f"{bits}-bit-g{group}" for bits, group in SETTINGS]
 N_CHUNKS = 2  # of 4: the plain scorer is slow
 Run = Callable[[int, int], Finished]
 
-pytestmark = [pytest.mark.slow, pytest.mark.smollm]
+# The plain scorer takes a minute of two idle cores, and many times that beside other work.
+pytestmark = [pytest.mark.slow, pytest.mark.smollm, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
