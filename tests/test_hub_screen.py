@@ -227,7 +227,7 @@ async def test_offline_is_said(filled: LocalHub, monkeypatch: pytest.MonkeyPatch
     assert filled.requests == []
 
 
-async def test_leaving_asks_and_breaks_off(filled: LocalHub) -> None:
+async def test_leaving_asks_and_breaks_off(filled: LocalHub, capsys: pytest.CaptureFixture[str]) -> None:
     filled.fault("/cdn/*", Fault(hold_after=50_000))
     async with running((100, 30)) as (app, pilot):
         await at_hub(app, pilot)
@@ -247,9 +247,10 @@ async def test_leaving_asks_and_breaks_off(filled: LocalHub) -> None:
         assert app.downloads.busy
         await pilot.press("q")
         await until(pilot, lambda: isinstance(app.screen, QuitDownloadsScreen))
-        await pilot.press("y")
+        await pilot.press("y", "y")
         await until(pilot, lambda: app.return_code is not None)
     assert app.return_code == INTERRUPTED
+    assert capsys.readouterr().err.count("goes on with it") == 2
     assert states(app) == ["cancelled", "cancelled"]
     app.downloads.close()
     assert not app.downloads.alive

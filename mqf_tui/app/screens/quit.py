@@ -23,15 +23,44 @@ if TYPE_CHECKING:
     from mqf_tui.app.snapshots import Snapshot
 
 
-class QuitScreen(ModalScreen[None]):
-    """Asks; on yes stops the measurement, waits until it is saved as partial, and leaves."""
+class LeavingScreen(ModalScreen[None]):
+    """A question with two buttons, ``#yes`` and ``#no``, and what is awaited once it is answered by yes."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("quit")
+
+    _leaving = False
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Mouse or Enter on a button."""
+        event.stop()
+        if event.button.id == "yes":
+            self.action_stop()
+        else:
+            self.action_stay()
+
+    def action_stop(self) -> None:
+        """Leave as soon as that can be."""
+        raise NotImplementedError
+
+    def action_stay(self) -> None:
+        """Go on."""
+        if not self._leaving:
+            self.dismiss()
+
+    def _wait(self, words: str) -> None:
+        """Nothing is left to be answered."""
+        self._leaving = True
+        self.query_one("#question", Static).update(words)
+        for button in self.query(Button):
+            button.disabled = True
+
+
+class QuitScreen(LeavingScreen):
+    """Asks; on yes stops the measurement, waits until it is saved as partial, and leaves."""
 
     def __init__(self, measurement: Measurement) -> None:
         super().__init__()
         self._measurement = measurement
-        self._leaving = False
         self._fetched: list[str] = []  # what is downloaded while the user leaves
 
     def on_mount(self) -> None:
@@ -58,29 +87,13 @@ class QuitScreen(ModalScreen[None]):
     def _bridge(self) -> Bridge:
         return cast("MqfTuiApp", self.app).bridge
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Mouse or Enter on a button."""
-        event.stop()
-        if event.button.id == "yes":
-            self.action_stop()
-        else:
-            self.action_stay()
-
     def action_stop(self) -> None:
         """Ask the thread to stop; the timer leaves when it has."""
-        self._leaving = True
         self._fetched = cast("MqfTuiApp", self.app).downloads.going
         self._bridge.stop()
         scoring = self._measurement.snapshot().state == "scoring"
         words = "Finishing the current step, then saving …" if scoring else "Stopping …"
-        self.query_one("#question", Static).update(words)
-        for button in self.query(Button):
-            button.disabled = True
-
-    def action_stay(self) -> None:
-        """Back to the measurement."""
-        if not self._leaving:
-            self.dismiss()
+        self._wait(words)
 
     def _watch(self) -> None:
         snapshot = self._measurement.snapshot()
@@ -94,13 +107,10 @@ class QuitScreen(ModalScreen[None]):
         self.app.exit(return_code=snapshot.exit_code, message="\n".join(filter(None, words)) or None)
 
 
-class QuitDownloadsScreen(ModalScreen[None]):
+class QuitDownloadsScreen(LeavingScreen):
     """Asks whether to leave while something is downloaded; on yes breaks it off, waits, and leaves."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings("quit")
     DEFAULT_CSS = "QuitDownloadsScreen { align: center middle; }"
-
-    _leaving = False
 
     def compose(self) -> ComposeResult:
         """The question and its two answers."""
@@ -126,27 +136,13 @@ class QuitDownloadsScreen(ModalScreen[None]):
     def _mqf(self) -> MqfTuiApp:
         return cast("MqfTuiApp", self.app)
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Mouse or Enter on a button."""
-        event.stop()
-        if event.button.id == "yes":
-            self.action_stop()
-        else:
-            self.action_stay()
-
     def action_stop(self) -> None:
         """Break it off; the timer leaves when that is done."""
-        self._leaving = True
+        if self._leaving:  # y, pressed twice
+            return
         self._names = self._mqf.downloads.going
         self._mqf.downloads.cancel()
-        self.query_one("#question", Static).update("Breaking off …")
-        for button in self.query(Button):
-            button.disabled = True
-
-    def action_stay(self) -> None:
-        """Go on."""
-        if not self._leaving:
-            self.dismiss()
+        self._wait("Breaking off …")
 
     def _watch(self) -> None:
         if self._mqf.downloads.busy:
