@@ -66,7 +66,7 @@ class Tiles(Horizontal):
     def _room(self) -> int:
         """Columns of text in each of those that are shown."""
         n = len([tile for tile in self.query(Tile) if tile.display])
-        a_row = 2 if self.size.width < IN_A_ROW else n
+        a_row = 2 if self.size.width < IN_A_ROW else max(1, n)  # none yet: they come with the first frame
         return max(ROOM, self.size.width // a_row - FRAME)
 
     def _fill(self) -> None:
