@@ -29,7 +29,7 @@ from mqf_tui.fidelity import device as devices
 device = devices.prepare()
 from mqf_tui import api
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.loading import load_model
+from mqf_tui.fidelity.model.loading import load_model
 facts = api.facts_of(KVSettings({model!r}))
 for loaded in load_model(facts, device):
     model = loaded.model

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 
 def load(name: str) -> tuple[Any, Any]:
     device = devices.prepare()
-    from mqf_tui.fidelity.facts import read_facts
-    from mqf_tui.fidelity.loading import load_model
+    from mqf_tui.fidelity.model.facts import read_facts
+    from mqf_tui.fidelity.model.loading import load_model
     from mqf_tui.library.models import find_model
 
     facts = read_facts(find_model(name), "demo" if name == "demo" else None)
@@ -39,9 +39,9 @@ def load(name: str) -> tuple[Any, Any]:
 
 
 def tokens_of(facts: Any, length: int) -> Any:
-    from mqf_tui.fidelity.chunking import make_chunks
-    from mqf_tui.fidelity.corpora import read_corpus
-    from mqf_tui.fidelity.loading import load_tokenizer
+    from mqf_tui.fidelity.model.loading import load_tokenizer
+    from mqf_tui.fidelity.text.chunking import make_chunks
+    from mqf_tui.fidelity.text.corpora import read_corpus
 
     chunks = make_chunks(read_corpus("builtin"), load_tokenizer(facts), length, 1, tokenizer_id=facts.name)
     return chunks.tokens[0]
@@ -145,7 +145,7 @@ def peak(name: str, length: int) -> None:
     facts, model = load(name)
     import mlx.core as mx
 
-    from mqf_tui.fidelity.facts import kv_bytes
+    from mqf_tui.fidelity.model.facts import kv_bytes
 
     tokens = tokens_of(facts, length)
     weights = mx.get_active_memory()

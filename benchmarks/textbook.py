@@ -24,8 +24,8 @@ def main() -> None:
     from mlx_lm.utils import load_model
     from transformers import AutoTokenizer
 
-    from mqf_tui.fidelity.chunking import make_chunks
-    from mqf_tui.fidelity.corpora import read_corpus
+    from mqf_tui.fidelity.text.chunking import make_chunks
+    from mqf_tui.fidelity.text.corpora import read_corpus
 
     model = load_model(Path(folder))[0]
     model.set_dtype(mx.float32)

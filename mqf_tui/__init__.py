@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mqf_tui.api import Sweep, measure_kv_fidelity, measure_kv_sweep
     from mqf_tui.fidelity.errors import FidelityError
-    from mqf_tui.fidelity.text_options import TextOptions
+    from mqf_tui.fidelity.text.options import TextOptions
     from mqf_tui.reports.schema import Report
     from mqf_tui.tuning_api import measure_kv_sensitivity, tune_kv
 
@@ -37,7 +37,7 @@ _HOMES = {
     "measure_kv_sweep": "mqf_tui.api",
     "tune_kv": "mqf_tui.tuning_api",
     "FidelityError": "mqf_tui.fidelity.errors",
-    "TextOptions": "mqf_tui.fidelity.text_options",
+    "TextOptions": "mqf_tui.fidelity.text.options",
     "Report": "mqf_tui.reports.schema",
 }
 

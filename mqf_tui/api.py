@@ -13,7 +13,7 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Swept
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, SweepSettings
-from mqf_tui.fidelity.text_options import TextOptions, text_choices
+from mqf_tui.fidelity.text.options import TextOptions, text_choices
 from mqf_tui.listening import result_of
 from mqf_tui.model_argument import Model, asked_model
 from mqf_tui.reports.schema import Report
@@ -21,7 +21,7 @@ from mqf_tui.rescoring_api import noting_places
 from mqf_tui.rescoring_api import rescore as rescore
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.facts import ModelFacts
+    from mqf_tui.fidelity.model.facts import ModelFacts
     from mqf_tui.fidelity.positions import Positions
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.recipes import Recipe
@@ -58,7 +58,8 @@ def sweep_events(
 
     ``fleet``: the chunks are scored by its ranks (see ``scale.sweeping.sweep``, also for ``keep`` and
     ``notice``). ``facts``: of a model that need not be found, such as one in memory already (see
-    ``fidelity.loaded``). Yields events and never raises. Iterate it in one thread from beginning to end.
+    ``fidelity.model.loaded``). Yields events and never raises. Iterate it in one thread from beginning to
+    end.
     """
     try:
         settings.check()
@@ -98,7 +99,7 @@ def sweep_events(
 
 def _store(facts: ModelFacts, fleet: Fleet | None) -> FileTokens | None:
     """What keeps the tokens of texts; None for a model in memory, whose tokenizer may be any."""
-    from mqf_tui.fidelity.loaded import LoadedFacts
+    from mqf_tui.fidelity.model.loaded import LoadedFacts
     from mqf_tui.library.tokens import FileTokens
 
     if not isinstance(facts, LoadedFacts):
@@ -113,7 +114,7 @@ def _store(facts: ModelFacts, fleet: Fleet | None) -> FileTokens | None:
 
 def facts_of(settings: KVSettings) -> ModelFacts:
     """What the model of these settings is, from its configuration and headers; raises FidelityError."""
-    from mqf_tui.fidelity.facts import read_facts
+    from mqf_tui.fidelity.model.facts import read_facts
     from mqf_tui.library.models import find_model
 
     folder = find_model(settings.model)

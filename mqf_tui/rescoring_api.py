@@ -12,14 +12,14 @@ from mqf_tui.fidelity.events import Event, Failed, Loading, Started, Stopped
 from mqf_tui.reports.schema import Report
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.facts import ModelFacts
+    from mqf_tui.fidelity.model.facts import ModelFacts
     from mqf_tui.fidelity.rescoring import Rescored, Rescorer
     from mqf_tui.library.runs import SavedRun
 
 
 def noting_places(running: Iterator[Event], facts: ModelFacts) -> Iterator[Event]:
     """The events; where model and text lie is noted on this machine, so that the run can be looked into."""
-    from mqf_tui.fidelity.corpora import is_public
+    from mqf_tui.fidelity.text.corpora import is_public
     from mqf_tui.library import places
 
     for event in running:
@@ -53,7 +53,7 @@ def rescore(
     keeps the model for the next call; without one it is loaded and released. Never raises. Iterate it in the
     thread of all other measurements.
     """
-    from mqf_tui.fidelity.loaded import check_on_disk
+    from mqf_tui.fidelity.model.loaded import check_on_disk
     from mqf_tui.fidelity.rescoring import Asked, Rescorer, settings_of
 
     own = rescorer or Rescorer()
@@ -85,7 +85,7 @@ def rescore(
 
 def _places_of(report: Report, model: str | None, corpus: str | None) -> tuple[str, str]:
     """Where the model and the text of a run are to be found; raises BadCorpusError for an unknown one."""
-    from mqf_tui.fidelity.corpora import is_public
+    from mqf_tui.fidelity.text.corpora import is_public
     from mqf_tui.library import places
     from mqf_tui.library.corpora_file import mixture_named
 

@@ -12,12 +12,12 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.events import Event, Failed
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.text_options import TextOptions, text_choices
+from mqf_tui.fidelity.text.options import TextOptions, text_choices
 from mqf_tui.listening import result_of
 from mqf_tui.model_argument import Model, asked_model
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.facts import ModelFacts
+    from mqf_tui.fidelity.model.facts import ModelFacts
     from mqf_tui.fidelity.quantizers import Kernel, Quantizer
     from mqf_tui.fidelity.sensitivity import Run, Sensed
     from mqf_tui.fidelity.tuning import Stage, Tuned, TuneSettings

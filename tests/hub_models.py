@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mqf_tui.fidelity.errors import HubError
-from mqf_tui.library.hub_download import Progress, download_model
+from mqf_tui.library.hub.download import Progress, download_model
 from tests.hub_repos import Blob
 
 NAME = "mlx-community/tiny-4bit"

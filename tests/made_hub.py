@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mqf_tui.fidelity.errors import CancelledError, HubError
-from mqf_tui.library.hub_download import Progress
-from mqf_tui.library.hub_search import HubModel
+from mqf_tui.library.hub.download import Progress
+from mqf_tui.library.hub.search import HubModel
 
 ORG = "mlx-community/"
 GATED = f"{ORG}gemma-3-1b-it-qat-4bit"

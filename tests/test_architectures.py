@@ -14,9 +14,9 @@ import mlx_lm.utils
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
-from mqf_tui.fidelity import architectures
 from mqf_tui.fidelity.caches import Cache
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.model import architectures
+from mqf_tui.fidelity.model.facts import read_facts
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, stub_folder
 
 EVERY = PLAIN | SPECIAL | LATENT

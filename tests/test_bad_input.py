@@ -181,7 +181,8 @@ def test_no_permission(
 ) -> None:
     # Imported now: the other user may not be able to read this Python.
     from mqf_tui.console import measuring
-    from mqf_tui.fidelity import corpora, engine
+    from mqf_tui.fidelity import engine
+    from mqf_tui.fidelity.text import corpora
 
     assert measuring
     assert corpora

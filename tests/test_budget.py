@@ -9,9 +9,9 @@ import pytest
 from mqf_tui.fidelity import budget
 from mqf_tui.fidelity.budget import fits_at, fitting_words, max_kv_bytes_per_token, parse_bytes, parse_tokens
 from mqf_tui.fidelity.errors import BadSettingError
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.shapes import shape_of
 from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed
-from mqf_tui.fidelity.shapes import shape_of
 
 GB = 10**9
 FULL = LayerQuantizers()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mqf_tui.fidelity.chat import Conversations
-from mqf_tui.fidelity.corpus import Document
 from mqf_tui.fidelity.errors import BadCorpusError
+from mqf_tui.fidelity.text.chat import Conversations
+from mqf_tui.fidelity.text.corpus import Document
 from tests.chat_models import LLAMA3, chat_tokenizer, turn
 
 Pieces = list[tuple[str, int]]

@@ -14,15 +14,15 @@ from tokenizers import Tokenizer
 
 from mqf_tui.api import facts_of
 from mqf_tui.cli import main
-from mqf_tui.fidelity import cutting
-from mqf_tui.fidelity.chunk_preview import ChunkPreview, chunk_preview
-from mqf_tui.fidelity.chunking import make_chunks
-from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.errors import BadCorpusError
-from mqf_tui.fidelity.mixtures import Mixture, MixturePart
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.sources import bytes_of
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text import cutting
+from mqf_tui.fidelity.text.chunk_preview import ChunkPreview, chunk_preview
+from mqf_tui.fidelity.text.chunking import make_chunks
+from mqf_tui.fidelity.text.corpora import read_corpus
+from mqf_tui.fidelity.text.mixtures import Mixture, MixturePart
+from mqf_tui.fidelity.text.options import TextOptions
+from mqf_tui.fidelity.text.sources import bytes_of
 from mqf_tui.library.corpora_file import corpora_file
 from mqf_tui.library.corpus_preview import FETCH_NOTE, corpus_preview
 from tests.hub_server import LocalHub
@@ -83,7 +83,7 @@ def test_pieces_of_characters_are_told(tmp_path: Path) -> None:
 
 
 def test_a_script_that_a_real_tokenizer_does_not_know(smollm2: Path, tmp_path: Path) -> None:
-    from mqf_tui.fidelity.loading import load_tokenizer
+    from mqf_tui.fidelity.model.loading import load_tokenizer
 
     facts = facts_of(KVSettings(str(smollm2)))
     tokenizer = load_tokenizer(facts)
@@ -133,7 +133,7 @@ def test_chunks_are_counted_as_they_would_be_scored(smollm2: Path, tmp_path: Pat
 
 def test_no_weights_are_needed(smollm2: Path, tmp_path: Path) -> None:
     """The preview of a model whose weights are gone, but for their headers, works all the same."""
-    import mqf_tui.fidelity.loading as loading
+    import mqf_tui.fidelity.model.loading as loading
 
     facts = facts_of(KVSettings(str(smollm2)))
     assert "load_model" in dir(loading)
@@ -254,7 +254,7 @@ def test_the_preview_imports_nothing_of_mlx(tmp_path: Path) -> None:
 def test_tokens_of_the_first_chunk_are_not_changed_by_looking(smollm2: Path) -> None:
     found = previewed(smollm2, "builtin", chunk_length=64, most=20)
     facts = facts_of(KVSettings(str(smollm2)))
-    from mqf_tui.fidelity.loading import load_tokenizer
+    from mqf_tui.fidelity.model.loading import load_tokenizer
 
     made = make_chunks(read_corpus("builtin"), load_tokenizer(facts), 64, 21, tokenizer_id=facts.name)
     assert found.provenance == made.provenance

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqf_tui.fidelity import cutting
-from mqf_tui.fidelity.chunking import Chunks, make_chunks
-from mqf_tui.fidelity.corpus import Corpus, Document, Part
 from mqf_tui.fidelity.errors import BadCorpusError, BadSettingError
-from mqf_tui.fidelity.text_options import TextOptions, options_of
+from mqf_tui.fidelity.text import cutting
+from mqf_tui.fidelity.text.chunking import Chunks, make_chunks
+from mqf_tui.fidelity.text.corpus import Corpus, Document, Part
+from mqf_tui.fidelity.text.options import TextOptions, options_of
 from tests import chat_models
 from tests.chat_models import chat_tokenizer, turn
 
@@ -317,7 +317,7 @@ def test_the_python_api_takes_text_options_and_nothing_else() -> None:
 def test_the_command_line_makes_the_same_options() -> None:
     from mqf_tui.console.arguments import parser
     from mqf_tui.console.text_arguments import corpus_of, text_of
-    from mqf_tui.fidelity.text_words import text_words
+    from mqf_tui.fidelity.text.words import text_words
 
     given = TextOptions("body", "**/*.md", "apart", "part", 100, "drop", True, False, 7)
     words = text_words("/home/me/a.jsonl + hf:owner/name/test#text", given)

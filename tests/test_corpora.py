@@ -15,12 +15,12 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from mqf_tui.fidelity.chunking import Chunks, make_chunks
-from mqf_tui.fidelity.corpora import BUILTIN_PARTS, corpus_names, corpus_words, read_corpus
-from mqf_tui.fidelity.corpus import Corpus, Part
 from mqf_tui.fidelity.errors import BadCorpusError, BrokenWeightsError
-from mqf_tui.fidelity.text_options import TextOptions
-from mqf_tui.fidelity.text_words import text_words
+from mqf_tui.fidelity.text.chunking import Chunks, make_chunks
+from mqf_tui.fidelity.text.corpora import BUILTIN_PARTS, corpus_names, corpus_words, read_corpus
+from mqf_tui.fidelity.text.corpus import Corpus, Part
+from mqf_tui.fidelity.text.options import TextOptions
+from mqf_tui.fidelity.text.words import text_words
 from tests.makers import words, write_tokenizer
 
 
@@ -126,8 +126,8 @@ def test_chunks_come_from_the_parts_in_turn() -> None:
 
 
 def test_the_stream_is_the_tokenizers_own(smollm2: Path, smollm2_tokens: Tokenizer) -> None:
-    from mqf_tui.fidelity.facts import read_facts
-    from mqf_tui.fidelity.loading import load_tokenizer
+    from mqf_tui.fidelity.model.facts import read_facts
+    from mqf_tui.fidelity.model.loading import load_tokenizer
 
     corpus = read_corpus("builtin")
     made = chunks_of(corpus, 96, tokenizer=load_tokenizer(read_facts(smollm2)))

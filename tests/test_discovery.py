@@ -14,9 +14,9 @@ import pytest
 from huggingface_hub import scan_cache_dir
 
 from mqf_tui.api import facts_of
-from mqf_tui.fidelity import headers
 from mqf_tui.fidelity.errors import BrokenWeightsError, FidelityError, ModelNotFoundError
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.model import headers
+from mqf_tui.fidelity.model.facts import read_facts
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.library.model_places import FOLDER, HUB, LM_STUDIO, places
 from mqf_tui.library.models import LocalModel, find_model, fully_described, local_models, model_named
@@ -91,7 +91,7 @@ WHERE = (
 def test_the_cache_is_where_huggingface_hub_has_it() -> None:
     """It is worked out without the import, so it is held against the import in a fresh process each."""
     code = (
-        "from mqf_tui.library.hub_cache import hub_cache; import sys; ours = hub_cache()\n"
+        "from mqf_tui.library.hub.cache import hub_cache; import sys; ours = hub_cache()\n"
         "assert 'huggingface_hub' not in sys.modules\n"
         "from huggingface_hub.constants import HF_HUB_CACHE; print(str(ours) == HF_HUB_CACHE)"
     )

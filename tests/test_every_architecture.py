@@ -14,9 +14,9 @@ import mlx.core as mx
 import mlx_lm.utils
 import pytest
 
-from mqf_tui.fidelity import architectures
-from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.shapes import read_shape
+from mqf_tui.fidelity.model import architectures
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.shapes import read_shape
 from tests.conftest import ROOT
 from tests.tiny_configs import build
 from tests.tiny_measuring import METAL, check, check_facts, check_layers, filled, refusal

@@ -15,8 +15,6 @@ import pytest
 from mlx_lm.models.cache import RotatingKVCache
 from mlx_lm.utils import load_model
 
-from mqf_tui.fidelity import architectures
-from mqf_tui.fidelity.about import About, load_bytes
 from mqf_tui.fidelity.caches import bytes_per_token, converted, layer_kinds, reference_cache, variant_cache
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import (
@@ -26,8 +24,10 @@ from mqf_tui.fidelity.errors import (
     UnsupportedModelError,
     UntrustedCodeError,
 )
-from mqf_tui.fidelity.facts import ModelFacts, check_setting, read_facts, recipe_bytes_per_token
-from mqf_tui.fidelity.loading import _check_memory
+from mqf_tui.fidelity.model import architectures
+from mqf_tui.fidelity.model.about import About, load_bytes
+from mqf_tui.fidelity.model.facts import ModelFacts, check_setting, read_facts, recipe_bytes_per_token
+from mqf_tui.fidelity.model.loading import _check_memory
 from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KV_BITS, KVSettings

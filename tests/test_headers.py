@@ -14,8 +14,8 @@ import mlx.nn as nn
 import pytest
 
 from mqf_tui.fidelity.errors import BrokenWeightsError, FidelityError, ModelNotFoundError
-from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.headers import (
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.headers import (
     Tensor,
     parameters,
     read_config,

@@ -15,8 +15,8 @@ import pytest
 
 from mqf_tui.cli import main
 from mqf_tui.console import hub as console
-from mqf_tui.library import hub_calls
-from mqf_tui.library.hub_meter import Progress
+from mqf_tui.library.hub import calls as hub_calls
+from mqf_tui.library.hub.meter import Progress
 from tests.conftest import ROOT
 from tests.hub_models import FILES, LARGE, NAME, contents, partials
 from tests.hub_server import WEB_LOGIN, Fault, LocalHub

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mqf_tui.fidelity.errors import BadSettingError, CancelledError
-from mqf_tui.library import hub_calls, hub_meter
-from mqf_tui.library.hub_download import Progress, download_model
+from mqf_tui.library.hub import calls as hub_calls
+from mqf_tui.library.hub import meter as hub_meter
+from mqf_tui.library.hub.download import Progress, download_model
 from tests.hub_models import FILES, LARGE, NAME, WEIGHTS, Watched, contents, fetch, partials, refused
 from tests.hub_repos import Blob
 from tests.hub_server import Fault, LocalHub

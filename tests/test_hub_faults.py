@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from mqf_tui.fidelity.errors import CancelledError, HubError
-from mqf_tui.library import hub_calls
-from mqf_tui.library.hub_search import search_hub
+from mqf_tui.library.hub import calls as hub_calls
+from mqf_tui.library.hub.search import search_hub
 from tests.hub_environment import point_at
 from tests.hub_models import FILES, LARGE, NAME, Watched, contents, fetch, partials, refused
 from tests.hub_repos import Blob

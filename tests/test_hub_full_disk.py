@@ -17,7 +17,7 @@ IN_A_SMALL_DISK = """
 import os, sys
 from pathlib import Path
 from mqf_tui.fidelity.errors import HubError
-from mqf_tui.library.hub_download import download_model
+from mqf_tui.library.hub.download import download_model
 
 home, name = Path(sys.argv[1]), sys.argv[2]
 filler = home / "filler"

@@ -21,10 +21,10 @@ import pytest
 
 from mqf_tui.cli import main
 from mqf_tui.fidelity.errors import HubError
-from mqf_tui.library import hub_calls
-from mqf_tui.library.hub_files import HubFile
-from mqf_tui.library.hub_search import search_hub
-from mqf_tui.library.hub_store import Store
+from mqf_tui.library.hub import calls as hub_calls
+from mqf_tui.library.hub.files import HubFile
+from mqf_tui.library.hub.search import search_hub
+from mqf_tui.library.hub.store import Store
 from mqf_tui.library.models import local_models
 from tests.hub_environment import point_at
 from tests.hub_models import CONFIG, FILES, LARGE, NAME, WEIGHTS, contents, fetch, refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mqf_tui.fidelity.errors import BadSettingError
-from mqf_tui.library.hub_names import RepoName, parse_repo
+from mqf_tui.library.hub.names import RepoName, parse_repo
 
 
 @pytest.mark.parametrize(

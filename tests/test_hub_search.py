@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mqf_tui.fidelity.errors import BadSettingError
-from mqf_tui.library.hub_search import HubModel, search_hub
+from mqf_tui.library.hub.search import HubModel, search_hub
 from tests.hub_models import FILES, NAME, WEIGHTS, Watched, fetch
 from tests.hub_server import Fault, LocalHub
 

@@ -31,8 +31,8 @@ from mqf_tui.app.hub_words import (
 )
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import HubError
-from mqf_tui.library.hub_download import Progress
-from mqf_tui.library.hub_search import HubModel
+from mqf_tui.library.hub.download import Progress
+from mqf_tui.library.hub.search import HubModel
 from tests.hostile import HOSTILE
 
 GB = 10**9
@@ -207,7 +207,7 @@ def test_one_after_the_other_and_none_after_the_end(monkeypatch: pytest.MonkeyPa
             raise HubError("it does not come.")
         return Path(name)
 
-    monkeypatch.setattr("mqf_tui.library.hub_download.download_model", fetching)
+    monkeypatch.setattr("mqf_tui.library.hub.download.download_model", fetching)
     downloads = Downloads()
     first, bad, third, last = (downloads.start(name) for name in ("a/1", "a/bad", "a/3", "a/4"))
     assert downloads.start("a/1") is first  # not twice
@@ -242,7 +242,7 @@ def test_only_what_was_typed_last_is_answered(monkeypatch: pytest.MonkeyPatch) -
             raise HubError("given up")
         return (model(f"a/{text}"),)
 
-    monkeypatch.setattr("mqf_tui.library.hub_search.search_hub", searching)
+    monkeypatch.setattr("mqf_tui.library.hub.search.search_hub", searching)
     searches = Searches()
     searches.ask(Query("slow", None))
     begun.wait(30)

@@ -17,8 +17,8 @@ import sys, threading
 from pathlib import Path
 
 from mqf_tui.app.measurement import Measurement
-from mqf_tui.fidelity.chunk_preview import chunk_preview
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.text.chunk_preview import chunk_preview
+from mqf_tui.fidelity.model.facts import read_facts
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
 settings = KVSettings(sys.argv[1], max_chunks=1, chunk_length=128)

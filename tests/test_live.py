@@ -32,7 +32,7 @@ ESSENTIAL = ("#setting", "#verdict", "#chunks", "#text", "#status")
 
 
 def words_of_the_demo() -> str:
-    from mqf_tui.fidelity.corpora import read_corpus
+    from mqf_tui.fidelity.text.corpora import read_corpus
 
     return " ".join(" ".join(d.text for part in read_corpus("builtin").parts for d in part.documents).split())
 

@@ -32,13 +32,13 @@ from mqf_tui.fidelity.errors import (
     UnsupportedModelError,
 )
 from mqf_tui.fidelity.events import Failed, StepScored, Stopped, Swept
-from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.loaded import LoadedFacts, loaded_facts
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.loaded import LoadedFacts, loaded_facts
+from mqf_tui.fidelity.model.shapes import read_shape
+from mqf_tui.fidelity.model.twins import twin
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import read_shape
-from mqf_tui.fidelity.twins import twin
 from mqf_tui.library.runs import save_run
 from mqf_tui.reports.formats import FORMATS, render
 from mqf_tui.tuning_api import tune_kv

@@ -23,8 +23,8 @@ from mqf_tui.fidelity.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
-from mqf_tui.fidelity.facts import ModelFacts, read_facts
-from mqf_tui.fidelity.loading import Loaded, compute_words, load_model, load_tokenizer
+from mqf_tui.fidelity.model.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.model.loading import Loaded, compute_words, load_model, load_tokenizer
 from tests.makers import model_folder, rewrite_config, words, write_tokenizer
 from tests.tiny_configs import LAYERS, PLAIN, build, flat, quantized_folder, stub_folder
 

@@ -17,7 +17,7 @@ from mqf_tui.fidelity.pairing import shared_places
 from mqf_tui.fidelity.positions import ARRAYS
 from mqf_tui.fidelity.rescoring import Rescored
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.options import TextOptions
 from mqf_tui.library.runs import save_run
 from mqf_tui.library.verifying import verify
 from mqf_tui.rescoring_api import rescore

@@ -15,16 +15,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqf_tui.api import events, rescore
-from mqf_tui.fidelity import mixtures
-from mqf_tui.fidelity.chunking import Chunks, make_chunks
-from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.errors import BadCorpusError
 from mqf_tui.fidelity.events import Failed, Finished
 from mqf_tui.fidelity.measured import round_ends
-from mqf_tui.fidelity.mixtures import Mixture, MixturePart, mixed_order, pool, round_length, weighted_turns
 from mqf_tui.fidelity.rescoring import Rescored
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text import mixtures
+from mqf_tui.fidelity.text.chunking import Chunks, make_chunks
+from mqf_tui.fidelity.text.corpora import read_corpus
+from mqf_tui.fidelity.text.mixtures import (
+    Mixture,
+    MixturePart,
+    mixed_order,
+    pool,
+    round_length,
+    weighted_turns,
+)
+from mqf_tui.fidelity.text.options import TextOptions
 from mqf_tui.library.corpora_file import corpora_file, corpora_names, mixture_named, with_mixture
 from mqf_tui.library.runs import save_run
 from tests.makers import text_file

@@ -29,7 +29,7 @@ from mqf_tui.app.screens.models import ModelsScreen
 from mqf_tui.app.screens.setup import SetupScreen
 from mqf_tui.app.widgets.model_facts import facts_text
 from mqf_tui.app.widgets.model_list import SearchLine
-from mqf_tui.fidelity import facts as facts_module
+from mqf_tui.fidelity.model import facts as facts_module
 from mqf_tui.library import facts_cache
 from mqf_tui.library.index import RunRow, run_rows
 from mqf_tui.library.model_places import places

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mqf_tui.fidelity.errors import FidelityError, ModelNotFoundError
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.model.facts import read_facts
 from mqf_tui.library.models import LocalModel, describe_folder, find_model, local_models
 from tests import makers
 

@@ -11,7 +11,7 @@ import pytest
 
 from mqf_tui.cli import main
 from mqf_tui.console import model_listing
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.model.facts import read_facts
 from mqf_tui.library.models import LocalModel
 from tests import makers
 from tests.hostile import HOSTILE

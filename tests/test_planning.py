@@ -11,18 +11,18 @@ import pytest
 
 from mqf_tui import api
 from mqf_tui.fidelity import device
-from mqf_tui.fidelity.chunking import make_chunks
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.engine import sweep
 from mqf_tui.fidelity.events import Estimated, Finished
-from mqf_tui.fidelity.facts import ModelFacts, read_facts
-from mqf_tui.fidelity.loading import load_tokenizer
+from mqf_tui.fidelity.model.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.model.loading import load_tokenizer
 from mqf_tui.fidelity.planning import MemoryPlan, plan_memory, step_size
 from mqf_tui.fidelity.quantizers import LayerQuantizers, parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.text.chunking import make_chunks
+from mqf_tui.fidelity.text.corpora import read_corpus
 from mqf_tui.fidelity.timing import (
     TimeEstimate,
     estimate_time,

@@ -15,7 +15,7 @@ from mqf_tui import api
 from mqf_tui.cli import main
 from mqf_tui.fidelity.events import Finished, StepScored
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.options import TextOptions
 from mqf_tui.library.runs import SavedRun, save_run
 from mqf_tui.library.verifying import verify
 from mqf_tui.reports.formats import FORMATS, render

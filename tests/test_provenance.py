@@ -18,8 +18,8 @@ import transformers
 
 from mqf_tui import __version__, measure_kv_fidelity
 from mqf_tui.fidelity import provenance
-from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.headers import revision
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.headers import revision
 from tests import makers
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

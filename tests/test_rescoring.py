@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mqf_tui import api
-from mqf_tui.fidelity import loading
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import Failed, Finished, Loading, Stopped
+from mqf_tui.fidelity.model import loading
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.rescoring import Rescored, Rescorer

@@ -19,7 +19,7 @@ import pytest
 from mqf_tui import api
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import ChunkFinished, Finished, Started, Stopped
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.model.facts import read_facts
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.fidelity.statistics import summarise
 from mqf_tui.fidelity.summary_report import build_report

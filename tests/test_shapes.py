@@ -12,9 +12,9 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ChunkedKVCache, make_prompt_cache
 
-from mqf_tui.fidelity.facts import read_facts
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.shapes import CacheLayer, Shape, read_shape, shape_of
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
-from mqf_tui.fidelity.shapes import CacheLayer, Shape, read_shape, shape_of
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, flat, stub_folder
 
 KINDS = {

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from mqf_tui import api
-from mqf_tui.fidelity import chunking, corpora, loading
 from mqf_tui.fidelity import device as devices
-from mqf_tui.fidelity.chunking import Chunks
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import OutOfMemoryError
 from mqf_tui.fidelity.events import Finished
+from mqf_tui.fidelity.model import loading
 from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.text import chunking, corpora
+from mqf_tui.fidelity.text.chunking import Chunks
 from mqf_tui.scale.messages import unpacked
 from mqf_tui.scale.share import Share
 from mqf_tui.scale.wire import Message

@@ -12,9 +12,7 @@ import pytest
 
 from mqf_tui import api
 from mqf_tui.fidelity import planning
-from mqf_tui.fidelity.chunking import make_chunks
 from mqf_tui.fidelity.control import Control
-from mqf_tui.fidelity.corpora import read_corpus
 from mqf_tui.fidelity.events import (
     ChunkFinished,
     Dropped,
@@ -25,12 +23,14 @@ from mqf_tui.fidelity.events import (
     Stopped,
     Swept,
 )
-from mqf_tui.fidelity.loading import load_tokenizer
+from mqf_tui.fidelity.model.loading import load_tokenizer
 from mqf_tui.fidelity.pairing import Subject
 from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.spreading import spread
 from mqf_tui.fidelity.sweep_summary import sweep_summary
+from mqf_tui.fidelity.text.chunking import make_chunks
+from mqf_tui.fidelity.text.corpora import read_corpus
 from mqf_tui.library.spool import Spool
 from mqf_tui.library.spooling import Spooling
 from mqf_tui.reports.setting_words import notes

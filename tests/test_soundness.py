@@ -12,12 +12,12 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mqf_tui.fidelity import headers
 from mqf_tui.fidelity.errors import BrokenWeightsError
-from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.headers import Tensor, Weights
-from mqf_tui.fidelity.heads import heads_of
-from mqf_tui.fidelity.soundness import check_counts, check_fit
+from mqf_tui.fidelity.model import headers
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.headers import Tensor, Weights
+from mqf_tui.fidelity.model.heads import heads_of
+from mqf_tui.fidelity.model.soundness import check_counts, check_fit
 from tests.tiny_configs import LATENT, PLAIN, SPECIAL, build, flat, quantized_folder, stub_folder
 
 EVERY = PLAIN | SPECIAL | LATENT

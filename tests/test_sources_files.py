@@ -16,12 +16,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mqf_tui.fidelity.corpora import read_corpus
-from mqf_tui.fidelity.corpus import Corpus
 from mqf_tui.fidelity.errors import BadCorpusError
-from mqf_tui.fidelity.sources.decoding import decoded
-from mqf_tui.fidelity.sources.jsonl import lines
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.corpora import read_corpus
+from mqf_tui.fidelity.text.corpus import Corpus
+from mqf_tui.fidelity.text.options import TextOptions
+from mqf_tui.fidelity.text.sources.decoding import decoded
+from mqf_tui.fidelity.text.sources.jsonl import lines
 
 whole_text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=200)
 
@@ -349,7 +349,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mqf_tui.fidelity.sources import bytes_of
+    from mqf_tui.fidelity.text.sources import bytes_of
 
     path = tmp_path / "log.txt"
     path.write_bytes(b"line\n" * 1000)
@@ -389,7 +389,7 @@ def test_several_texts(tmp_path: Path) -> None:
 def piped(word: str, content: bytes, tmp_path: Path) -> str:
     program = (
         "import json, sys\n"
-        "from mqf_tui.fidelity.corpora import read_corpus\n"
+        "from mqf_tui.fidelity.text.corpora import read_corpus\n"
         "from mqf_tui.fidelity.errors import FidelityError\n"
         "try:\n"
         "    for _ in range(2):\n"
@@ -418,7 +418,7 @@ def test_standard_input_is_read_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_of_an_endless_stream_only_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mqf_tui.fidelity.sources import bytes_of
+    from mqf_tui.fidelity.text.sources import bytes_of
 
     monkeypatch.setattr(bytes_of, "LARGE", 5000)
     end, start = os.pipe()
@@ -469,8 +469,8 @@ def test_a_giant_is_read_no_further_than_needed(tmp_path: Path) -> None:
         file.truncate(GIANT)
     program = (
         "import resource, sys\n"
-        "from mqf_tui.fidelity.corpora import read_corpus\n"
-        "from mqf_tui.fidelity.chunking import make_chunks\n"
+        "from mqf_tui.fidelity.text.corpora import read_corpus\n"
+        "from mqf_tui.fidelity.text.chunking import make_chunks\n"
         "from mqf_tui.library.corpus_preview import corpus_preview\n"
         "class Letters:\n"
         "    def encode(self, text, add_special_tokens=True): return [ord(c) for c in text]\n"

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mqf_tui.fidelity.corpora import read_corpus
-from mqf_tui.fidelity.corpus import Corpus
 from mqf_tui.fidelity.errors import BadCorpusError
-from mqf_tui.fidelity.sources import folders
-from mqf_tui.fidelity.sources.folders import Folder, Skipped, split_glob
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.corpora import read_corpus
+from mqf_tui.fidelity.text.corpus import Corpus
+from mqf_tui.fidelity.text.options import TextOptions
+from mqf_tui.fidelity.text.sources import folders
+from mqf_tui.fidelity.text.sources.folders import Folder, Skipped, split_glob
 
 
 def texts(corpus: Corpus) -> list[str]:

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from mqf_tui.fidelity.corpora import read_corpus
-from mqf_tui.fidelity.corpus import Corpus
 from mqf_tui.fidelity.errors import BadCorpusError
-from mqf_tui.fidelity.sources import datasets_hub as sources_hub
-from mqf_tui.fidelity.sources.hub_words import HubWord, hub_word
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.corpora import read_corpus
+from mqf_tui.fidelity.text.corpus import Corpus
+from mqf_tui.fidelity.text.options import TextOptions
+from mqf_tui.fidelity.text.sources import datasets_hub as sources_hub
+from mqf_tui.fidelity.text.sources.hub_words import HubWord, hub_word
 from tests.hub_server import Fault, LocalHub
 
 WIKI = ["", " = Title = \n", "", " First — Σ . \n"]
@@ -327,7 +327,7 @@ def test_no_network(datasets_hub: LocalHub) -> None:
 
 def test_offline_the_library_itself_ends_in_a_sentence(tmp_path: Path) -> None:
     program = (
-        "from mqf_tui.fidelity.corpora import read_corpus\n"
+        "from mqf_tui.fidelity.text.corpora import read_corpus\n"
         "from mqf_tui.fidelity.errors import BadCorpusError\n"
         "try:\n    read_corpus('wikitext-2')\nexcept BadCorpusError as error:\n    print(error)"
     )

@@ -18,7 +18,6 @@ import pytest
 import mqf_tui
 from mqf_tui import api, cli
 from mqf_tui.fidelity import verdict as policies
-from mqf_tui.fidelity.chunking import Chunks
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, OutOfMemoryError, SaveError
 from mqf_tui.fidelity.events import (
@@ -37,6 +36,7 @@ from mqf_tui.fidelity.positions import ARRAYS, Positions
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 from mqf_tui.fidelity.spreading import spread, with_control
+from mqf_tui.fidelity.text.chunking import Chunks
 from mqf_tui.fidelity.verdict import KV_POLICY
 from mqf_tui.library.runs import list_runs
 from mqf_tui.library.spool import Spool

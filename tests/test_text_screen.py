@@ -30,7 +30,7 @@ from mqf_tui.app.setup_texts import (
 from mqf_tui.app.widgets.choice import Choice
 from mqf_tui.app.widgets.corpus_lines import FileLine, offered_words
 from mqf_tui.app.widgets.slider import Slider
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.options import TextOptions
 from mqf_tui.library.corpora_file import corpora_file
 from mqf_tui.library.last_used import last_used
 from mqf_tui.library.profiles import Profile

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mqf_tui.fidelity.chunking import make_chunks
-from mqf_tui.fidelity.corpus import Corpus, Part
+from mqf_tui.fidelity.text.chunking import make_chunks
+from mqf_tui.fidelity.text.corpus import Corpus, Part
 from mqf_tui.library import tokens as stored
 from mqf_tui.library.tokens import FileTokens, cache_dir, tokenizer_key
 from tests.makers import words, write_tokenizer
@@ -191,7 +191,7 @@ def test_folder_of_the_user_and_its_override(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_measurement_keeps_its_tokens_for_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from mqf_tui import measure_kv_fidelity
-    from mqf_tui.fidelity.encoding import Encoder
+    from mqf_tui.fidelity.text.encoding import Encoder
     from tests.makers import text_file
 
     asked: list[str] = []

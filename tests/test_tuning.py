@@ -15,14 +15,14 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.engine import measure
 from mqf_tui.fidelity.errors import BadSettingError, UnsupportedModelError
 from mqf_tui.fidelity.events import Failed, Finished, StepScored, Stopped
-from mqf_tui.fidelity.facts import ModelFacts, read_facts
 from mqf_tui.fidelity.greedy import Choice, Option
+from mqf_tui.fidelity.model.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.model.shapes import CacheLayer
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer, parsed
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.sensitivity import Alone, Outcome, Sensed, sense
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.shapes import CacheLayer
 from mqf_tui.fidelity.tuning import Candidate, Stage, Trials, Tuned, TuneSettings, proposed, tune
 from mqf_tui.fidelity.tuning_summary import answer
 from mqf_tui.fidelity.tuning_table import Table, kl_at

@@ -11,8 +11,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mqf_tui.fidelity.chunking import make_chunks
-from mqf_tui.fidelity.corpora import read_corpus
+from mqf_tui.fidelity.text.chunking import make_chunks
+from mqf_tui.fidelity.text.corpora import read_corpus
 from mqf_tui.fidelity.vocabulary import TOKEN_CLASSES, Vocabulary
 from tests import makers
 

@@ -21,8 +21,8 @@ from mqf_tui.fidelity.errors import (
     ModelNotFoundError,
     UntrustedCodeError,
 )
-from mqf_tui.fidelity.facts import read_facts
-from mqf_tui.fidelity.loading import load_model, load_tokenizer
+from mqf_tui.fidelity.model.facts import read_facts
+from mqf_tui.fidelity.model.loading import load_model, load_tokenizer
 from mqf_tui.library.models import describe_folder, local_models
 from tests import makers, zoo
 from tests.zoo import ANIMALS, GOOD, folder_of
@@ -268,7 +268,7 @@ def test_a_configuration_that_changes_after_the_listing(
 def test_a_folder_that_goes_while_it_is_listed(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mqf_tui.fidelity import facts, headers
+    from mqf_tui.fidelity.model import facts, headers
 
     models = tmp_path / "models"
     folder = good(home, models / "going")
@@ -293,7 +293,7 @@ def test_whatever_the_headers_let_through_mlx_reads_alike(home: Path, tmp_path: 
     import mlx.core as mx
     import numpy as np
 
-    from mqf_tui.fidelity.headers import read_header
+    from mqf_tui.fidelity.model.headers import read_header
 
     whole = (home / GOOD / "model.safetensors").read_bytes()
     length = int.from_bytes(whole[:8], "little")

@@ -16,15 +16,16 @@ import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, RotatingKVCache
 
 from mqf_tui.api import sweep_events
-from mqf_tui.fidelity import architectures, caches
+from mqf_tui.fidelity import caches
 from mqf_tui.fidelity.caches import Cache
 from mqf_tui.fidelity.errors import FidelityError, UnsupportedModelError
 from mqf_tui.fidelity.events import Failed, Finished
-from mqf_tui.fidelity.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.model import architectures
+from mqf_tui.fidelity.model.facts import ModelFacts, read_facts
+from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.quantizers import Kernel
 from mqf_tui.fidelity.recipes import LayerKind
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.schema import Report
 from tests.makers import text_file
 from tests.tiny_configs import build, flat

@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import mlx_lm.models
 
-from mqf_tui.fidelity import architectures
+from mqf_tui.fidelity.model import architectures
 from tests.makers import VOCAB, write_tokenizer
 from tests.tiny_configs import (
     CHUNKED,
@@ -243,9 +243,7 @@ PRISM = {
     "schema_version": 1,
     "tensor_namespace": "mlx-lm-text",
     "quantization": {"bits": 2, "group_size": 128, "mode": "affine"},
-    "modules": [
-        {"path": "model.layers.0.mlp.gate_proj", "embedding": False, "dtype": "float16", "block": 0}
-    ],
+    "modules": [{"path": "model.layers.0.mlp.gate_proj", "embedding": False, "dtype": "float16", "block": 0}],
 }
 
 TINY: dict[str, Tiny] = {
@@ -592,9 +590,7 @@ def _module(name: str) -> ModuleType | None:
 def with_vocabulary(config: Any, size: int = VOCAB) -> Any:
     """The configuration with a vocabulary of this size, wherever it says one."""
     if isinstance(config, dict):
-        return {
-            k: max(size, v) if k in VOCABULARIES else with_vocabulary(v, size) for k, v in config.items()
-        }
+        return {k: max(size, v) if k in VOCABULARIES else with_vocabulary(v, size) for k, v in config.items()}
     return config
 
 

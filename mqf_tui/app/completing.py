@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from mqf_tui.fidelity.sources.hub_words import PREFIX
+from mqf_tui.fidelity.text.sources.hub_words import PREFIX
 
 AND = " + "
 MOST = 100  # that are offered

@@ -11,7 +11,7 @@ from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
-    from mqf_tui.library.hub_download import Progress
+    from mqf_tui.library.hub.download import Progress
 
 State = Literal["waiting", "running", "finished", "failed", "cancelled"]
 SECONDS_TO_END = 3.0  # for the thread at the end of the app; what it has fetched lies on disk in any case
@@ -76,7 +76,7 @@ class Download:
     def fetch(self) -> None:
         """All of it, in the thread that downloads; never raises."""
         try:
-            from mqf_tui.library.hub_download import download_model
+            from mqf_tui.library.hub.download import download_model
 
             folder = download_model(self.name, on_progress=self._progressed, cancelled=self._cancel.is_set)
         except FidelityError as error:

@@ -10,7 +10,7 @@ from mqf_tui.app.hub_downloads import mistake
 from mqf_tui.fidelity.errors import FidelityError
 
 if TYPE_CHECKING:
-    from mqf_tui.library.hub_search import HubModel
+    from mqf_tui.library.hub.search import HubModel
 
 MOST = 50  # models that are asked for
 
@@ -98,7 +98,7 @@ class Searches:
     def _asked(self, query: Query) -> Answer:
         """What the hub says; a question that another one has taken the place of is given up."""
         try:
-            from mqf_tui.library.hub_search import search_hub
+            from mqf_tui.library.hub.search import search_hub
 
             found = search_hub(
                 *(query.text, query.author, MOST), on_waiting=self._waits, cancelled=self._given_up

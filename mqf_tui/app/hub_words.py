@@ -23,7 +23,7 @@ from mqf_tui.reports.text import counted, duration, inert, size
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.device import Device
-    from mqf_tui.library.hub_search import HubModel
+    from mqf_tui.library.hub.search import HubModel
 
 # From left to right, each with its turn to go where there is no room (0: never), and its width.
 ORDER = {"mark": 0, "name": 0, "size": 5, "downloads": 3, "likes": 1, "updated": 2, "access": 4}
@@ -97,7 +97,7 @@ def query_of(typed: str, author: str) -> Query:
 def typed_name(typed: str) -> str:
     """The name of a repository that is typed in full, as ``owner/name``, ``owner/name@revision`` or its
     page's address; "" where it is none."""
-    from mqf_tui.library.hub_names import parse_repo
+    from mqf_tui.library.hub.names import parse_repo
 
     if "/" not in typed:
         return ""

@@ -9,11 +9,11 @@ from mqf_tui.app.setup_options import ALIKE
 from mqf_tui.fidelity import device as devices
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import FidelityError
-from mqf_tui.fidelity.facts import ModelFacts, recipe_bytes_per_token
+from mqf_tui.fidelity.model.facts import ModelFacts, recipe_bytes_per_token
+from mqf_tui.fidelity.model.shapes import Shape
 from mqf_tui.fidelity.planning import MemoryPlan, plan_memory
 from mqf_tui.fidelity.recipes import LayerKind, Recipe, layers_words, resolve
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import Shape
 from mqf_tui.fidelity.timing import BASIS_WORDS, TimeEstimate, estimate_time, likely_chunks
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted, duration, size

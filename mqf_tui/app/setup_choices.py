@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from mqf_tui.app.setup_options import ALIKE, FILE, NAMED_CORPORA, WHEN_SURE
 from mqf_tui.app.setup_texts import KEEP, TEXT_DEFAULTS, Lines, check_word, corpus_of, options_of_lines
 from mqf_tui.fidelity.errors import FidelityError, UnsupportedModelError
-from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting
+from mqf_tui.fidelity.model.facts import ModelFacts, check_length, check_setting
+from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.recipes import ALL
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.fidelity.spreading import spread
 from mqf_tui.library.last_used import Choices, Value
 from mqf_tui.library.models import LocalModel

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mqf_tui.app.widgets.choice import Option
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.shapes import Shape
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.recipes import ALL, BOUNDED, FULL_ATTENTION, KIND_WORDS
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES
-from mqf_tui.fidelity.shapes import Shape
 from mqf_tui.library.profiles import ALIKE, Profile
 from mqf_tui.reports.text import inert
 

@@ -11,7 +11,7 @@ from mqf_tui.fidelity.errors import BadCorpusError
 from mqf_tui.library.last_used import Choices, Value
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.text_options import Bos, Documents, Rest, TextOptions
+    from mqf_tui.fidelity.text.options import Bos, Documents, Rest, TextOptions
 
 Lines = Mapping[str, tuple[Value, ...]]
 KEEP: dict[Value, bool | None] = {None: None, "yes": True, "no": False}
@@ -39,7 +39,7 @@ def text_lines(lines: Lines) -> Choices:
 
 def options_of_lines(lines: Lines) -> TextOptions:
     """The choices that the lines hold; what is damaged counts as not chosen, or is refused when checked."""
-    from mqf_tui.fidelity.text_options import TextOptions
+    from mqf_tui.fidelity.text.options import TextOptions
 
     held = {name: next(iter(lines.get(name, ())), usual[0]) for name, usual in TEXT_DEFAULTS.items()}
     stride, seed = held["stride"], held["seed"]
@@ -79,13 +79,13 @@ def corpus_of(lines: Lines) -> str:
 
 def whole_word(typed: str) -> str:
     """A word as it was typed, with whole paths; names and data sets stay what they are."""
-    from mqf_tui.fidelity.corpora import AND, corpus_words
+    from mqf_tui.fidelity.text.corpora import AND, corpus_words
 
     return AND.join(map(_whole, corpus_words(typed.strip())))
 
 
 def _whole(word: str) -> str:
-    from mqf_tui.fidelity.corpora import is_public
+    from mqf_tui.fidelity.text.corpora import is_public
 
     if not word or is_public(word) or word == "-" or (os.sep not in word and word in _mixtures()):
         return word
@@ -97,15 +97,15 @@ def _whole(word: str) -> str:
 
 def is_own(word: str) -> bool:
     """Whether a word names a file, a folder or a mixture of the user's; not one of the named texts."""
-    from mqf_tui.fidelity.corpora import is_public
+    from mqf_tui.fidelity.text.corpora import is_public
 
     return bool(word) and not is_public(word)
 
 
 def check_word(word: str) -> None:
     """Raise BadCorpusError where a word cannot be looked up again and again, as the app does."""
-    from mqf_tui.fidelity.corpora import STANDARD_INPUT, corpus_words
-    from mqf_tui.fidelity.sources.files import OPEN_STREAM
+    from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, corpus_words
+    from mqf_tui.fidelity.text.sources.files import OPEN_STREAM
 
     for one in corpus_words(word):
         if one == STANDARD_INPUT or OPEN_STREAM.match(one):

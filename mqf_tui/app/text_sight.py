@@ -10,9 +10,9 @@ from mqf_tui.app.words import without_flags
 from mqf_tui.fidelity.errors import FidelityError
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunk_preview import ChunkPreview
-    from mqf_tui.fidelity.facts import ModelFacts
+    from mqf_tui.fidelity.model.facts import ModelFacts
     from mqf_tui.fidelity.settings import KVSettings
+    from mqf_tui.fidelity.text.chunk_preview import ChunkPreview
     from mqf_tui.library.corpus_preview import CorpusPreview
 
 LINES = 12  # of the text's beginning
@@ -59,7 +59,7 @@ def see(settings: KVSettings, facts: ModelFacts, *, fetch: bool = False) -> Sigh
         key = (settings, facts.folder)
         if unread and not fetch:
             return _FETCHED.get(key) or Sight(beginning, unread=True, kept=kept)
-        from mqf_tui.fidelity.chunk_preview import chunk_preview
+        from mqf_tui.fidelity.text.chunk_preview import chunk_preview
         from mqf_tui.library.tokens import FileTokens
 
         chunks = chunk_preview(settings, facts, FileTokens(facts.folder))
@@ -75,14 +75,14 @@ def see(settings: KVSettings, facts: ModelFacts, *, fetch: bool = False) -> Sigh
 
 def words_of(settings: KVSettings) -> tuple[str, ...]:
     """The words of all texts of a measurement, those of a mixture one by one."""
-    from mqf_tui.fidelity.corpora import corpus_words
+    from mqf_tui.fidelity.text.corpora import corpus_words
 
     of = [part.corpus for part in settings.mixture.parts] if settings.mixture else [settings.corpus]
     return tuple(one for word in of for one in corpus_words(word))
 
 
 def _is_public(word: str) -> bool:
-    from mqf_tui.fidelity.corpora import is_public
+    from mqf_tui.fidelity.text.corpora import is_public
 
     return is_public(word)
 

@@ -92,15 +92,15 @@ def assistant_refusal(sight: Sight, chosen: bool) -> str | None:
 
 def has_fields(word: str) -> bool:
     """Whether some of the texts have fields to choose from."""
-    from mqf_tui.fidelity.corpora import corpus_words
-    from mqf_tui.fidelity.sources.files import holds_rows
+    from mqf_tui.fidelity.text.corpora import corpus_words
+    from mqf_tui.fidelity.text.sources.files import holds_rows
 
     return any(one.startswith("hf:") or holds_rows(one) or os.path.isdir(one) for one in corpus_words(word))
 
 
 def may_be_folder(word: str) -> bool:
     """Whether some of the texts are folders, of which files may be chosen."""
-    from mqf_tui.fidelity.corpora import corpus_words
+    from mqf_tui.fidelity.text.corpora import corpus_words
 
     return any(os.path.isdir(one) for one in corpus_words(word))
 

@@ -57,7 +57,7 @@ def code_of(model: LocalModel) -> tuple[str, ...]:
     """The files of code for which the model is refused; none where it is refused for something else, or not
     at all. Nothing is run."""
     from mqf_tui.fidelity.errors import FidelityError, UntrustedCodeError
-    from mqf_tui.fidelity.facts import read_facts
+    from mqf_tui.fidelity.model.facts import read_facts
 
     if model.folder is None:
         return ()
@@ -80,7 +80,7 @@ def trusted(model: LocalModel) -> LocalModel:
     """The model as it is with its code trusted; ``problem`` says why it still cannot be measured. Nothing is
     run before it is loaded."""
     from mqf_tui.fidelity.errors import FidelityError
-    from mqf_tui.fidelity.facts import read_facts
+    from mqf_tui.fidelity.model.facts import read_facts
     from mqf_tui.library.model_places import FOLDER
 
     if model.folder is None:

@@ -14,8 +14,8 @@ from mqf_tui.console.status_line import StatusLine
 from mqf_tui.fidelity.errors import CancelledError
 
 if TYPE_CHECKING:
-    from mqf_tui.library.hub_meter import Progress
-    from mqf_tui.library.hub_search import HubModel
+    from mqf_tui.library.hub.meter import Progress
+    from mqf_tui.library.hub.search import HubModel
 
 LINE_SECONDS = 10.0  # between two lines in a pipe
 HEADER = ("MODEL", "SIZE", "DOWNLOADS", "UPDATED", "", "")
@@ -24,7 +24,7 @@ LONGEST_NAME = 96  # the hub has no longer ones, and a shortened one cannot be t
 
 def search(options: argparse.Namespace) -> int:
     """List the models on the hub that fit a text."""
-    from mqf_tui.library.hub_search import search_hub
+    from mqf_tui.library.hub.search import search_hub
     from mqf_tui.reports.text import inert
 
     text, author = " ".join(options.text), None if options.any_author else options.author
@@ -44,8 +44,8 @@ def search(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     """Fetch a model; its folder goes to standard output, everything else to standard error."""
-    from mqf_tui.library.hub_download import download_model
-    from mqf_tui.library.hub_names import parse_repo
+    from mqf_tui.library.hub.download import download_model
+    from mqf_tui.library.hub.names import parse_repo
     from mqf_tui.reports.text import inert
 
     name = str(parse_repo(options.name))  # the address of a page names it too

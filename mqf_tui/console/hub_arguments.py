@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mqf_tui.library.hub_names import AUTHOR
+from mqf_tui.library.hub.names import AUTHOR
 
 FORMATS = ("table", "json")
 

@@ -15,7 +15,7 @@ from mqf_tui.console.listings import shortened
 from mqf_tui.console.output import say
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.about import About
+    from mqf_tui.fidelity.model.about import About
     from mqf_tui.library.models import LocalModel
 
 LONGEST_NAME = 96  # the hub has no longer ones, and a shortened one cannot be typed
@@ -53,7 +53,7 @@ def show(name: str, form: str) -> int:
 
 
 def _data(model: LocalModel) -> dict[str, Any]:
-    from mqf_tui.fidelity.about import About
+    from mqf_tui.fidelity.model.about import About
 
     return {
         "name": model.name,
@@ -104,7 +104,7 @@ def _row(model: LocalModel, *, twice: bool) -> tuple[str, ...]:
 
 def _facts(model: LocalModel, width: int) -> list[str]:
     """Names and values, then what the cache takes in each format."""
-    from mqf_tui.fidelity.about import About
+    from mqf_tui.fidelity.model.about import About
     from mqf_tui.reports.text import inert
 
     where = f"{model.source}, {_home(str(model.folder))}" if model.folder else model.source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mqf_tui.fidelity.text_options import BOS, DOCUMENTS, REST, TextOptions
+from mqf_tui.fidelity.text.options import BOS, DOCUMENTS, REST, TextOptions
 
 
 def add_text(command: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def corpus_of(options: argparse.Namespace) -> str:
     given = options.corpus
     if given is None:
         return "builtin"
-    from mqf_tui.fidelity.corpora import AND
+    from mqf_tui.fidelity.text.corpora import AND
 
     return given if isinstance(given, str) else AND.join(given)
 

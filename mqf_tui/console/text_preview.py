@@ -10,8 +10,8 @@ from mqf_tui.console.output import say
 from mqf_tui.reports.text import counted, inert, percent
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunk_preview import ChunkPreview
     from mqf_tui.fidelity.settings import KVSettings
+    from mqf_tui.fidelity.text.chunk_preview import ChunkPreview
 
 SHOWN = 1200  # characters of the first chunk
 
@@ -19,7 +19,7 @@ SHOWN = 1200  # characters of the first chunk
 def run(options: argparse.Namespace) -> int:
     """Print tokens, chunks, the first one's text, and what is to be noticed."""
     from mqf_tui.api import facts_of
-    from mqf_tui.fidelity.chunk_preview import chunk_preview
+    from mqf_tui.fidelity.text.chunk_preview import chunk_preview
     from mqf_tui.library.corpora_file import with_mixture
     from mqf_tui.library.tokens import FileTokens
 
@@ -63,7 +63,11 @@ def lines_of(found: ChunkPreview, settings: KVSettings) -> list[str]:
         ("joined", text.join),
         ("rest", text.final_chunk_policy),
         *([("unknown", percent(fit.unknown))] if fit.unknown >= 5e-5 else []),
-        *([("pieces", f"{percent(fit.pieces)} of the tokens are no whole character")] if fit.pieces >= 5e-5 else []),
+        *(
+            [("pieces", f"{percent(fit.pieces)} of the tokens are no whole character")]
+            if fit.pieces >= 5e-5
+            else []
+        ),
         ("hash", f"text {text.content_hash}, tokens {text.token_hash}" if found.whole else "of a part only"),
     ]
     first = [inert(line) for line in found.first_text[:SHOWN].splitlines()]

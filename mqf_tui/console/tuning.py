@@ -272,7 +272,7 @@ def _print(text: str, options: argparse.Namespace) -> None:
 def _command(options: argparse.Namespace, sensed: Sensed) -> str:
     """The command line that measures the same again; files and folders by their last part only."""
     from mqf_tui.fidelity.quantizers import parsed
-    from mqf_tui.fidelity.text_words import text_words
+    from mqf_tui.fidelity.text.words import text_words
 
     (found,) = sensed.sensitivities
     quantizer = parsed(found.format).keys

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mqf_tui.fidelity.errors import BadSettingError
-from mqf_tui.fidelity.facts import ModelFacts, recipe_bytes_per_token
+from mqf_tui.fidelity.model.facts import ModelFacts, recipe_bytes_per_token
+from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, resolve
 from mqf_tui.fidelity.settings import KVSettings
-from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.text import size
 
 NUMBER_BYTES = 2

@@ -9,14 +9,14 @@ from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.device import release
 from mqf_tui.fidelity.errors import FidelityError, MeasurementError, OutOfMemoryError
 from mqf_tui.fidelity.events import Event, Swept
-from mqf_tui.fidelity.facts import ModelFacts
-from mqf_tui.fidelity.loaded import LoadedFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.loaded import LoadedFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.running import RunningSweep, StopAskedError
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import TokenStore
+    from mqf_tui.fidelity.text.chunking import TokenStore
     from mqf_tui.reports.schema import Report
 
 

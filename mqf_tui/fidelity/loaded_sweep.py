@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from mqf_tui.fidelity.events import Estimated, Event, Plan
-from mqf_tui.fidelity.facts import kv_bytes
-from mqf_tui.fidelity.loaded import IN_MEMORY, LoadedFacts
+from mqf_tui.fidelity.model.facts import kv_bytes
+from mqf_tui.fidelity.model.loaded import IN_MEMORY, LoadedFacts
 from mqf_tui.fidelity.running import RunningSweep
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.planning import MemoryPlan
+    from mqf_tui.fidelity.text.chunking import Chunks
 
 SLOW = (
     "quantized weights that are in memory are measured as they are, which takes a CPU hundreds of times "
@@ -49,8 +49,8 @@ class LoadedSweep(RunningSweep):
 
     def _memory(self, device: Device) -> MemoryPlan:
         """What is in memory already counts where a limit is set, and needs no free memory."""
+        from mqf_tui.fidelity.model.shapes import read_shape
         from mqf_tui.fidelity.planning import plan_memory
-        from mqf_tui.fidelity.shapes import read_shape
 
         facts, shape = self._loaded, read_shape(self.facts)
         if not device.is_cpu:
@@ -64,8 +64,8 @@ class LoadedSweep(RunningSweep):
         yield self._doing("looking through the weights", 0.0)
         import mlx.core as mx
 
-        from mqf_tui.fidelity.loading import looked_through
-        from mqf_tui.fidelity.twins import twin
+        from mqf_tui.fidelity.model.loading import looked_through
+        from mqf_tui.fidelity.model.twins import twin
 
         model = twin(self._loaded.model, None if self._loaded.as_it_is(device.is_cpu) else mx.float32)
         for loaded in looked_through(model):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import FidelityError, ZeroDriftError
 from mqf_tui.fidelity.events import SKIPPED, Failed, Finished, Plan, Stopped
-from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.load import Load
+from mqf_tui.fidelity.model.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 
 if TYPE_CHECKING:

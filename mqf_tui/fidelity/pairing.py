@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import BadSettingError
-from mqf_tui.fidelity.loaded import IN_MEMORY
+from mqf_tui.fidelity.model.loaded import IN_MEMORY
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.setting_words import SAID, assistant_only

@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mqf_tui.fidelity import caches, loading
+from mqf_tui.fidelity import caches
 from mqf_tui.fidelity.errors import UnsupportedModelError
 from mqf_tui.fidelity.events import Plan
-from mqf_tui.fidelity.facts import ModelFacts, kv_bytes
+from mqf_tui.fidelity.model import loading
+from mqf_tui.fidelity.model.facts import ModelFacts, kv_bytes
 from mqf_tui.fidelity.planning import kernel_of, number_bytes
 from mqf_tui.fidelity.quantizers import Kernel
 from mqf_tui.fidelity.recipes import LayerKind, Recipe, check, layers_words, resolve
 from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.text.chunking import Chunks
 
 
 @dataclass(frozen=True)

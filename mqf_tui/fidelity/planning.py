@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 from mqf_tui.fidelity.device import Device
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.quantizers import Kernel, LayerQuantizers
 from mqf_tui.fidelity.settings import MIN_CHUNK_LENGTH, STEP, KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.text import counted, size
 
 ROOM = 256  # tokens by which mlx-lm's caches grow

@@ -23,19 +23,19 @@ from mqf_tui.fidelity.errors import (
     OutOfMemoryError,
 )
 from mqf_tui.fidelity.events import Loading, Stopped
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.recipes import from_ranges
 from mqf_tui.fidelity.settings import MOST_KEPT, KVSettings, SweepSettings
-from mqf_tui.fidelity.text_options import options_of
+from mqf_tui.fidelity.text.options import options_of
 from mqf_tui.fidelity.tops import Keeper, Tops
 from mqf_tui.reports.text import counted
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks, TokenStore
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.scoring import ChunkScorer
+    from mqf_tui.fidelity.text.chunking import Chunks, TokenStore
     from mqf_tui.reports.schema import Report
 
 
@@ -180,9 +180,9 @@ class Rescorer:
 
     def _chunks(self, asked: Asked, store: TokenStore | None) -> Chunks:
         """The run's own chunks; raises BadCorpusError where they would not come out as they did."""
-        from mqf_tui.fidelity import loading
-        from mqf_tui.fidelity.chunking import make_chunks
-        from mqf_tui.fidelity.corpora import read_corpus
+        from mqf_tui.fidelity.model import loading
+        from mqf_tui.fidelity.text.chunking import make_chunks
+        from mqf_tui.fidelity.text.corpora import read_corpus
 
         settings, facts, then = asked.settings, asked.facts, asked.report.corpus
         corpus = read_corpus(settings.corpus, settings.text, settings.mixture)
@@ -222,7 +222,7 @@ class Rescorer:
     def _load(self, asked: Asked, device: Device) -> Iterator[Loading]:
         """Have the model in memory; raises OutOfMemoryError where it would not fit."""
         from mqf_tui.fidelity import device as devices
-        from mqf_tui.fidelity import loading
+        from mqf_tui.fidelity.model import loading
         from mqf_tui.fidelity.planning import plan_memory
 
         key = (asked.facts, asked.settings.trust_remote_code)

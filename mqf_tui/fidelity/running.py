@@ -23,16 +23,14 @@ from mqf_tui.fidelity.events import (
     Stopped,
     Swept,
 )
-from mqf_tui.fidelity.facts import ModelFacts, check_length, check_setting
 from mqf_tui.fidelity.load import Load
 from mqf_tui.fidelity.measured import Measured, are_whole, broken_off, ended, is_known, round_ends
+from mqf_tui.fidelity.model.facts import ModelFacts, check_length, check_setting
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.settings import STEP, KVSettings, SweepSettings
 from mqf_tui.fidelity.tops import Keeper
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks, TokenStore
-    from mqf_tui.fidelity.corpus import Corpus
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.prefixes import Prefix, Sharing
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from mqf_tui.fidelity.recipes import LayerKind, Recipe
     from mqf_tui.fidelity.replaying import Replay
     from mqf_tui.fidelity.scoring import ChunkScorer
+    from mqf_tui.fidelity.text.chunking import Chunks, TokenStore
+    from mqf_tui.fidelity.text.corpus import Corpus
     from mqf_tui.fidelity.watchdog import Watchdog
     from mqf_tui.reports.schema import Report
 
@@ -87,7 +87,7 @@ class RunningSweep:
             check_setting(self.facts, variant)
         check_length(self.facts, self.settings.first.chunk_length)
         yield self._doing("reading the text")
-        from mqf_tui.fidelity.corpora import read_corpus
+        from mqf_tui.fidelity.text.corpora import read_corpus
 
         first = self.settings.first
         corpus = read_corpus(first.corpus, first.text, first.mixture)
@@ -140,9 +140,9 @@ class RunningSweep:
 
     def _chunks(self, corpus: Corpus) -> Generator[Event, None, Chunks]:
         yield self._doing("loading the tokenizer")
-        from mqf_tui.fidelity import loading
-        from mqf_tui.fidelity.chunking import make_chunks
-        from mqf_tui.fidelity.text_checks import check_positions
+        from mqf_tui.fidelity.model import loading
+        from mqf_tui.fidelity.text.checks import check_positions
+        from mqf_tui.fidelity.text.chunking import make_chunks
 
         first = self.settings.first
         tokenizer = loading.load_tokenizer(self.facts, trust_remote_code=first.trust_remote_code)
@@ -162,7 +162,7 @@ class RunningSweep:
 
     def _model(self, device: Device) -> Generator[Event, None, Any]:
         yield self._doing("loading the weights", 0.0)
-        from mqf_tui.fidelity import loading
+        from mqf_tui.fidelity.model import loading
 
         model = None
         trusted = self.settings.first.trust_remote_code

@@ -29,7 +29,7 @@ from mqf_tui.fidelity.tops import Keeper
 from mqf_tui.fidelity.vocabulary import UNKNOWN_CLASS
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks
+    from mqf_tui.fidelity.text.chunking import Chunks
 
 
 @dataclass(frozen=True)

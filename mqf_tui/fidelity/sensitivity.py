@@ -16,12 +16,12 @@ import numpy as np
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import FidelityError, UnsupportedModelError, ZeroDriftError
 from mqf_tui.fidelity.events import Event, Failed, Finished, Plan, Started, StepScored, Stopped, Swept
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
 from mqf_tui.fidelity.recipes import BOUNDED
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import Shape, read_shape
 from mqf_tui.reports.sensitivity_schema import CacheSide, LayerCost, Sensitivity
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from mqf_tui.fidelity.quantizers import (
     LayerQuantizers,
     Quantizer,
 )
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.options import TextOptions
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.mixtures import Mixture
     from mqf_tui.fidelity.recipes import Recipe
+    from mqf_tui.fidelity.text.mixtures import Mixture
     from mqf_tui.reports.schema import Thresholds
 
 KV_BITS = AFFINE_BITS

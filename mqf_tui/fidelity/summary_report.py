@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from mqf_tui.fidelity.doubts import doubts
 from mqf_tui.fidelity.events import Plan
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.quantizers import Quantizer
 from mqf_tui.fidelity.recipes import runs
 from mqf_tui.fidelity.settings import KEEP_TOP, KVSettings, share_word
 from mqf_tui.fidelity.statistics import Summary, summarise
-from mqf_tui.fidelity.text_words import as_path, text_words
+from mqf_tui.fidelity.text.words import as_path, text_words
 from mqf_tui.reports.schema import SCHEMA_VERSION, LayerFormat, Layers, Report
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from statistics import median
 from typing import Literal
 
 from mqf_tui.fidelity.device import Device
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.planning import MemoryPlan, kernel_of
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
-from mqf_tui.fidelity.shapes import Shape, read_shape
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.options import TextOptions
 from mqf_tui.reports.schema import Report
 from mqf_tui.reports.text import counted, duration, size
 

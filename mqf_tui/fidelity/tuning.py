@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.errors import BadSettingError, FidelityError, MeasurementError
 from mqf_tui.fidelity.events import Event, Failed, Stopped, Swept
-from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.greedy import Choice, within_bytes, within_kl
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.shapes import read_shape
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
 from mqf_tui.fidelity.recipes import Recipe
@@ -27,7 +28,6 @@ from mqf_tui.fidelity.sensitivity import (
     tunable,
 )
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings, is_number
-from mqf_tui.fidelity.shapes import read_shape
 from mqf_tui.fidelity.tops import Tops
 from mqf_tui.fidelity.tuning_table import Table
 from mqf_tui.reports.schema import Report

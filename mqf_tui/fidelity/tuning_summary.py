@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from mqf_tui.fidelity.architectures import attention_sinks
 from mqf_tui.fidelity.errors import UnsupportedModelError
 from mqf_tui.fidelity.events import Swept
-from mqf_tui.fidelity.facts import ModelFacts
 from mqf_tui.fidelity.intervals import clustered_interval
-from mqf_tui.fidelity.loaded import config_of
+from mqf_tui.fidelity.model.architectures import attention_sinks
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.loaded import config_of
+from mqf_tui.fidelity.model.shapes import read_shape
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.recipe_code import mlx_lm_code
 from mqf_tui.fidelity.recipe_files import to_toml
 from mqf_tui.fidelity.recipes import runs
-from mqf_tui.fidelity.shapes import read_shape
 from mqf_tui.fidelity.statistics import mean
 from mqf_tui.fidelity.tuning import Candidate, Trials, TuneSettings
 from mqf_tui.fidelity.tuning_table import RULE

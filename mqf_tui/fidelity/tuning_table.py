@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mqf_tui.fidelity.greedy import Choice, Option
+from mqf_tui.fidelity.model.shapes import CacheLayer
 from mqf_tui.fidelity.quantizers import LayerQuantizers, Quantizer
 from mqf_tui.fidelity.recipes import Recipe
 from mqf_tui.fidelity.sensitivity import NUMBER_BYTES
-from mqf_tui.fidelity.shapes import CacheLayer
 from mqf_tui.reports.sensitivity_schema import CacheSide, Sensitivity
 
 SLOPE = -2.0  # of log KL over log(2^b - 1)

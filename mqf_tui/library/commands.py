@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mqf_tui.fidelity.settings import KEEP_TOP, SweepSettings, share_word
-from mqf_tui.fidelity.text_words import choice_words
+from mqf_tui.fidelity.text.words import choice_words
 
 
 def sweep_words(sweep: SweepSettings) -> tuple[str, ...] | None:

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqf_tui.fidelity.errors import BadCorpusError, BadSettingError, brief
-from mqf_tui.fidelity.mixtures import Mixture, MixturePart
-from mqf_tui.fidelity.text_options import TextOptions
+from mqf_tui.fidelity.text.mixtures import Mixture, MixturePart
+from mqf_tui.fidelity.text.options import TextOptions
 from mqf_tui.library.settings_file import config_dir, line_of, quoted
 from mqf_tui.reports.text import inert, readable
 
@@ -66,7 +66,7 @@ def mixture_named(word: str, common: TextOptions | None = None) -> Mixture | Non
             return None
         file = _read(whole)
         return file.mixture(name or file.only(), readable(whole.name), common or TextOptions())
-    from mqf_tui.fidelity.corpora import STANDARD_INPUT, is_public
+    from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, is_public
 
     if not word or os.sep in word or word == STANDARD_INPUT or is_public(word):
         return None  # no fault of the file's stands in their way
@@ -165,7 +165,7 @@ class _File:
 
     def _word(self, corpus: str) -> str:
         """A corpus as a word that holds from any folder."""
-        from mqf_tui.fidelity.corpora import AND, is_public
+        from mqf_tui.fidelity.text.corpora import AND, is_public
 
         def placed(one: str) -> str:
             return (

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from mqf_tui.reports.text import inert
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.corpus import Document, Part
-    from mqf_tui.fidelity.mixtures import Mixture
-    from mqf_tui.fidelity.text_options import TextOptions
+    from mqf_tui.fidelity.text.corpus import Document, Part
+    from mqf_tui.fidelity.text.mixtures import Mixture
+    from mqf_tui.fidelity.text.options import TextOptions
 
 LONGEST = 400  # characters of a line that are shown at most
 MOST_READ = 2_000_000  # characters of a part that are looked at for its first lines
@@ -44,8 +44,8 @@ def corpus_preview(
     large only the beginning. Nothing is fetched: of a data set there are lines where it is on this machine.
     """
     # Late: NumPy comes with it.
-    from mqf_tui.fidelity.corpora import corpus_words
-    from mqf_tui.fidelity.text_options import TextOptions
+    from mqf_tui.fidelity.text.corpora import corpus_words
+    from mqf_tui.fidelity.text.options import TextOptions
     from mqf_tui.library.corpora_file import mixture_named
 
     mixture = mixture or mixture_named(name, options)
@@ -80,11 +80,11 @@ class _Begun:
 
 def _read(word: str, options: TextOptions) -> tuple[list[_Begun], tuple[str, ...]]:
     """The parts of one text, and what was noticed."""
-    from mqf_tui.fidelity.corpora import STANDARD_INPUT, read_corpus
     from mqf_tui.fidelity.errors import BadCorpusError
-    from mqf_tui.fidelity.sources.files import OPEN_STREAM
-    from mqf_tui.fidelity.sources.hub_kept import kept_part
-    from mqf_tui.fidelity.sources.hub_words import NAMED, PREFIX, hub_word
+    from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, read_corpus
+    from mqf_tui.fidelity.text.sources.files import OPEN_STREAM
+    from mqf_tui.fidelity.text.sources.hub_kept import kept_part
+    from mqf_tui.fidelity.text.sources.hub_words import NAMED, PREFIX, hub_word
 
     if word == STANDARD_INPUT or OPEN_STREAM.match(word):
         raise BadCorpusError(

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mqf_tui import __version__
-from mqf_tui.fidelity.facts import ModelFacts, identified, read_facts
-from mqf_tui.fidelity.weight_formats import WeightFormat
+from mqf_tui.fidelity.model.facts import ModelFacts, identified, read_facts
+from mqf_tui.fidelity.model.weight_formats import WeightFormat
 from mqf_tui.library.files import replace_synced
 from mqf_tui.library.tokens import cache_dir
 

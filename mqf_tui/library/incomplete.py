@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mqf_tui.fidelity import headers
-from mqf_tui.fidelity.facts import TOKENIZER_FILES
-from mqf_tui.fidelity.headers import INDEX
-from mqf_tui.library.hub_cache import CONFIG, PREFIX
+from mqf_tui.fidelity.model import headers
+from mqf_tui.fidelity.model.facts import TOKENIZER_FILES
+from mqf_tui.fidelity.model.headers import INDEX
+from mqf_tui.library.hub.cache import CONFIG, PREFIX
 from mqf_tui.reports.text import inert, size
 
 WEIGHTS = ".safetensors"

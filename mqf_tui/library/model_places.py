@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from mqf_tui.fidelity.headers import folder_name
-from mqf_tui.library.hub_cache import CONFIG, PREFIX, Repository, hub_cache, repositories
+from mqf_tui.fidelity.model.headers import folder_name
+from mqf_tui.library.hub.cache import CONFIG, PREFIX, Repository, hub_cache, repositories
 from mqf_tui.library.incomplete import begun_download
 from mqf_tui.library.lm_studio import lm_studio_folders
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mqf_tui.fidelity.errors import BadSettingError, BrokenWeightsError, FidelityError, ModelNotFoundError
-from mqf_tui.fidelity.facts import ModelFacts, identified, read_facts
+from mqf_tui.fidelity.model.facts import ModelFacts, identified, read_facts
 from mqf_tui.library import incomplete
 from mqf_tui.library.facts_cache import FactsCache
-from mqf_tui.library.hub_cache import Repository, hub_cache, repositories, repository
-from mqf_tui.library.hub_names import parse_repo
+from mqf_tui.library.hub.cache import Repository, hub_cache, repositories, repository
+from mqf_tui.library.hub.names import parse_repo
 from mqf_tui.library.model_places import (
     BUNDLED,
     DEMO,

@@ -11,7 +11,7 @@ from typing import Any
 from mqf_tui.fidelity.errors import FidelityError
 from mqf_tui.fidelity.quantizers import parsed
 from mqf_tui.fidelity.settings import KV_BITS, KV_GROUP_SIZES, MIN_CHUNK_LENGTH
-from mqf_tui.fidelity.text_options import BOS, DOCUMENTS, REST
+from mqf_tui.fidelity.text.options import BOS, DOCUMENTS, REST
 from mqf_tui.library.settings_app import table_or_none
 from mqf_tui.library.settings_file import SettingsFile, quoted
 from mqf_tui.reports.text import inert
@@ -29,7 +29,7 @@ class Profile:
 
     ``formats`` are words such as ``alike``, ``k8v4``, ``mxfp4``; ``chunks`` a number or ``all``; ``stop`` one
     of ``STOPS``; ``corpus`` any word of one. Lengths are in tokens. The last lines are those of
-    ``fidelity.text_options.TextOptions``.
+    ``fidelity.text.options.TextOptions``.
     """
 
     name: str

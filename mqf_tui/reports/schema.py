@@ -174,7 +174,7 @@ class TokenClass(Group):
 
 
 class TextReading(Part):
-    """The choices with which a text was read and cut; see ``fidelity.text_options.TextOptions``."""
+    """The choices with which a text was read and cut; see ``fidelity.text.options.TextOptions``."""
 
     field: str | None = None
     glob: str | None = None

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from mqf_tui.fidelity.events import Plan
-from mqf_tui.fidelity.mixtures import Mixture
 from mqf_tui.fidelity.positions import DTYPES, Positions
 from mqf_tui.fidelity.provenance import versions
 from mqf_tui.fidelity.quantizers import Kernel
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
 from mqf_tui.fidelity.settings import KVSettings, SweepSettings
+from mqf_tui.fidelity.text.mixtures import Mixture
 from mqf_tui.reports.schema import CorpusProvenance, KVBytes, Thresholds
 
 # The software that must be the same on all ranks for their numbers to be.

@@ -29,7 +29,7 @@ from mqf_tui.scale.messages import bytes_to_arrays, settings_from_json, software
 from mqf_tui.scale.wire import PING_SECONDS, Line, Message
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks
+    from mqf_tui.fidelity.text.chunking import Chunks
 
 RANK = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 JOIN_SECONDS = 40  # MLX's ring gives up after about 31 of its own, and may wait forever for others
@@ -123,7 +123,7 @@ def _limited(seconds: int) -> Generator[None]:
 
 def _text(fields: dict[str, Any], payload: bytes) -> Chunks:
     """The chunks as they were cut where the sweep was started: a rank needs neither text nor tokenizer."""
-    from mqf_tui.fidelity.chunking import Chunks
+    from mqf_tui.fidelity.text.chunking import Chunks
     from mqf_tui.fidelity.vocabulary import Vocabulary
     from mqf_tui.reports.schema import CorpusProvenance
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mqf_tui.fidelity.control import Control
 from mqf_tui.fidelity.events import Event, Loading, Plan, StepScored
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
 from mqf_tui.fidelity.prefixes import Sharing
 from mqf_tui.fidelity.quantizers import LayerQuantizers
 from mqf_tui.fidelity.recipes import LayerKind, Recipe
@@ -22,11 +22,11 @@ from mqf_tui.scale.messages import arrays_to_bytes, packed, plan_to_json
 from mqf_tui.scale.wire import Line, Message
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks
     from mqf_tui.fidelity.device import Device
     from mqf_tui.fidelity.planning import MemoryPlan
     from mqf_tui.fidelity.quantizers import Kernel
     from mqf_tui.fidelity.replaying import Replay
+    from mqf_tui.fidelity.text.chunking import Chunks
 
 ELSEWHERE = "not asked for"
 

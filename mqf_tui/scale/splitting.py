@@ -10,8 +10,8 @@ from mlx_lm.models.cache import KVCache
 
 from mqf_tui.fidelity.device import Device
 from mqf_tui.fidelity.errors import UnsupportedModelError, brief
-from mqf_tui.fidelity.facts import ModelFacts
-from mqf_tui.fidelity.loading import Loaded, load_model
+from mqf_tui.fidelity.model.facts import ModelFacts
+from mqf_tui.fidelity.model.loading import Loaded, load_model
 from mqf_tui.fidelity.recipes import LayerKind
 from mqf_tui.scale.hosts import Split
 
@@ -91,6 +91,6 @@ def check_split(model: Any, facts: ModelFacts, split: Split, n: int) -> None:
 def whole_kinds(facts: ModelFacts, *, trust_remote_code: bool = False) -> tuple[LayerKind, ...]:
     """What each cache layer of the model keeps, before it is split; no weight is read."""
     from mqf_tui.fidelity.caches import layer_kinds
-    from mqf_tui.fidelity.loading import lazy_model
+    from mqf_tui.fidelity.model.loading import lazy_model
 
     return layer_kinds(lazy_model(facts, trust_remote_code))

@@ -21,7 +21,7 @@ from mqf_tui.fidelity.events import (
     StepScored,
     Stopped,
 )
-from mqf_tui.fidelity.facts import ModelFacts
+from mqf_tui.fidelity.model.facts import ModelFacts
 from mqf_tui.fidelity.positions import Positions
 from mqf_tui.fidelity.running import RunningSweep
 from mqf_tui.fidelity.settings import SweepSettings
@@ -33,9 +33,9 @@ from mqf_tui.scale.hosts import Fleet
 from mqf_tui.scale.messages import arrays_to_bytes, bytes_to_arrays, settings_to_json
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.chunking import Chunks, TokenStore
-    from mqf_tui.fidelity.corpus import Corpus
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.text.chunking import Chunks, TokenStore
+    from mqf_tui.fidelity.text.corpus import Corpus
 
 
 def sweep(

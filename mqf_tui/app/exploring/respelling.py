@@ -18,8 +18,8 @@ def respelled(report: Report, positions: Positions) -> Positions:
     if positions.texts or report.text_kept is not False:
         return positions
     try:
-        from mqf_tui.fidelity.facts import read_facts
-        from mqf_tui.fidelity.loading import load_tokenizer
+        from mqf_tui.fidelity.model.facts import read_facts
+        from mqf_tui.fidelity.model.loading import load_tokenizer
         from mqf_tui.fidelity.vocabulary import Vocabulary
         from mqf_tui.library.models import find_model
 

@@ -36,7 +36,7 @@ from mqf_tui.app.widgets.key_footer import KeyFooter
 from mqf_tui.app.widgets.model_list import SearchLine
 from mqf_tui.app.widgets.row_list import RowList
 from mqf_tui.app.widgets.title_bar import TitleBar
-from mqf_tui.library.hub_search import AUTHOR
+from mqf_tui.library.hub.search import AUTHOR
 
 SECONDS = 0.25  # between two looks at the answer and at the downloads
 SECONDS_TO_TYPE = 0.35  # a word may still be going on

@@ -142,7 +142,7 @@ class DownloadScreen(AnsweredScreen):
     @work(thread=True)
     def _look(self) -> None:
         """See what the disk has free, then ask the hub for what is to be fetched."""
-        from mqf_tui.library.hub_room import free_disk, room_for
+        from mqf_tui.library.hub.room import free_disk, room_for
 
         worker, name = get_current_worker(), self._row.name
 

@@ -15,7 +15,7 @@ from mqf_tui.app.model_rows import ModelRow
 from mqf_tui.app.row_words import kl_words, local_time
 from mqf_tui.app.trusting import in_app
 from mqf_tui.app.verdict_colours import COLOURS
-from mqf_tui.fidelity.about import FULL, About
+from mqf_tui.fidelity.model.about import FULL, About
 from mqf_tui.fidelity.quantizers import Quantizer
 from mqf_tui.fidelity.recipes import BOUNDED
 from mqf_tui.fidelity.settings import KV_BITS

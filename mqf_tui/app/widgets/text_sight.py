@@ -14,7 +14,7 @@ from textual.worker import get_current_worker
 from mqf_tui.app.text_sight import Sight, see
 
 if TYPE_CHECKING:
-    from mqf_tui.fidelity.facts import ModelFacts
+    from mqf_tui.fidelity.model.facts import ModelFacts
     from mqf_tui.fidelity.settings import KVSettings
 
 SECONDS_TO_TYPE = 0.3  # before what is typed is looked up

@@ -1,0 +1,1 @@
+"""Models: what a folder is, whether it can be trusted and measured, and how it comes into memory."""

@@ -1,0 +1,1 @@
+"""The Hugging Face hub: searching it, and fetching models into its cache."""
