@@ -279,7 +279,11 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], int, str]] = {
         2,
         "there is no folder /no/such/folder; check",
     ),
-    "no such name": (lambda p: p.kv(model="org/nothing-here"), 2, "`hf download org/nothing-here`"),
+    "no such name": (
+        lambda p: p.kv(model="org/nothing-here"),
+        2,
+        "`mqf-tui models download org/nothing-here`",
+    ),
     "a typo": (lambda p: p.kv(model="demoo"), 2, r"did you mean demo\?"),
     "hostile name": (lambda p: p.kv(model="\x1b[2J\nevil\x07"), 2, "there is no model"),
     "unknown user": (

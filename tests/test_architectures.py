@@ -106,7 +106,7 @@ def test_layer_types_of_any_kind_do_no_harm(types: Any) -> None:
 
 def test_nothing_of_it_imports_mlx() -> None:
     program = (
-        "import sys; from mqf_tui.fidelity import architectures as a; "
+        "import sys; from mqf_tui.fidelity.model import architectures as a; "
         "a.special_caches({'model_type': 'gemma3'}); a.latent_attention({'model_type': 'kimi_vl'}); "
         "print([m for m in sys.modules if m.startswith('mlx')])"
     )

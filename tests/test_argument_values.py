@@ -35,7 +35,9 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("function", "given", "said"), WRONG, ids=lambda value: getattr(value, "__name__", str(value)[:60]))
+@pytest.mark.parametrize(
+    ("function", "given", "said"), WRONG, ids=lambda value: getattr(value, "__name__", str(value)[:60])
+)
 def test_what_cannot_be_is_said_before_any_work(
     function: Callable[..., Any], given: dict[str, Any], said: str
 ) -> None:

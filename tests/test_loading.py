@@ -298,7 +298,8 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from mqf_tui.fidelity import device\n"
         "found = device.prepare()\n"
-        "from mqf_tui.fidelity import loading, facts, errors\n"
+        "from mqf_tui.fidelity import errors\n"
+        "from mqf_tui.fidelity.model import facts, loading\n"
         "for name, wrong in zip(sys.argv[1:], (0, 2), strict=True):\n"
         "    read, failed = facts.read_facts(Path(name)), 0\n"
         "    for load in (loading.load_tokenizer, lambda f: list(loading.load_model(f, found))):\n"

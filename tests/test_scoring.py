@@ -79,17 +79,15 @@ def assert_equal(found: Positions, expected: Positions) -> None:
 
 
 def assert_same_kl(found: np.ndarray, expected: np.ndarray, bits: int) -> None:
-    """The same numbers at every position; with 5 and 8 bits at nine in ten, and the same mean.
+    """The same numbers at all but one position in fifty; with 5 and 8 bits at nine in ten; the same mean.
 
     A fast BLAS adds in another order for every shape, so keys and values differ in their last bits (up to
     2e-5 here), and one that lies on a quantizer's edge is stored a whole step apart. Of 86,528 values
     stored for these tokens in steps of 7 and in one step, 1 differs with 5 bits and 43 with 8 (5 of 169
-    positions are off in either), none with 4 and 6.
+    positions are off in either), none with 4 and 6; on another processor 1 of 129 positions with 6.
     """
-    if bits not in (5, 8):
-        np.testing.assert_allclose(found, expected, rtol=0.02, atol=2e-5)
     close = np.isclose(found, expected, rtol=0.02, atol=2e-5)
-    assert close.mean() > 0.9
+    assert close.mean() > (0.9 if bits in (5, 8) else 0.98)
     np.testing.assert_allclose(found.mean(), expected.mean(), rtol=0.01)
 
 

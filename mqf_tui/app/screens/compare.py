@@ -194,8 +194,8 @@ class CompareScreen(BaseScreen):
             show(lambda: self.notify(words, severity="error", markup=False))
 
     def _if_there(self, step: Callable[[], None]) -> None:
-        """Nothing is shown on a screen that was left."""
-        if self.is_mounted:
+        """Nothing is shown on a screen that was left, or of which parts are gone already."""
+        if self.is_mounted and self.query(CompareTable):
             step()
 
     def _show(self, found: Compared) -> None:
