@@ -33,15 +33,6 @@ ROOT = HERE.parent
 DATA = HERE / "data"
 
 
-# A file's tests stay in one process: those that take minutes begin first, or the other waits at the end.
-LONGEST = ("test_reference_values", "test_text_screen", "test_tuning", "test_masks", "test_loaded_pair")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; the others stay in their order."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
-
-
 @pytest.fixture(autouse=True)
 def data_home(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
