@@ -85,9 +85,9 @@ def whole_word(typed: str) -> str:
 
 
 def _whole(word: str) -> str:
-    from mqf_tui.fidelity.text.corpora import is_public
+    from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, is_public
 
-    if not word or is_public(word) or word == "-" or (os.sep not in word and word in _mixtures()):
+    if not word or is_public(word) or word == STANDARD_INPUT or (os.sep not in word and word in _mixtures()):
         return word
     try:
         return os.path.abspath(os.path.expanduser(word))
@@ -95,20 +95,12 @@ def _whole(word: str) -> str:
         return word
 
 
-def is_own(word: str) -> bool:
-    """Whether a word names a file, a folder or a mixture of the user's; not one of the named texts."""
-    from mqf_tui.fidelity.text.corpora import is_public
-
-    return bool(word) and not is_public(word)
-
-
 def check_word(word: str) -> None:
     """Raise BadCorpusError where a word cannot be looked up again and again, as the app does."""
-    from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, corpus_words
-    from mqf_tui.fidelity.text.sources.files import OPEN_STREAM
+    from mqf_tui.fidelity.text.corpora import corpus_words, is_stream
 
     for one in corpus_words(word):
-        if one == STANDARD_INPUT or OPEN_STREAM.match(one):
+        if is_stream(one):
             raise BadCorpusError(
                 "standard input cannot be read while the app has the terminal; name a file, or measure it on "
                 "the command line."

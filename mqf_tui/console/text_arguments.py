@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from mqf_tui.fidelity.text.options import BOS, DOCUMENTS, REST, TextOptions
 
@@ -72,14 +73,4 @@ def text_of(options: argparse.Namespace) -> TextOptions:
     """The choices that the options name; the default ones where a command has no options for them."""
     if not hasattr(options, "documents"):
         return TextOptions()
-    return TextOptions(
-        field=options.field,
-        glob=options.glob,
-        documents=options.documents,
-        bos=options.bos,
-        stride=options.stride,
-        rest=options.rest,
-        assistant_only=options.assistant_only,
-        keep_text=options.keep_text,
-        seed=options.seed,
-    )
+    return TextOptions(**{one.name: getattr(options, one.name) for one in fields(TextOptions)})

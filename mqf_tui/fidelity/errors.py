@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mqf_tui.reports.text import inert
 
 INTERRUPTED = 130  # the exit code of what was stopped on request
@@ -85,3 +87,13 @@ class OutOfMemoryError(FidelityError):
 def brief(error: BaseException) -> str:
     """What another library says went wrong, on one line and not too long."""
     return " ".join(str(error).split())[:200]
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and all that it came from, each once, also where a library says ``from None``."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__

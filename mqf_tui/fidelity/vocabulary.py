@@ -17,7 +17,7 @@ class Vocabulary:
 
     A text is what the token adds to the text, its leading space included. Bytes that are no whole UTF-8
     character stand as lone surrogates (Python's ``surrogateescape``), so that neighbouring tokens can be
-    put together again.
+    put together again. ``special``: the ids of tokens with a role of their own.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -25,17 +25,11 @@ class Vocabulary:
         # Added tokens stand as they are written; some are marked special though they have no role.
         added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
         self._added = {int(i): str(token) for i, token in added.items()}
-        self._special = {int(i) for i in getattr(tokenizer, "all_special_ids", ())}
-        self._special |= {int(i) for i, token in added.items() if getattr(token, "special", False)}
+        self.special = special_ids(tokenizer)
         decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
         symbols = "ByteLevel" in repr(decoder) or hasattr(tokenizer, "byte_decoder")
         self._bytes = _byte_symbols() if symbols else None
         self._spelled: dict[int, str] = {}  # every step of a measurement asks for much the same ids
-
-    @property
-    def special(self) -> frozenset[int]:
-        """The ids of tokens with a role of their own."""
-        return frozenset(self._special)
 
     def texts(self, ids: NDArray[Any]) -> dict[int, str]:
         """The text of each id that occurs in ``ids``; none where there is no tokenizer."""
@@ -53,7 +47,7 @@ class Vocabulary:
         place = place.reshape(tokens.shape)
         texts = [self._spelling(i) for i in ids.tolist()]
         kind = np.array(
-            [SPECIAL if i in self._special else _kind(t) for i, t in zip(ids.tolist(), texts, strict=True)],
+            [SPECIAL if i in self.special else _kind(t) for i, t in zip(ids.tolist(), texts, strict=True)],
             np.int8,
         )
         opens = np.array([bool(t) and _in_word(t[0]) for t in texts])
@@ -75,13 +69,20 @@ class Vocabulary:
             return piece.decode("utf-8", "surrogateescape")
         if not isinstance(piece, str):
             return ""  # an id that the model knows and the tokenizer does not
-        if token in self._special or token in self._added:
+        if token in self.special or token in self._added:
             return piece
         if self._bytes is not None and all(c in self._bytes for c in piece):
             return bytes(self._bytes[c] for c in piece).decode("utf-8", "surrogateescape")
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)]).decode("utf-8", "surrogateescape")
         return piece.replace("▁", " ")
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of a tokenizer's tokens that have a role of their own."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    named = {int(i) for i in getattr(tokenizer, "all_special_ids", ())}
+    return frozenset(named | {int(i) for i, token in added.items() if getattr(token, "special", False)})
 
 
 def _kind(text: str) -> int:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LONGEST = 400  # characters of a line that are shown at most
 MOST_READ = 2_000_000  # characters of a part that are looked at for its first lines
 MOST_DOCUMENTS = 1000
-FETCHED = ("wikitext-2", "wikitext-103")  # reading it may take a network
 FETCH_NOTE = "fetched from the Hugging Face hub where it is not on this machine yet"
 
 
@@ -81,12 +80,11 @@ class _Begun:
 def _read(word: str, options: TextOptions) -> tuple[list[_Begun], tuple[str, ...]]:
     """The parts of one text, and what was noticed."""
     from mqf_tui.fidelity.errors import BadCorpusError
-    from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, read_corpus
-    from mqf_tui.fidelity.text.sources.files import OPEN_STREAM
+    from mqf_tui.fidelity.text.corpora import is_stream, read_corpus
     from mqf_tui.fidelity.text.sources.hub_kept import kept_part
     from mqf_tui.fidelity.text.sources.hub_words import NAMED, PREFIX, hub_word
 
-    if word == STANDARD_INPUT or OPEN_STREAM.match(word):
+    if is_stream(word):
         raise BadCorpusError(
             "standard input cannot be looked at beforehand; name a file, or measure it on the command line."
         )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mqf_tui.fidelity.errors import BadCorpusError, brief
 from mqf_tui.fidelity.text.corpus import Document
+from mqf_tui.fidelity.vocabulary import special_ids
 
 ASSISTANT = ("assistant", "model")
 MARKS_ITSELF = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -44,9 +45,7 @@ class Conversations:
         # mlx-lm's wrapper cannot be called; what it wraps can.
         self._tokenizer: Any = tokenizer if callable(tokenizer) else tokenizer._tokenizer
         self._template = self._found()
-        self._special = {int(i) for i in getattr(self._tokenizer, "all_special_ids", ())}
-        added = getattr(self._tokenizer, "added_tokens_decoder", {})
-        self._special |= {int(i) for i, token in added.items() if getattr(token, "special", False)}
+        self._special = special_ids(self._tokenizer)
         self.dated = False
 
     def tokens(self, document: Document) -> NDArray[np.int32]:

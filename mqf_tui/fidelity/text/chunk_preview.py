@@ -59,7 +59,6 @@ def chunk_preview(
     settings.check()
     imported()  # the app looks at a text beside the thread that measures
     from mqf_tui.fidelity.model.loading import load_tokenizer
-    from mqf_tui.fidelity.text.tokenizer_fit import fit_of
 
     # One more is cut, to know whether there are more; of long chunks memory does not hold so many.
     most = min(most, max(1, most_chunks(settings.chunk_length) - 1))
@@ -76,16 +75,17 @@ def chunk_preview(
         store=store,
     )
     first = _stretches(chunks, settings.first_scored)
-    lengths = np.full(len(chunks.tokens), settings.chunk_length) if chunks.lengths is None else chunks.lengths
+    assert chunks.lengths is not None  # it was cut just now
+    assert chunks.fit is not None
     n_chunks = min(most, len(chunks.tokens))
     counts = [int((chunks.part[:n_chunks] == part).sum()) for part in range(len(chunks.part_names))]
     return ChunkPreview(
-        n_tokens=int(lengths[:n_chunks].sum()),
+        n_tokens=int(chunks.lengths[:n_chunks].sum()),
         n_chunks=n_chunks,
         n_scored=int(chunks.positions(settings.first_scored)[:n_chunks].sum()),
         first_text=_readable("".join(text for text, _ in first)),
         parts=tuple(zip(chunks.part_names, counts, strict=True)),
-        fit=fit_of(chunks.tokens, lengths.astype(np.int32), tokenizer, chunks.vocabulary),
+        fit=chunks.fit,
         provenance=chunks.provenance,
         warnings=chunks.warnings,
         whole=len(chunks.tokens) <= most,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,10 +16,10 @@ from mqf_tui.fidelity.text.corpus import ContentHash, Corpus, Part
 from mqf_tui.fidelity.text.cutting import MOST_TEXT, Cut, cut_part
 from mqf_tui.fidelity.text.encoding import Encoder
 from mqf_tui.fidelity.text.mixtures import Order, mixed_order, pool
-from mqf_tui.fidelity.text.options import TextOptions
-from mqf_tui.fidelity.text.tokenizer_fit import fit_of
+from mqf_tui.fidelity.text.options import TextOptions, reading_of
+from mqf_tui.fidelity.text.tokenizer_fit import Fit, fit_of
 from mqf_tui.fidelity.vocabulary import Vocabulary
-from mqf_tui.reports.schema import CorpusProvenance, TextReading
+from mqf_tui.reports.schema import CorpusProvenance
 from mqf_tui.reports.text import counted
 
 BOS_WORDS = {
@@ -37,6 +37,7 @@ class Chunks:
     ``lengths`` (n,): how many tokens of a row are text; what follows is padding. ``scored`` (n, L): whether a
     token's prediction is scored (the first of a row never is); None where all of all rows are.
     ``round_length``: after so many chunks each part of a mixture had its share; None in a text that is none.
+    ``fit``: how well the tokenizer handles the text; None where that was not looked at.
     """
 
     tokens: NDArray[np.int32]
@@ -49,6 +50,7 @@ class Chunks:
     lengths: NDArray[np.int32] | None = None
     scored: NDArray[np.bool_] | None = None
     round_length: int | None = None
+    fit: Fit | None = None
 
     def positions(self, first_scored: int = 0) -> NDArray[np.int64]:
         """How many positions of each chunk (n,) are scored from depth ``first_scored`` on."""
@@ -122,6 +124,7 @@ def make_chunks(
     scored = np.stack([row.scored for row in rows])
     plain = bool((lengths == chunk_length).all() and scored[:, 1:].all())
     vocabulary = Vocabulary(tokenizer)
+    fit = fit_of(tokens, lengths, tokenizer, vocabulary)
     return Chunks(
         tokens,
         vocabulary.classes(tokens),
@@ -143,7 +146,7 @@ def make_chunks(
             token_hash=_token_hash(tokens, None if plain else scored),
             n_chunks=len(rows),
             public=corpus.public,
-            reading=_reading(options),
+            reading=reading_of(options),
         ),
         vocabulary,
         (
@@ -151,11 +154,12 @@ def make_chunks(
             *dict.fromkeys(words for one in (encoder, *own.values()) for words in one.warnings),
             *_warnings(corpus, cuts),
             *order.warnings,
-            *fit_of(tokens, lengths, tokenizer, vocabulary).warnings,
+            *fit.warnings,
         ),
         lengths,
         None if plain else scored,
         order.round_length,
+        fit,
     )
 
 
@@ -179,11 +183,6 @@ def _in_turn(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
         for part, count in enumerate(counts):
             if row < count:
                 yield row, part
-
-
-def _reading(options: TextOptions) -> TextReading:
-    given = asdict(options)
-    return TextReading.model_validate({name: given[name] for name in TextReading.model_fields})
 
 
 def _token_hash(tokens: NDArray[np.int32], scored: NDArray[np.bool_] | None) -> str:

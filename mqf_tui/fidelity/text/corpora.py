@@ -12,7 +12,7 @@ from mqf_tui.fidelity.errors import BadCorpusError
 from mqf_tui.fidelity.text.corpus import Corpus, Document, Part
 from mqf_tui.fidelity.text.mixtures import Mixture, MixturePart
 from mqf_tui.fidelity.text.options import TextOptions
-from mqf_tui.fidelity.text.sources.bytes_of import ALTERNATIVES, standard_input, stream
+from mqf_tui.fidelity.text.sources.bytes_of import ALTERNATIVES, LARGE, standard_input, stream
 from mqf_tui.fidelity.text.sources.files import OPEN_STREAM, file_part, holds_rows, stream_part
 from mqf_tui.fidelity.text.sources.folders import folder_part, split_glob
 from mqf_tui.fidelity.text.sources.hub_words import NAMED, PREFIX, hub_word
@@ -32,6 +32,11 @@ def corpus_names() -> tuple[str, ...]:
 def is_public(word: str) -> bool:
     """Whether a word names texts that anyone can have, on any machine."""
     return all(one in corpus_names() or one.startswith(PREFIX) for one in corpus_words(word))
+
+
+def is_stream(word: str) -> bool:
+    """Whether a word names what can be read only once: standard input or an open pipe."""
+    return word == STANDARD_INPUT or OPEN_STREAM.match(word) is not None
 
 
 def corpus_words(word: str) -> tuple[str, ...]:
@@ -104,7 +109,7 @@ def _builtin() -> Corpus:
 
 
 def _streamed(part: Part) -> Corpus:
-    clipped = () if part.complete else (f"of {part.name} only the first 64 MB are read",)
+    clipped = () if part.complete else (f"of {part.name} only the first {LARGE // 10**6} MB are read",)
     return Corpus(part.name, "stream", (part,), warnings=clipped)
 
 

@@ -125,9 +125,12 @@ class _Found:
             n_tokens += len(piece.tokens)
             if need is not None and n_tokens >= need:
                 # Chunks without anything to score are none, so there may be fewer than expected.
-                rows = self._cut(self.encoder.begun(Encoded.concatenate(held), 0), pads=False)
+                stream = Encoded.concatenate(held)
+                rows = self._cut(self.encoder.begun(stream, 0), pads=False)
                 if len(rows) == self.most:
-                    break
+                    self._note(stream)
+                    self.rows = rows
+                    return
                 need = 2 * n_tokens
         stream = Encoded.concatenate(held)
         self._note(stream)

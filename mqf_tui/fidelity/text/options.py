@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from mqf_tui.fidelity.errors import BadSettingError
 
 if TYPE_CHECKING:
-    from mqf_tui.reports.schema import CorpusProvenance
+    from mqf_tui.reports.schema import CorpusProvenance, TextReading
 
 Documents = Literal["auto", "join", "apart"]
 Bos = Literal["auto", "chunk", "part", "none"]
@@ -79,18 +79,17 @@ def text_choices(given: TextOptions | None) -> TextOptions:
 
 
 def options_of(corpus: CorpusProvenance) -> TextOptions:
-    """The choices that a report tells of. Before there were any, the token that begins a text stood once at
-    the start of each part."""
+    """The choices that a report was made with. Before there were any, the token that begins a text stood once
+    at the start of each part."""
     reading = corpus.reading
     if reading is None:
         return TextOptions(bos="part" if "each part" in corpus.bos_policy else "auto")
-    return TextOptions(
-        field=reading.field,
-        glob=reading.glob,
-        documents=cast(Documents, reading.documents),
-        bos=cast(Bos, reading.bos),
-        stride=reading.stride,
-        rest=cast(Rest, reading.rest),
-        assistant_only=reading.assistant_only,
-        seed=reading.seed,
-    )
+    told: dict[str, Any] = {name: getattr(reading, name) for name in type(reading).model_fields}
+    return TextOptions(**told)
+
+
+def reading_of(options: TextOptions) -> TextReading:
+    """The choices that a report tells of."""
+    from mqf_tui.reports.schema import TextReading
+
+    return TextReading.model_validate({name: getattr(options, name) for name in TextReading.model_fields})

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, corpus_names, corpus_words
+from mqf_tui.fidelity.text.corpora import STANDARD_INPUT, corpus_names, corpus_words, is_stream
 from mqf_tui.fidelity.text.options import TextOptions
-from mqf_tui.fidelity.text.sources.files import OPEN_STREAM
 from mqf_tui.fidelity.text.sources.folders import split_glob
 from mqf_tui.fidelity.text.sources.hub_words import PREFIX
 from mqf_tui.reports.text import readable
@@ -27,7 +26,7 @@ def as_path(word: str, given: str, names: tuple[str, ...]) -> str:
 def _short(word: str) -> str:
     if word.startswith(PREFIX):
         return readable(word)
-    if word == STANDARD_INPUT or OPEN_STREAM.match(word):
+    if is_stream(word):
         return STANDARD_INPUT
     there = os.path.lexists(os.path.expanduser(word))
     root, pattern = (word, "") if there else split_glob(word)

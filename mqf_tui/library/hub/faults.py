@@ -14,11 +14,11 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from mqf_tui.fidelity.errors import FidelityError, HubError
+from mqf_tui.fidelity.errors import FidelityError, HubError, chain
 from mqf_tui.library.hub.names import RepoName
 from mqf_tui.reports.text import duration
 
@@ -309,16 +309,7 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def _cause(error: BaseException, kind: type[E]) -> E | None:
-    return next((one for one in _chain(error) if isinstance(one, kind)), None)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
+    return next((one for one in chain(error) if isinstance(one, kind)), None)
 
 
 def _asked_to_wait(headers: Mapping[str, str]) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mqf_tui.fidelity.errors import BadCorpusError
+from mqf_tui.fidelity.model.bounded import no_file
 
 BLOCK = 1_000_000  # bytes that are read at once
 LARGE = 64_000_000  # bytes; of what is larger, or may be, only what is needed is read
@@ -125,11 +126,11 @@ class KeptBytes:
 def source_of(path: Path, shown: str) -> Source:
     """A regular file; raises BadCorpusError for what is none."""
     try:
-        mode = path.stat().st_mode
+        other = _other(path.stat())
     except OSError as error:
         raise unreadable(shown, error) from error
-    if not stat.S_ISREG(mode):
-        raise BadCorpusError(f"{shown} is {_kind(mode)}, not a file; name a text file, or use --corpus -.")
+    if other is not None:
+        raise BadCorpusError(f"{shown} is {other}, not a file; name a text file, or use --corpus -.")
     return GzipBytes(path, shown) if path.suffix.lower() == ".gz" else FileBytes(path, shown)
 
 
@@ -181,10 +182,10 @@ def _opened(path: Path, shown: str) -> BinaryIO:
     # Not blocking: it may have become a pipe since it was looked at, and opening one waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     file = open(descriptor, "rb")  # noqa: SIM115
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    other = _other(os.fstat(descriptor))
+    if other is not None:
         file.close()
-        raise BadCorpusError(f"{shown} is {_kind(mode)}, not a file; name a text file.")
+        raise BadCorpusError(f"{shown} is {other}, not a file; name a text file.")
     return file
 
 
@@ -193,12 +194,6 @@ def _state(file: BinaryIO) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a named pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    return next((words for fits, words in kinds if fits(mode)), "something else")
+def _other(about: os.stat_result) -> str | None:
+    """What is there in words, where it is no plain file."""
+    return "a folder" if stat.S_ISDIR(about.st_mode) else no_file(about)

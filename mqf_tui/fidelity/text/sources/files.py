@@ -10,7 +10,7 @@ from pathlib import Path
 from mqf_tui.fidelity.errors import BadCorpusError
 from mqf_tui.fidelity.text.corpus import Document, Part
 from mqf_tui.fidelity.text.options import TextOptions
-from mqf_tui.fidelity.text.sources.bytes_of import ALTERNATIVES, FileBytes, Source, source_of
+from mqf_tui.fidelity.text.sources.bytes_of import ALTERNATIVES, Source, source_of
 from mqf_tui.fidelity.text.sources.decoding import decoded
 from mqf_tui.fidelity.text.sources.jsonl import JsonFile, JsonLines, is_json_lines
 from mqf_tui.fidelity.text.sources.parquet import ParquetRows
@@ -43,10 +43,9 @@ def file_part(path: Path, shown: str, options: TextOptions) -> Part:
     if not holds_rows(path.name):
         return text_part(source)
     if path.suffix.lower() == ".parquet":
-        large = FileBytes(path, shown).large
         notices = Notices()
         rows = Rows(ParquetRows(path, shown), shown, options, options.field, notices)
-        return _begun(Part(shown, rows, complete=not large, notices=notices))
+        return _begun(Part(shown, rows, complete=not source.large, notices=notices))
     stem = path.name.lower().removesuffix(".gz")
     return lines_part(source, options, JsonLines(source) if stem.endswith(LINES) else JsonFile(source))
 

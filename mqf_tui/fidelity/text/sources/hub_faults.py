@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
 
-from mqf_tui.fidelity.errors import BadCorpusError, brief
+from mqf_tui.fidelity.errors import BadCorpusError, brief, chain
+from mqf_tui.fidelity.text.sources.bytes_of import ALTERNATIVES
 
-ELSE = "use --corpus builtin or a text file of your own"
 MOST_LISTED = 12
 NOT_THERE = "there is no such data set on the hub, or it is private; check the name, or run `hf auth login`"
 OFFLINE, NO_ANSWER = "offline mode", "no answer"  # what a ConnectionError of our own says
@@ -19,16 +18,16 @@ def hub_fault(error: BaseException, shown: str, repo: str) -> BadCorpusError:
     """The sentence for an exception of ``datasets`` or of what it stands on."""
     if isinstance(error, BadCorpusError):
         return error
-    chain = list(_chain(error))
+    causes = list(chain(error))
     # The libraries say the same thing by several exceptions; what says most goes first.
     for told in (_of_disk, _of_absence, _of_access, _of_status, _of_what_is_there, _of_network, _of_bytes):
-        for one in chain:
+        for one in causes:
             words = told(one, repo)
             if words is not None:
                 return BadCorpusError(f"{shown} cannot be read: {words}.")
     return BadCorpusError(
         f"{shown} could not be had from the Hugging Face hub ({type(error).__name__}: {brief(error)}); "
-        f"{ELSE}."
+        f"{ALTERNATIVES}."
     )
 
 
@@ -36,16 +35,6 @@ def listed(names: list[str]) -> str:
     """Names for a message, the first ones."""
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return ", ".join(names[:MOST_LISTED]) + more
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that it came from, also where a library says ``from None``."""
-    found: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and one not in found:
-        found.append(one)
-        yield one
-        one = one.__cause__ or one.__context__
 
 
 def _of_disk(error: BaseException, repo: str) -> str | None:
@@ -58,9 +47,9 @@ def _of_disk(error: BaseException, repo: str) -> str | None:
 
 def _of_absence(error: BaseException, repo: str) -> str | None:
     if type(error).__name__ == "OfflineModeIsEnabled" or str(error) == OFFLINE:
-        return f"it is not on this machine, and offline mode is on; unset HF_HUB_OFFLINE, or {ELSE}"
+        return f"it is not on this machine, and offline mode is on; unset HF_HUB_OFFLINE, or {ALTERNATIVES}"
     if str(error) == NO_ANSWER:
-        return f"it is not on this machine, and the hub cannot be reached; without a network, {ELSE}"
+        return f"it is not on this machine, and the hub cannot be reached; without a network, {ALTERNATIVES}"
     return None
 
 
@@ -98,7 +87,7 @@ def _of_network(error: BaseException, repo: str) -> str | None:
     if isinstance(error, ConnectionError | TimeoutError) or (
         module in ("httpx", "httpcore", "requests", "urllib3", "aiohttp") and _status(error) is None
     ):
-        return f"the hub cannot be reached ({name}); check the network, or {ELSE}"
+        return f"the hub cannot be reached ({name}); check the network, or {ALTERNATIVES}"
     return None
 
 

@@ -33,13 +33,9 @@ class ParquetRows:
                         number += 1
                         yield f"row {number:,}", row
         # Damage shows as any of them; ArrowInvalid is a ValueError.
-        except (pyarrow.ArrowException, ValueError) as error:
+        except (pyarrow.ArrowException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have no number
+                raise unreadable(self.shown, error) from error
             raise BadCorpusError(
                 f"{self.shown} is damaged or no parquet file; copy or download it again."
             ) from error
-        except OSError as error:
-            if error.errno is None:  # Arrow's own: the bytes make no sense
-                raise BadCorpusError(
-                    f"{self.shown} is damaged or no parquet file; copy or download it again."
-                ) from error
-            raise unreadable(self.shown, error) from error
