@@ -64,7 +64,7 @@ def test_no_latents_elsewhere(name: str) -> None:
 
 
 def test_remapped_types_are_those_of_mlx_lm() -> None:
-    assert architectures._remapping() == mlx_lm.utils.MODEL_REMAPPING
+    assert architectures._table("MODEL_REMAPPING") == mlx_lm.utils.MODEL_REMAPPING
     for kind, module in mlx_lm.utils.MODEL_REMAPPING.items():
         assert architectures.module_of({"model_type": kind}) == module
     assert architectures.module_of({"model_type": "qwen3"}) == "qwen3"

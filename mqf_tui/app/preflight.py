@@ -122,8 +122,8 @@ def preflight(
         time,
         memory,
         (
-            recipe_bytes_per_token(facts, full, kinds, 2),
-            tuple(recipe_bytes_per_token(facts, recipe, kinds, 2) for recipe in recipes),
+            recipe_bytes_per_token(facts, full, kinds, 2, shape=shape),
+            tuple(recipe_bytes_per_token(facts, recipe, kinds, 2, shape=shape) for recipe in recipes),
         ),
         layers_words(recipes[0], kinds),
         sure=counted or (chunks is not None and (room is None or chunks < SURELY * room)),

@@ -14,7 +14,7 @@ from mqf_tui.fidelity.errors import BadSettingError
 from mqf_tui.fidelity.model.facts import ModelFacts, recipe_bytes_per_token
 from mqf_tui.fidelity.model.shapes import Shape, read_shape
 from mqf_tui.fidelity.quantizers import LayerQuantizers
-from mqf_tui.fidelity.recipes import LayerKind, resolve
+from mqf_tui.fidelity.recipes import resolve
 from mqf_tui.fidelity.settings import KVSettings
 from mqf_tui.reports.text import size
 
@@ -152,15 +152,15 @@ def max_kv_bytes_per_token(
 def variant_bytes_per_token(facts: ModelFacts, settings: KVSettings) -> float:
     """Bytes of a 16-bit cache's keys and values that one token takes with these settings, as far as the
     configuration tells what its layers keep. Raises BadSettingError, UnsupportedModelError."""
-    kinds: tuple[LayerKind, ...] = tuple(layer.kind for layer in read_shape(facts).cache)
+    shape = read_shape(facts)
     recipe = settings.recipe or resolve(
-        kinds,
+        shape.kinds,
         settings.quantizers,
         settings.layers,
         group_size=settings.kv_group_size,
         emulated=settings.kernel == "emulated",
     )
-    return recipe_bytes_per_token(facts, recipe, kinds, NUMBER_BYTES)
+    return recipe_bytes_per_token(facts, recipe, shape.kinds, NUMBER_BYTES, shape=shape)
 
 
 def fitting_words(

@@ -18,12 +18,14 @@ from mqf_tui.fidelity.settings import KVSettings
 
 if TYPE_CHECKING:
     from mqf_tui.fidelity.device import Device
+    from mqf_tui.fidelity.model.shapes import Shape
     from mqf_tui.fidelity.text.chunking import Chunks
 
 
 @dataclass(frozen=True)
 class Here:
-    """What all variants of a sweep have in common. ``order``: the chunks that are scored, and when.
+    """What all variants of a sweep have in common. ``shape``: what the configuration tells of the model,
+    ``kinds`` what its own caches do. ``order``: the chunks that are scored, and when.
     ``try_cache`` raises UnsupportedModelError."""
 
     facts: ModelFacts
@@ -32,6 +34,7 @@ class Here:
     device: Device
     chunks: Chunks
     order: Sequence[int]
+    shape: Shape
     try_cache: Callable[[Recipe, Kernel], None]
 
 
@@ -65,7 +68,7 @@ def planned(settings: KVSettings, here: Here, sweep_id: str = "") -> Plan:
         device=device.name,
         compute=loading.compute_words(facts, device),
         cache=caches.cache_name(recipe, kernel),
-        kv_bytes=kv_bytes(facts, recipe, here.kinds, number_bytes(facts, device.is_cpu)),
+        kv_bytes=kv_bytes(facts, recipe, here.kinds, number_bytes(facts, device.is_cpu), shape=here.shape),
         recipe=recipe,
         kinds=tuple(here.kinds),
         kernel=kernel,

@@ -174,10 +174,11 @@ class RunningSweep:
 
     def _begin(self, model: Any, device: Device, chunks: Chunks) -> None:
         """Everything that is known only with the model in memory: the plans, and what may be shared."""
+        from mqf_tui.fidelity.model.shapes import read_shape
         from mqf_tui.fidelity.planned import Here, planned
 
         kinds, order, tried = self._kinds(model), self._order(chunks), functools.partial(self._try, model)
-        here = Here(self.facts, model, kinds, device, chunks, order, tried)
+        here = Here(self.facts, model, kinds, device, chunks, order, read_shape(self.facts), tried)
         plans = [planned(one, here, self.settings.sweep_id) for one in self.settings.variants]
         self._planned_as(plans, chunks)
         self._replay = self._replayer(model, plans)

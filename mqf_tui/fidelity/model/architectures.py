@@ -51,12 +51,14 @@ def module_of(config: dict[str, Any]) -> str:
         own = _table("MODEL_ARCHITECTURE_REMAPPING").get((kind, str(name)))
         if own is not None:
             return own
-    return _remapping().get(kind, kind)
+    return _table("MODEL_REMAPPING").get(kind, kind)
 
 
+@functools.cache
 def known(module: str) -> bool:
     """Whether the installed mlx-lm has this architecture."""
-    return _has_model(module)
+    # By its text: most of what is imported has none, and parsing that takes long.
+    return bool(_MODEL.search(_source(module) or ""))
 
 
 def family(config: dict[str, Any]) -> tuple[str, ...]:
@@ -182,17 +184,11 @@ def _defaults(module: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _has_model(module: str) -> bool:
-    # By its text: most of what is imported has none, and parsing that takes long.
-    return bool(_MODEL.search(_source(module) or ""))
-
-
-@functools.cache
 def _neighbours(module: str) -> tuple[str, ...]:
     """Modules of this package that have a model themselves and are imported by this one, each once."""
     tree = _tree(module)
     names = [name for pair in _imports(tree) for name in reversed(pair)] if tree else []
-    return tuple(dict.fromkeys(name for name in names if _has_model(name)))
+    return tuple(dict.fromkeys(name for name in names if known(name)))
 
 
 def _is_model(node: ast.stmt) -> TypeGuard[ast.ClassDef]:
@@ -237,10 +233,6 @@ def _parsed(source: str, wanted: re.Pattern[str]) -> ast.Module:
         return ast.parse("".join(blocks))
     except SyntaxError:
         return ast.parse(source)
-
-
-def _remapping() -> dict[str, str]:
-    return _table("MODEL_REMAPPING")
 
 
 @functools.cache

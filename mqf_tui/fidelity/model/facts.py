@@ -42,6 +42,7 @@ from mqf_tui.fidelity.recipes import BOUNDED, LayerKind, Recipe
 from mqf_tui.fidelity.settings import KV_GROUP_SIZES, KVSettings
 
 if TYPE_CHECKING:
+    from mqf_tui.fidelity.model.shapes import Shape
     from mqf_tui.reports.schema import KVBytes
 
 OWN_CACHES = frozenset({"LayerCache"})  # kinds that take no keys and values
@@ -138,7 +139,7 @@ def read_facts(
     try:
         soundness.check_counts(config)
         soundness.check_fit(name, config, weights)
-        return _facts(folder, name, config, weights)
+        return facts_from(folder, name, config, weights)
     except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
         # Both files may come from anywhere, so any value in them may be of any kind.
         raise UnsupportedModelError(
@@ -152,7 +153,39 @@ def facts_from(folder: Path, name: str, config: dict[str, Any], weights: Weights
 
     Raises ValueError, TypeError, ArithmeticError, LookupError or RecursionError where a value is impossible.
     """
-    return _facts(folder, name, config, weights)
+    inner = architectures.language_config(config)
+    heads = heads_of(config)
+    vocabulary = count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
+    bits, group, mode = default_format(config)
+    special = architectures.special_caches(config)
+    return ModelFacts(
+        folder=folder,
+        name=name,
+        architecture=str(config["model_type"]),
+        n_layers=heads.n_layers,
+        n_heads=heads.n_heads,
+        n_kv_heads=heads.n_kv_heads,
+        head_dim=heads.head_dim,
+        v_head_dim=heads.v_head_dim,
+        vocab_size=vocabulary,
+        context=count(inner, "max_position_embeddings", "n_positions", "max_seq_len", default=0) or None,
+        weight_bits=bits,
+        weight_group_size=group,
+        dtype=_dtype(weights),
+        size_bytes=weights.size_bytes,
+        n_parameters=parameters(weights, group, own_groups(config)),
+        content_hash=weights.content_hash,
+        refusal=next(_refusals(config, heads, special), None),
+        revision=revision(folder),
+        config_hash=weights.config_hash,
+        weights_hash=weights.weights_hash,
+        special=tuple(sorted(special)),
+        latent=architectures.latent_attention(config),
+        weight_mode=mode,
+        formats=weight_formats(config, weights),
+        chat_template=has_chat_template(folder),
+        licence=licence_of(folder),
+    )
 
 
 def identified(facts: ModelFacts) -> ModelFacts:
@@ -196,17 +229,22 @@ def check_length(facts: ModelFacts, chunk_length: int) -> None:
 
 
 def recipe_bytes_per_token(
-    facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int
+    facts: ModelFacts,
+    recipe: Recipe,
+    kinds: Sequence[LayerKind],
+    number_bytes: int,
+    *,
+    shape: Shape | None = None,
 ) -> float:
     """Bytes of keys and values that one token takes over the layers whose cache grows.
 
     ``number_bytes`` is the size of the cache's floating-point numbers: full-precision layers, and the scales
-    and biases of affine groups. Where the configuration tells of other layers than ``kinds``, it is only as
-    good as the configuration's one figure for all.
+    and biases of affine groups. ``shape``: the model's, where it is known already; else the configuration is
+    read. Where that tells of other layers than ``kinds``, it is only as good as its one figure for all.
     """
     from mqf_tui.fidelity.model.shapes import read_shape
 
-    cache = read_shape(facts).cache
+    cache = (shape or read_shape(facts)).cache
     if len(cache) == len(recipe.layers) == len(kinds):
         told = zip(cache, kinds, recipe.layers, strict=True)
         growing = [(layer, q) for layer, kind, q in told if layer.bound is None and kind not in BOUNDED]
@@ -215,58 +253,36 @@ def recipe_bytes_per_token(
     return recipes.kv_bytes_per_token(recipe, *dims, number_bytes, kinds)
 
 
-def kv_bytes(facts: ModelFacts, recipe: Recipe, kinds: Sequence[LayerKind], number_bytes: int) -> KVBytes:
-    """The formula for the cache as it is here and for a 16-bit one."""
+def kv_bytes(
+    facts: ModelFacts,
+    recipe: Recipe,
+    kinds: Sequence[LayerKind],
+    number_bytes: int,
+    *,
+    shape: Shape | None = None,
+) -> KVBytes:
+    """The formula for the cache as it is here and for a 16-bit one; ``shape`` as in
+    ``recipe_bytes_per_token``."""
+    from mqf_tui.fidelity.model.shapes import read_shape
     from mqf_tui.reports.schema import KVBytes
 
-    full = Recipe.uniform(len(kinds), LayerQuantizers())
+    full, shape = Recipe.uniform(len(kinds), LayerQuantizers()), shape or read_shape(facts)
+
+    def taken(by: Recipe, n_bytes: int) -> float:
+        return recipe_bytes_per_token(facts, by, kinds, n_bytes, shape=shape)
+
     return KVBytes(
-        reference=recipe_bytes_per_token(facts, full, kinds, number_bytes),
-        variant=recipe_bytes_per_token(facts, recipe, kinds, number_bytes),
+        reference=taken(full, number_bytes),
+        variant=taken(recipe, number_bytes),
         number_bytes=number_bytes,
-        reference_16bit=recipe_bytes_per_token(facts, full, kinds, 2),
-        variant_16bit=recipe_bytes_per_token(facts, recipe, kinds, 2),
+        reference_16bit=taken(full, 2),
+        variant_16bit=taken(recipe, 2),
     )
 
 
-def _facts(folder: Path, name: str, config: dict[str, Any], weights: Weights) -> ModelFacts:
-    inner = architectures.language_config(config)
-    heads = heads_of(config)
-    vocabulary = count(inner, "vocab_size", "padded_vocab_size", default=_vocabulary(weights))
-    bits, group, mode = default_format(config)
-    return ModelFacts(
-        folder=folder,
-        name=name,
-        architecture=str(config["model_type"]),
-        n_layers=heads.n_layers,
-        n_heads=heads.n_heads,
-        n_kv_heads=heads.n_kv_heads,
-        head_dim=heads.head_dim,
-        v_head_dim=heads.v_head_dim,
-        vocab_size=vocabulary,
-        context=count(inner, "max_position_embeddings", "n_positions", "max_seq_len", default=0) or None,
-        weight_bits=bits,
-        weight_group_size=group,
-        dtype=_dtype(weights),
-        size_bytes=weights.size_bytes,
-        n_parameters=parameters(weights, group, own_groups(config)),
-        content_hash=weights.content_hash,
-        refusal=next(_refusals(config, heads), None),
-        revision=revision(folder),
-        config_hash=weights.config_hash,
-        weights_hash=weights.weights_hash,
-        special=tuple(sorted(architectures.special_caches(config))),
-        latent=architectures.latent_attention(config),
-        weight_mode=mode,
-        formats=weight_formats(config, weights),
-        chat_template=has_chat_template(folder),
-        licence=licence_of(folder),
-    )
-
-
-def _refusals(config: dict[str, Any], heads: Heads) -> Iterator[str]:
+def _refusals(config: dict[str, Any], heads: Heads, special: frozenset[str]) -> Iterator[str]:
     head, v_head = heads.head_dim, heads.v_head_dim
-    if own := OWN_CACHES & architectures.special_caches(config):
+    if own := OWN_CACHES & special:
         yield (
             f"this {config['model_type']} model keeps its context in a cache of its own kind "
             f"({', '.join(sorted(own))}), which takes no keys and values to quantize; choose another model."

@@ -37,6 +37,8 @@ OTHER_FORMATS = {
     ".pth": "PyTorch pickle",
     ".npz": "NPZ",
 }
+WIDTHS = (1, 2, 3, 4, 5, 6, 8)  # bits that MLX packs
+GROUPS = (64, 32, 128, 16)  # numbers with a scale in common, the usual ones first
 SAMPLE = 65_536
 ADAPTER = {"adapter_config.json", "adapters.safetensors", "adapters.npz", "adapter_model.safetensors"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -188,8 +190,8 @@ def _unpacked(tensor: Tensor, scales: Tensor, group_size: int) -> int:
     # bits · group = 32 · words per group, so the pair is only unique with the configuration's group;
     # where that cannot be, the usual ones are tried.
     words = tensor.shape[-1] / scales.shape[-1]
-    for group in (group_size, 64, 32, 128, 16):
-        if 32 * words / group in (1, 2, 3, 4, 5, 6, 8):
+    for group in (group_size, *GROUPS):
+        if 32 * words / group in WIDTHS:
             return math.prod(scales.shape) * group
     return math.prod(tensor.shape) * 8
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from mqf_tui.fidelity.model import architectures
@@ -58,11 +59,6 @@ class CacheLayer:
     values: int
     bound: int | None = None
 
-    @property
-    def grows(self) -> bool:
-        """Whether one more token takes more memory, however long the context is."""
-        return self.bound is None and self.kind not in BOUNDED
-
     def bytes(self, tokens: int, number_bytes: int, quantizers: LayerQuantizers | None = None) -> float:
         """Bytes that the layer holds of ``tokens`` tokens, in full precision or quantized."""
         kept = tokens if self.bound is None else min(tokens, self.bound)
@@ -86,32 +82,38 @@ class _Model:
     config: dict[str, Any]
     heads: Heads
 
-    @property
+    @cached_property
     def inner(self) -> dict[str, Any]:
         return architectures.language_config(self.config)
 
-    @property
+    @cached_property
     def family(self) -> tuple[str, ...]:
         return architectures.family(self.config)
 
+    @cached_property
+    def latent(self) -> bool:
+        return architectures.latent_attention(self.config)
+
     def layers(self) -> tuple[CacheLayer, ...]:
-        inner, special = self.inner, architectures.special_caches(self.config)
+        special = architectures.special_caches(self.config)
         kinds = list(layer_kinds(self.config, self.heads.n_layers))
-        made = [self._layer(inner, i, kind) for i, kind in enumerate(kinds)]
-        if blocks := _list(inner, "block_configs"):
+        made = [self._layer(i, kind) for i, kind in enumerate(kinds)]
+        if blocks := _list(self.inner, "block_configs"):
             made = [layer for layer in made[: len(blocks)] if layer.keys]
         if "CacheList" in special:
-            made = [self._composite(inner, i, layer) for i, layer in enumerate(made)]
+            made = [self._composite(i, layer) for i, layer in enumerate(made)]
         if "LayerCache" in special:
             made = [replace(layer, kind="other", bound=None) for layer in made]
         if "iquestloopcoder" in self.family:  # each layer once more, with the window of a loop
-            made += [replace(layer, kind="sliding", bound=number(inner, *WINDOWS) or None) for layer in made]
+            window = number(self.inner, *WINDOWS) or None
+            made += [replace(layer, kind="sliding", bound=window) for layer in made]
         if "longcat_flash_ngram" in self.family:
             made.insert(0, CacheLayer("recurrent", 0, 0, 1))
-        return tuple(made) * self._loops(inner)
+        return tuple(made) * self._loops()
 
-    def _layer(self, inner: dict[str, Any], index: int, kind: LayerKind) -> CacheLayer:
-        keys, values = self._rows(inner, index, kind)
+    def _layer(self, index: int, kind: LayerKind) -> CacheLayer:
+        inner = self.inner
+        keys, values = self._rows(index, kind)
         bounds = {
             "sliding": number(inner, *WINDOWS),
             "chunked": number(inner, "attention_chunk_size"),
@@ -120,14 +122,14 @@ class _Model:
         bound = bounds.get(kind) or None
         if bound is None and kind in BOUNDED:
             kind = "full"
-        if kind == "full" and architectures.latent_attention(self.config):
+        if kind == "full" and self.latent:
             latent, turned = number(inner, "kv_lora_rank"), number(inner, "qk_rope_head_dim")
             return CacheLayer("latent", latent, turned)
         return CacheLayer(kind, keys, values, bound)
 
-    def _rows(self, inner: dict[str, Any], index: int, kind: LayerKind) -> tuple[int, int]:
+    def _rows(self, index: int, kind: LayerKind) -> tuple[int, int]:
         """Numbers of one token's keys and values in one layer, where layers differ."""
-        h = self.heads
+        h, inner = self.heads, self.inner
         kv, head, v_head = h.n_kv_heads, h.head_dim, h.v_head_dim
         blocks = inner.get("block_configs")
         each = inner.get("num_kv_heads")
@@ -148,8 +150,9 @@ class _Model:
             kv = each[index]
         return kv * head, kv * v_head
 
-    def _composite(self, inner: dict[str, Any], index: int, layer: CacheLayer) -> CacheLayer:
+    def _composite(self, index: int, layer: CacheLayer) -> CacheLayer:
         """One layer of several caches, of which those that hold keys and values count."""
+        inner = self.inner
         keys, values, bound = layer.keys, layer.values, layer.bound
         if "longcat_flash" in self.family:
             keys, values = 2 * keys, 2 * values
@@ -161,11 +164,11 @@ class _Model:
             bound = number(inner, *WINDOWS) or None
         return CacheLayer("composite", keys, values, bound)
 
-    def _loops(self, inner: dict[str, Any]) -> int:
+    def _loops(self) -> int:
         if "nanbeige" not in self.family:
             return 1
-        weights = _list(inner, "loop_loss_weights")
-        return min(len(weights) + 1 if weights else number(inner, "num_loops") or 1, 64)
+        weights = _list(self.inner, "loop_loss_weights")
+        return min(len(weights) + 1 if weights else number(self.inner, "num_loops") or 1, 64)
 
 
 def layer_kinds(config: dict[str, Any], n_layers: int) -> tuple[LayerKind, ...]:

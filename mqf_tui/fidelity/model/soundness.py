@@ -16,10 +16,9 @@ from typing import Any
 from mqf_tui.fidelity.errors import BrokenWeightsError
 from mqf_tui.fidelity.model import architectures
 from mqf_tui.fidelity.model.bounded import no_file, parsed, read_plain
-from mqf_tui.fidelity.model.headers import MAX_CONFIG, Tensor, Weights, folder_name
+from mqf_tui.fidelity.model.headers import MAX_CONFIG, WIDTHS, Tensor, Weights, folder_name
 from mqf_tui.fidelity.model.heads import HIDDEN, LARGEST, LAYERS
 from mqf_tui.fidelity.model.trust import MAX_TOKENIZER_CONFIG
-from mqf_tui.fidelity.model.weight_formats import WIDTHS
 from mqf_tui.reports.text import size
 
 # Files that mlx-lm and transformers read whole, and bytes that they may have. Tokenizers have up to 40 MB.

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mqf_tui.fidelity.model.headers import Weights
+from mqf_tui.fidelity.model.headers import GROUPS, WIDTHS, Weights
 from mqf_tui.fidelity.recipes import spans
 
 AFFINE = "affine"
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
-WIDTHS = (1, 2, 3, 4, 5, 6, 8)  # bits that MLX packs
-GROUPS = (64, 32, 128, 16)
 # The formats whose scales are no numbers of the weights' own kind, by bits times group.
 SCALED = {64: (4, 16, "nvfp4"), 128: (4, 32, "mxfp4"), 256: (8, 32, "mxfp8")}
 # What mlx-lm takes other tools' words for it as.
